@@ -1,0 +1,1 @@
+//! Builds the parts; start order and stop order.

@@ -1,0 +1,97 @@
+//! Newtype ids. A meter's id can never be handed over where a DTU's is wanted.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = std::num::ParseIntError;
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                s.parse().map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// An account: an organisation that owns a fleet. Row level security hangs on it.
+    AccountId(i32)
+);
+id!(
+    /// A person who logs in.
+    UserId(i32)
+);
+id!(
+    /// An API key.
+    ApiKeyId(i32)
+);
+id!(
+    /// A DTU (or a dialled converter, a Modbus TCP gateway, a serial port of this host).
+    DtuId(i32)
+);
+id!(
+    /// A meter: the instrument.
+    MeterId(i32)
+);
+id!(
+    /// A metering point: the place where consumption belongs, whichever meter stands there.
+    PointId(i32)
+);
+id!(
+    /// A group of meters (a site).
+    GroupId(i32)
+);
+id!(
+    /// A reading schedule.
+    ScheduleId(i32)
+);
+id!(
+    /// One session of a DTU, from registration to gone. Unique over restarts.
+    SessionId(i64)
+);
+id!(
+    /// One accepted or dialled connection within this process.
+    ConnectionId(u64)
+);
+id!(
+    /// One visit to one meter; may serve several slots.
+    PollId(i64)
+);
+id!(
+    /// A recorded raw frame. Grows over restarts and stays below 2^53, so that JSON clients keep it exact.
+    FrameId(i64)
+);
+
+/// Ids `first .. first + count` of the raw frames of one poll; empty when `count` is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameRange {
+    /// The first id.
+    pub first: FrameId,
+    /// How many follow on from it, itself included.
+    pub count: u16,
+}
+
+impl FrameRange {
+    /// No frame.
+    pub const EMPTY: Self = Self {
+        first: FrameId(0),
+        count: 0,
+    };
+
+    /// The ids one by one.
+    pub fn ids(self) -> impl Iterator<Item = FrameId> {
+        (0..i64::from(self.count)).map(move |i| FrameId(self.first.0.saturating_add(i)))
+    }
+}

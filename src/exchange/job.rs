@@ -1,0 +1,90 @@
+//! What is asked of a line: a visit to a meter, its questions, what became of them, and the one order of priority.
+
+use crate::base::ids::{FrameRange, MeterId, PollId};
+use crate::protocol::Request;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// Who goes first on a line. The smaller, the sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Relay commands and their read-back.
+    Control,
+    /// Credit writes.
+    Money,
+    /// Somebody waits for it.
+    OnDemand,
+    /// Settlement readings.
+    Settlement,
+    /// Ordinary schedules.
+    Scheduled,
+    /// Filling gaps.
+    BackFill,
+    /// Looking for meters.
+    Discovery,
+}
+
+/// All requests of one visit to one meter. The connection runs them in order and answers once.
+#[derive(Clone, Debug)]
+pub struct PollJob {
+    /// The visit.
+    pub poll: PollId,
+    /// The meter.
+    pub meter: MeterId,
+    /// Its place in the line's queue.
+    pub priority: Priority,
+    /// The questions, in order.
+    pub requests: Vec<Request>,
+    /// Attempts per question, 1 to 10.
+    pub attempts: u8,
+    /// Reply time-out of one attempt.
+    pub timeout: Duration,
+    /// Pause that this meter needs between a reply and the next request.
+    pub pause: Duration,
+    /// No attempt begins after this instant; what is left then fails with [`TransactionError::Deadline`].
+    pub deadline: Instant,
+}
+
+/// What became of one question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionReport {
+    /// The answer frame (for Modbus the RTU frame with CRC), or why there is none.
+    pub result: Result<Vec<u8>, TransactionError>,
+    /// Attempts made.
+    pub attempts: u8,
+    /// When the last attempt was written, our clock.
+    pub sent_at: DateTime<Utc>,
+    /// When it ended, our clock.
+    pub ended_at: DateTime<Utc>,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// No answer within the time-out, in all attempts.
+    #[error("no answer within the time-out")]
+    Timeout,
+    /// The device refused; the code in the protocol's numbering.
+    #[error("refused with code 0x{0:02x}")]
+    Refused(u8),
+    /// The job's deadline passed before an attempt could begin.
+    #[error("the deadline passed before the line was free")]
+    Deadline,
+    /// The session ended.
+    #[error("the session ended")]
+    SessionLost,
+}
+
+/// What became of a job: one report per request, in order, until the first that makes going on pointless (a dead meter
+/// or a lost session); the rest is left out.
+#[derive(Clone, Debug)]
+pub struct PollOutcome {
+    /// When the first attempt was written, our clock; none when none began.
+    pub began_at: Option<DateTime<Utc>>,
+    /// One report per request that was tried.
+    pub reports: Vec<TransactionReport>,
+    /// The raw frames of the visit, in the recorder.
+    pub frames: FrameRange,
+}

@@ -1,0 +1,107 @@
+//! What the API asks of the running front end. `actor/` implements it; ids are checked against the account by the
+//! caller's scoped store handle before they come here.
+
+use crate::base::ids::{AccountId, DtuId, MeterId, SessionId};
+use crate::domain::device::SerialNumber;
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::Reading;
+use crate::domain::slot::MissReason;
+use crate::port::field::LinkStats;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Live state of a DTU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DtuLive {
+    /// Whether it has a session.
+    pub online: bool,
+    /// Since when it is in that state (none: since the server started).
+    pub since: Option<DateTime<Utc>>,
+    /// The session.
+    pub session: Option<SessionId>,
+    /// Peer address.
+    pub peer: Option<String>,
+    /// Counters of the session.
+    pub stats: Option<LinkStats>,
+}
+
+/// An unknown SN that waits at the port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    /// The SN.
+    pub sn: SerialNumber,
+    /// First seen.
+    pub first_seen: DateTime<Utc>,
+    /// Last seen.
+    pub last_seen: DateTime<Utc>,
+    /// How many connections it made.
+    pub connections: u32,
+    /// Whether a socket is open now.
+    pub connected: bool,
+    /// Where it came from last.
+    pub peer: String,
+    /// First bytes, as hex.
+    pub first_bytes_hex: String,
+}
+
+/// Why an on-demand read brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadFailure {
+    /// The slot-ledger reason, with detail.
+    #[error("{}{}", .reason.as_str(), .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
+    Missed {
+        /// Why.
+        reason: MissReason,
+        /// More.
+        detail: Option<String>,
+    },
+    /// The front end does not know the meter (yet).
+    #[error("the front end does not know this meter")]
+    UnknownMeter,
+    /// Too many reads wait already.
+    #[error("too many reads are waiting; try again later")]
+    Busy,
+}
+
+/// What `/metrics`, `/readyz` and `/summary` want to know at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FleetCounts {
+    /// DTUs known.
+    pub dtus: u64,
+    /// DTUs online.
+    pub online: u64,
+    /// Meters known.
+    pub meters: u64,
+    /// SNs in quarantine.
+    pub quarantine: u64,
+}
+
+/// The running front end.
+#[async_trait]
+pub trait Fleet: Send + Sync + 'static {
+    /// Live state of these DTUs, in the same order.
+    async fn live(&self, dtus: &[DtuId]) -> Vec<DtuLive>;
+
+    /// The quarantine, newest first, at most 10,000.
+    async fn quarantine(&self) -> Vec<QuarantineEntry>;
+
+    /// The directory changed for this DTU (made, edited, claimed, deleted, meters or schedules changed): load it anew.
+    /// A waiting quarantined connection with its SN is adopted. Returns when the change is in force.
+    async fn reload(&self, dtu: DtuId);
+
+    /// The directory changed at large (an account's schedule, a rule): load all anew.
+    async fn reload_all(&self);
+
+    /// Reads a meter now, ahead of schedules; empty `quantities`: all of its model. The reading is durable when this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`ReadFailure`] with the reason.
+    async fn read(&self, meter: MeterId, quantities: Vec<Quantity>, deadline: Duration)
+    -> Result<Reading, ReadFailure>;
+
+    /// Counts over the whole server or one account.
+    async fn counts(&self, account: Option<AccountId>) -> FleetCounts;
+}

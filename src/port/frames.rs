@@ -1,0 +1,82 @@
+//! Raw frames: evidence. Recorded to a local ring; a stranger can check a reading against them.
+
+use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange, MeterId, PollId};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Direction and fate of raw bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameKind {
+    /// We wrote it.
+    Request,
+    /// The accepted answer of a request.
+    Answer,
+    /// The device's refusal of a request.
+    Refusal,
+    /// A valid frame that was nobody's answer.
+    Stray,
+    /// Bytes that form no frame.
+    Noise,
+    /// A registration package.
+    Registration,
+    /// A heartbeat package.
+    Heartbeat,
+}
+
+/// Raw bytes from or to a DTU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawFrame {
+    /// When, our clock.
+    pub at: DateTime<Utc>,
+    /// The DTU, if known yet.
+    pub dtu: Option<DtuId>,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The meter that was asked, if any.
+    pub meter: Option<MeterId>,
+    /// The poll, if any.
+    pub poll: Option<PollId>,
+    /// What it is.
+    pub kind: FrameKind,
+    /// The protocol's name, or empty for registration, heartbeat and noise.
+    pub protocol: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A raw frame that has been given its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedFrame {
+    /// The id.
+    pub id: FrameId,
+    /// The frame.
+    #[serde(flatten)]
+    pub frame: RawFrame,
+}
+
+/// Takes raw frames. Never blocks and never fails: when its queue is full, frames are counted as dropped.
+pub trait FrameRecorder: Send + Sync {
+    /// Gives the frames consecutive ids at once and records them in the background.
+    fn record(&self, frames: Vec<RawFrame>) -> FrameRange;
+}
+
+/// Why frames could not be looked up.
+#[derive(Debug, thiserror::Error)]
+#[error("frame log: {0}")]
+pub struct FrameLogError(pub String);
+
+/// Looks into the recorded ring. Blocking; call it from a blocking thread.
+pub trait FrameLog: Send + Sync {
+    /// The newest frames of a DTU, newest first, older than `before` if given; at most `limit`.
+    ///
+    /// # Errors
+    /// [`FrameLogError`] when the ring cannot be read.
+    fn recent(&self, dtu: DtuId, before: Option<FrameId>, limit: usize) -> Result<Vec<RecordedFrame>, FrameLogError>;
+
+    /// One frame, if it is still in the ring.
+    ///
+    /// # Errors
+    /// [`FrameLogError`] when the ring cannot be read.
+    fn get(&self, id: FrameId) -> Result<Option<RecordedFrame>, FrameLogError>;
+}

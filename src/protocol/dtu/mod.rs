@@ -1,0 +1,1 @@
+//! What DTUs say of themselves: registration, heartbeat, framing. Pure.
