@@ -8,6 +8,7 @@
 pub mod actor;
 pub mod api;
 pub mod field;
+pub mod live;
 pub mod logs;
 pub mod storage;
 
@@ -61,6 +62,7 @@ pub fn touch_all() {
     actor::touch();
     api::touch();
     field::touch();
+    live::touch();
     storage::touch();
 }
 

@@ -1,0 +1,519 @@
+//! The live feed: a bounded window of recent events per account, and listeners that walk along it.
+//!
+//! Nothing here is an actor. A publisher appends to its account's window and never waits; a listener holds no queue of
+//! its own but a place in the window, so a slow one costs no memory: when the window has moved past it, it is told how
+//! much it missed and goes on with the oldest event that is kept. Windows are bounded by count and bytes, each and in
+//! all; when the total is reached the account that holds most gives first, so a busy account cannot push a quiet one
+//! out of the window. Knows no socket and no HTTP.
+
+use crate::base::clock::Clock;
+use crate::base::ids::{AccountId, DtuId, MeterId};
+use crate::port::live::{
+    LiveError, LiveEvent, LiveFeed, LiveFilter, LiveItem, LiveListener, LivePlace, LiveSource, Topic,
+};
+use crate::telemetry::live as happenings;
+use async_trait::async_trait;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes that an event costs besides its JSON: the entry itself and the Arc's counters.
+const EVENT_OVERHEAD: usize = size_of::<LiveEvent>() + 16;
+
+/// The bounds of the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveLimits {
+    /// Events kept per account.
+    pub events_per_account: usize,
+    /// Bytes kept per account.
+    pub bytes_per_account: usize,
+    /// Bytes kept in all.
+    pub bytes_total: usize,
+    /// Listeners per account.
+    pub listeners_per_account: usize,
+    /// Listeners in all.
+    pub listeners_total: usize,
+}
+
+impl Default for LiveLimits {
+    fn default() -> Self {
+        Self {
+            events_per_account: 20_000,
+            bytes_per_account: 16 << 20,
+            bytes_total: 64 << 20,
+            listeners_per_account: 100,
+            listeners_total: 1_000,
+        }
+    }
+}
+
+/// The feed of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveHub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    epoch: u64,
+    limits: LiveLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    windows: HashMap<AccountId, Window>,
+    bytes: usize,
+    listeners: usize,
+    closed: bool,
+}
+
+/// The kept events of one account: ids `last - kept.len() + 1 ..= last`, without gaps.
+#[derive(Default)]
+struct Window {
+    kept: VecDeque<LiveEvent>,
+    bytes: usize,
+    last: u64,
+    listeners: usize,
+    arrived: Arc<Notify>,
+}
+
+impl Window {
+    /// The id before the oldest kept event.
+    fn floor(&self) -> u64 {
+        self.last.saturating_sub(self.kept.len() as u64)
+    }
+
+    fn drop_oldest(&mut self) -> usize {
+        let freed = self.kept.pop_front().map_or(0, |event| cost(&event));
+        self.bytes = self.bytes.saturating_sub(freed);
+        freed
+    }
+}
+
+fn cost(event: &LiveEvent) -> usize {
+    event.json.len().saturating_add(EVENT_OVERHEAD)
+}
+
+impl LiveHub {
+    /// A feed with these bounds. The epoch is the start time in microseconds.
+    pub fn new(clock: &dyn Clock, limits: LiveLimits) -> Self {
+        let epoch = u64::try_from(clock.now().timestamp_micros()).unwrap_or(0);
+        Self {
+            shared: Arc::new(Shared {
+                epoch,
+                limits,
+                state: Mutex::new(State::default()),
+            }),
+        }
+    }
+
+    /// Ends every listener, and those to come; for the stop of the server.
+    pub fn close(&self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        for window in state.windows.values() {
+            window.arrived.notify_waiters();
+        }
+    }
+
+    /// Bytes kept now, over all accounts.
+    pub fn bytes(&self) -> usize {
+        self.shared.lock().bytes
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Makes room until the bounds hold again; `account` has just grown.
+    fn trim(&mut self, account: AccountId, limits: &LiveLimits) {
+        if let Some(window) = self.windows.get_mut(&account) {
+            while window.kept.len() > limits.events_per_account || window.bytes > limits.bytes_per_account {
+                let freed = window.drop_oldest();
+                self.bytes = self.bytes.saturating_sub(freed);
+            }
+        }
+        while self.bytes > limits.bytes_total {
+            let Some(fullest) = self.windows.values_mut().max_by_key(|window| window.bytes) else {
+                break;
+            };
+            let freed = fullest.drop_oldest();
+            if freed == 0 {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(freed);
+        }
+    }
+}
+
+impl LiveFeed for LiveHub {
+    fn publish(
+        &self,
+        account: AccountId,
+        topic: Topic,
+        dtu: Option<DtuId>,
+        meter: Option<MeterId>,
+        data: serde_json::Value,
+    ) {
+        // written before the lock is taken: it is the costly part
+        let json: Arc<str> = data.to_string().into();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let window = state.windows.entry(account).or_default();
+        window.last = window.last.saturating_add(1);
+        let event = LiveEvent {
+            place: LivePlace {
+                epoch: self.shared.epoch,
+                id: window.last,
+            },
+            account,
+            topic,
+            dtu,
+            meter,
+            json,
+        };
+        let added = cost(&event);
+        window.kept.push_back(event);
+        window.bytes = window.bytes.saturating_add(added);
+        let arrived = Arc::clone(&window.arrived);
+        state.bytes = state.bytes.saturating_add(added);
+        state.trim(account, &self.shared.limits);
+        let bytes = state.bytes;
+        drop(guard);
+        happenings::EventPublished {
+            topic: topic.as_str(),
+            bytes,
+        }
+        .emit();
+        arrived.notify_waiters();
+    }
+}
+
+impl LiveSource for LiveHub {
+    fn listen(&self, filter: LiveFilter, after: Option<LivePlace>) -> Result<Box<dyn LiveListener>, LiveError> {
+        let limits = self.shared.limits;
+        let mut state = self.shared.lock();
+        if state.listeners >= limits.listeners_total {
+            return Err(LiveError::ServerFull(limits.listeners_total));
+        }
+        let window = state.windows.entry(filter.account).or_default();
+        if window.listeners >= limits.listeners_per_account {
+            return Err(LiveError::AccountFull(limits.listeners_per_account));
+        }
+        window.listeners = window.listeners.saturating_add(1);
+        let resumable = after
+            .filter(|place| place.epoch == self.shared.epoch && place.id >= window.floor() && place.id <= window.last);
+        let seen = resumable.map_or(window.last, |place| place.id);
+        let arrived = Arc::clone(&window.arrived);
+        state.listeners = state.listeners.saturating_add(1);
+        let listeners = state.listeners;
+        drop(state);
+        happenings::ListenersChanged { listeners }.emit();
+        Ok(Box::new(Listener {
+            shared: Arc::clone(&self.shared),
+            filter,
+            seen,
+            reset: after.is_some() && resumable.is_none(),
+            arrived,
+        }))
+    }
+}
+
+struct Listener {
+    shared: Arc<Shared>,
+    filter: LiveFilter,
+    /// The last id that was looked at.
+    seen: u64,
+    /// A reset is still to be told.
+    reset: bool,
+    arrived: Arc<Notify>,
+}
+
+impl Listener {
+    /// What stands in the window behind `seen`. None: the feed has closed and nothing is left.
+    fn take(&mut self, max: usize) -> Option<Vec<LiveItem>> {
+        let mut items = Vec::new();
+        let shared = Arc::clone(&self.shared);
+        if std::mem::take(&mut self.reset) {
+            items.push(LiveItem::Reset { place: self.place() });
+        }
+        let state = shared.lock();
+        let Some(window) = state.windows.get(&self.filter.account) else {
+            return (!state.closed).then_some(items);
+        };
+        let floor = window.floor();
+        if self.seen < floor {
+            let events = floor.saturating_sub(self.seen);
+            self.seen = floor;
+            items.push(LiveItem::Missed {
+                events,
+                place: self.place(),
+            });
+            happenings::ListenerLagged { events }.emit();
+        }
+        let skip = usize::try_from(self.seen.saturating_sub(floor)).unwrap_or(usize::MAX);
+        for event in window.kept.iter().skip(skip) {
+            if items.len() >= max.max(1) {
+                break;
+            }
+            self.seen = event.place.id;
+            if self.filter.passes(event) {
+                items.push(LiveItem::Event(event.clone()));
+            }
+        }
+        (!(items.is_empty() && state.closed)).then_some(items)
+    }
+}
+
+#[async_trait]
+impl LiveListener for Listener {
+    async fn next(&mut self, max: usize) -> Option<Vec<LiveItem>> {
+        let arrived = Arc::clone(&self.arrived);
+        loop {
+            let waiting = arrived.notified();
+            tokio::pin!(waiting);
+            // registered before the look, so that nothing falls between the two
+            waiting.as_mut().enable();
+            let items = self.take(max)?;
+            if !items.is_empty() {
+                return Some(items);
+            }
+            waiting.await;
+        }
+    }
+
+    fn place(&self) -> LivePlace {
+        LivePlace {
+            epoch: self.shared.epoch,
+            id: self.seen,
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.listeners = state.listeners.saturating_sub(1);
+        if let Some(window) = state.windows.get_mut(&self.filter.account) {
+            window.listeners = window.listeners.saturating_sub(1);
+        }
+        let listeners = state.listeners;
+        drop(state);
+        happenings::ListenersChanged { listeners }.emit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::ManualClock;
+    use chrono::{TimeZone, Utc};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const ONE: AccountId = AccountId(1);
+    const TWO: AccountId = AccountId(2);
+
+    fn hub(limits: LiveLimits) -> LiveHub {
+        let clock = ManualClock::new(Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).unwrap());
+        LiveHub::new(&clock, limits)
+    }
+
+    fn all(account: AccountId) -> LiveFilter {
+        LiveFilter {
+            account,
+            topics: vec![],
+            dtu: None,
+            meter: None,
+        }
+    }
+
+    fn say(hub: &LiveHub, account: AccountId, n: u64) {
+        hub.publish(
+            account,
+            Topic::Readings,
+            Some(DtuId(1)),
+            Some(MeterId(7)),
+            json!({ "n": n }),
+        );
+    }
+
+    fn numbers(items: &[LiveItem]) -> Vec<u64> {
+        items
+            .iter()
+            .filter_map(|item| match item {
+                LiveItem::Event(event) => serde_json::from_str::<serde_json::Value>(&event.json).unwrap()["n"].as_u64(),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_listener_hears_its_account_and_nobody_else() {
+        let hub = hub(LiveLimits::default());
+        let mut one = hub.listen(all(ONE), None).unwrap();
+        say(&hub, TWO, 1);
+        say(&hub, ONE, 2);
+        let heard = one.next(10).await.unwrap();
+        assert_eq!(numbers(&heard), [2]);
+        // ids are counted per account: the other's event left no gap
+        assert_eq!(one.place().id, 1);
+    }
+
+    #[tokio::test]
+    async fn filters_select_topic_dtu_and_meter() {
+        let hub = hub(LiveLimits::default());
+        let mut filter = all(ONE);
+        filter.topics = vec![Topic::Slots];
+        filter.meter = Some(MeterId(9));
+        let mut listener = hub.listen(filter, None).unwrap();
+        hub.publish(ONE, Topic::Slots, Some(DtuId(1)), Some(MeterId(8)), json!({"n": 1}));
+        hub.publish(ONE, Topic::Readings, Some(DtuId(1)), Some(MeterId(9)), json!({"n": 2}));
+        hub.publish(ONE, Topic::Slots, Some(DtuId(1)), Some(MeterId(9)), json!({"n": 3}));
+        assert_eq!(numbers(&listener.next(10).await.unwrap()), [3]);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_listener_is_woken() {
+        let hub = hub(LiveLimits::default());
+        let mut listener = hub.listen(all(ONE), None).unwrap();
+        let publisher = hub.clone();
+        let (heard, ()) = tokio::join!(listener.next(10), async move {
+            tokio::task::yield_now().await;
+            say(&publisher, ONE, 5);
+        });
+        assert_eq!(numbers(&heard.unwrap()), [5]);
+    }
+
+    #[tokio::test]
+    async fn resumes_behind_a_kept_place_and_says_reset_otherwise() {
+        let hub = hub(LiveLimits {
+            events_per_account: 3,
+            ..LiveLimits::default()
+        });
+        for n in 1..=5 {
+            say(&hub, ONE, n);
+        }
+        let epoch = hub.shared.epoch;
+        let mut kept = hub.listen(all(ONE), Some(LivePlace { epoch, id: 3 })).unwrap();
+        assert_eq!(numbers(&kept.next(10).await.unwrap()), [4, 5]);
+        // 2 is the place just before the oldest kept event: nothing was lost yet
+        let mut edge = hub.listen(all(ONE), Some(LivePlace { epoch, id: 2 })).unwrap();
+        assert_eq!(numbers(&edge.next(10).await.unwrap()), [3, 4, 5]);
+        for gone in [
+            LivePlace { epoch, id: 1 },
+            LivePlace {
+                epoch: epoch - 1,
+                id: 4,
+            },
+            LivePlace { epoch, id: 6 },
+        ] {
+            let mut reset = hub.listen(all(ONE), Some(gone)).unwrap();
+            let items = reset.next(10).await.unwrap();
+            assert_eq!(
+                items,
+                [LiveItem::Reset {
+                    place: LivePlace { epoch, id: 5 }
+                }],
+                "{gone}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_listener_loses_the_oldest_and_is_told_how_many() {
+        let hub = hub(LiveLimits {
+            events_per_account: 4,
+            ..LiveLimits::default()
+        });
+        let mut slow = hub.listen(all(ONE), None).unwrap();
+        for n in 1..=10 {
+            say(&hub, ONE, n);
+        }
+        let items = slow.next(100).await.unwrap();
+        assert!(matches!(items[0], LiveItem::Missed { events: 6, .. }), "{items:?}");
+        assert_eq!(numbers(&items), [7, 8, 9, 10]);
+    }
+
+    #[tokio::test]
+    async fn the_total_is_bounded_and_the_fullest_account_gives_first() {
+        let limits = LiveLimits {
+            bytes_total: 20_000,
+            ..LiveLimits::default()
+        };
+        let hub = hub(limits);
+        say(&hub, TWO, 1);
+        for n in 0..1_000 {
+            say(&hub, ONE, n);
+            assert!(hub.bytes() <= limits.bytes_total);
+        }
+        let epoch = hub.shared.epoch;
+        let mut quiet = hub.listen(all(TWO), Some(LivePlace { epoch, id: 0 })).unwrap();
+        assert_eq!(numbers(&quiet.next(10).await.unwrap()), [1]);
+    }
+
+    #[tokio::test]
+    async fn listeners_are_limited_and_a_dropped_one_makes_room() {
+        let hub = hub(LiveLimits {
+            listeners_per_account: 1,
+            listeners_total: 2,
+            ..LiveLimits::default()
+        });
+        let first = hub.listen(all(ONE), None).unwrap();
+        assert_eq!(hub.listen(all(ONE), None).err(), Some(LiveError::AccountFull(1)));
+        let _second = hub.listen(all(TWO), None).unwrap();
+        assert_eq!(
+            hub.listen(all(AccountId(3)), None).err(),
+            Some(LiveError::ServerFull(2))
+        );
+        drop(first);
+        assert!(hub.listen(all(ONE), None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn closing_ends_listeners_after_what_is_left() {
+        let hub = hub(LiveLimits::default());
+        let mut listener = hub.listen(all(ONE), None).unwrap();
+        let mut idle = hub.listen(all(TWO), None).unwrap();
+        say(&hub, ONE, 1);
+        hub.close();
+        assert_eq!(numbers(&listener.next(10).await.unwrap()), [1]);
+        assert_eq!(listener.next(10).await, None);
+        assert_eq!(idle.next(10).await, None);
+    }
+
+    proptest! {
+        /// Whatever the pace: what is heard plus what is told as missed is all that was published, in order.
+        #[test]
+        fn heard_and_missed_add_up(steps in proptest::collection::vec((0u64..8, 0usize..6), 1..60), kept in 1usize..6) {
+            let hub = hub(LiveLimits { events_per_account: kept, ..LiveLimits::default() });
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let mut listener = hub.listen(all(ONE), None).unwrap();
+            let (mut published, mut expected) = (0u64, 1u64);
+            for (say_count, read) in steps {
+                for _ in 0..say_count {
+                    published += 1;
+                    say(&hub, ONE, published);
+                }
+                if read == 0 || expected > published {
+                    continue;
+                }
+                for item in runtime.block_on(listener.next(read)).unwrap() {
+                    match item {
+                        LiveItem::Missed { events, .. } => expected += events,
+                        event => {
+                            prop_assert_eq!(numbers(&[event]), [expected]);
+                            expected += 1;
+                        }
+                    }
+                }
+            }
+            prop_assert!(expected <= published + 1);
+            prop_assert_eq!(listener.place().id, expected - 1);
+        }
+    }
+}
