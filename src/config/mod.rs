@@ -1,1 +1,173 @@
-//! (room)
+//! Configuration: one validated struct per concern. `config/default.toml` < file < environment. Prints without secrets.
+
+mod load;
+mod problems;
+
+pub use load::{ConfigError, load, load_with_environment};
+pub use problems::problems;
+
+use crate::telemetry::logs::LogFormat;
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The commented defaults, compiled in, so that a binary without its folder still starts.
+pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where files live.
+    pub data: Data,
+    /// PostgreSQL.
+    pub database: Database,
+    /// The API's port.
+    pub http: Http,
+    /// Device ports.
+    #[serde(rename = "listener")]
+    pub listeners: Vec<Listener>,
+    /// Bounds.
+    pub limits: Limits,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Relay control.
+    pub control: Control,
+    /// Claims and sessions.
+    pub access: Access,
+    /// Logs.
+    pub log: Log,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Root of everything that is kept on this host.
+    pub folder: PathBuf,
+    /// A user's own meter models; empty: none.
+    pub meter_models: PathBuf,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Connection URL; empty: embedded.
+    pub url: SecretString,
+    /// Pool size of the API.
+    pub api_connections: u32,
+    /// Pool size of storage.
+    pub ingest_connections: u32,
+    /// Cancels the API's statements, seconds.
+    pub statement_timeout_s: u32,
+    /// PostgreSQL's program folder for the embedded cluster; empty: looked for.
+    pub embedded_bin: PathBuf,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address and port.
+    pub bind: SocketAddr,
+    /// PEM certificate chain; empty: plain text.
+    pub tls_cert: PathBuf,
+    /// PEM private key.
+    pub tls_key: PathBuf,
+    /// Consent to plain text beyond loopback.
+    pub insecure: bool,
+    /// Worker threads.
+    pub workers: usize,
+    /// `Secure` on the session cookie.
+    pub secure_cookies: bool,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port.
+    pub bind: SocketAddr,
+    /// Registration profile.
+    #[serde(default = "auto")]
+    pub profile: String,
+}
+
+fn auto() -> String {
+    "auto".into()
+}
+
+/// `[limits]`: see `config/default.toml` for units and meaning.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says it once, with units")]
+pub struct Limits {
+    pub connections_max: usize,
+    pub accept_per_s: u32,
+    pub reserved_descriptors: u64,
+    pub registration_timeout_s: u64,
+    pub quarantine_max: usize,
+    pub line_queue_max: usize,
+    pub session_bytes_per_s: u32,
+    pub session_burst_bytes: u32,
+    pub dead_line_timeouts: u32,
+    pub spool_bytes: u64,
+    pub spool_reserve_bytes: u64,
+    pub frames_bytes: u64,
+    pub frames_days: u32,
+    pub reads_max: usize,
+    pub streams_max: usize,
+    pub stream_events_kept: usize,
+}
+
+/// `[retention]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days of readings and slot endings; 0: for ever.
+    pub readings_days: u32,
+    /// Days of session history; 0: for ever.
+    pub sessions_days: u32,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// Must be false in this version.
+    pub enabled: bool,
+}
+
+/// Who may claim an unknown SN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Claims {
+    /// Who has the code.
+    Code,
+    /// Role platform only.
+    Platform,
+    /// Any admin.
+    Open,
+}
+
+/// `[access]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// Who may claim.
+    pub claims: Claims,
+    /// Session life, hours.
+    pub session_hours: u32,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// Filter directives.
+    pub filter: String,
+}

@@ -1,0 +1,88 @@
+//! What types cannot say: limits that contradict each other, unsafe combinations. All faults at once.
+
+use super::Config;
+use std::collections::BTreeSet;
+
+/// Every fault, each with its key and what to do; empty when the configuration is sound.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    http(config, &mut found);
+    listeners(config, &mut found);
+    limits(config, &mut found);
+    if config.control.enabled {
+        found.push("control.enabled: relay control is not part of this version; set it to false".into());
+    }
+    if !(1..=24 * 365).contains(&config.access.session_hours) {
+        found.push(format!("access.session_hours: {} is outside 1 to 8760", config.access.session_hours));
+    }
+    if tracing_subscriber::EnvFilter::try_new(&config.log.filter).is_err() {
+        found.push(format!("log.filter: {:?} is not a filter, try \"info\"", config.log.filter));
+    }
+    if config.data.folder.as_os_str().is_empty() {
+        found.push("data.folder: must name a folder".into());
+    }
+    found
+}
+
+fn http(config: &Config, found: &mut Vec<String>) {
+    let http = &config.http;
+    let (cert, key) = (!http.tls_cert.as_os_str().is_empty(), !http.tls_key.as_os_str().is_empty());
+    if cert != key {
+        found.push("http.tls_cert and http.tls_key: give both or none".into());
+    }
+    for (name, path) in [("http.tls_cert", &http.tls_cert), ("http.tls_key", &http.tls_key)] {
+        if !path.as_os_str().is_empty() && !path.is_file() {
+            found.push(format!("{name}: there is no file {}", path.display()));
+        }
+    }
+    if !http.bind.ip().is_loopback() && !cert && !http.insecure {
+        found.push(format!(
+            "http.bind: {} is reachable from outside in plain text; set http.tls_cert and http.tls_key, or http.insecure = true when something in front does TLS",
+            http.bind
+        ));
+    }
+    if !(1..=64).contains(&http.workers) {
+        found.push(format!("http.workers: {} is outside 1 to 64", http.workers));
+    }
+}
+
+fn listeners(config: &Config, found: &mut Vec<String>) {
+    if config.listeners.is_empty() {
+        found.push("listener: at least one [[listener]] is needed".into());
+    }
+    let mut seen = BTreeSet::new();
+    for listener in &config.listeners {
+        if listener.bind.port() != 0 && !seen.insert(listener.bind) {
+            found.push(format!("listener.bind: {} stands twice", listener.bind));
+        }
+        if listener.bind == config.http.bind && listener.bind.port() != 0 {
+            found.push(format!("listener.bind: {} is http.bind too", listener.bind));
+        }
+    }
+}
+
+fn limits(config: &Config, found: &mut Vec<String>) {
+    let limits = &config.limits;
+    let mut range = |name: &str, value: u64, low: u64, high: u64| {
+        if !(low..=high).contains(&value) {
+            found.push(format!("{name}: {value} is outside {low} to {high}"));
+        }
+    };
+    let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    range("limits.connections_max", wide(limits.connections_max), 1, 1_000_000);
+    range("limits.accept_per_s", limits.accept_per_s.into(), 1, 1_000_000);
+    range("limits.registration_timeout_s", limits.registration_timeout_s, 1, 600);
+    range("limits.quarantine_max", wide(limits.quarantine_max), 1, 100_000);
+    range("limits.line_queue_max", wide(limits.line_queue_max), 1, 100_000);
+    range("limits.session_bytes_per_s", limits.session_bytes_per_s.into(), 256, 1 << 30);
+    range("limits.session_burst_bytes", limits.session_burst_bytes.into(), 1024, 1 << 30);
+    range("limits.dead_line_timeouts", limits.dead_line_timeouts.into(), 3, 10_000);
+    range("limits.spool_bytes", limits.spool_bytes, 16 << 20, 1 << 50);
+    range("limits.frames_bytes", limits.frames_bytes, 1 << 20, 1 << 50);
+    range("limits.reads_max", wide(limits.reads_max), 1, 100_000);
+    range("limits.streams_max", wide(limits.streams_max), 1, 100_000);
+    range("limits.stream_events_kept", wide(limits.stream_events_kept), 100, 10_000_000);
+    range("database.api_connections", config.database.api_connections.into(), 1, 1000);
+    range("database.ingest_connections", config.database.ingest_connections.into(), 1, 100);
+    range("database.statement_timeout_s", config.database.statement_timeout_s.into(), 1, 3600);
+}
