@@ -19,8 +19,14 @@ fn rooms() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("port", &["base", "domain", "protocol", "device", "exchange"][..]),
         ("store", FLOOR_4),
         ("spool", FLOOR_4),
-        ("net", &["base", "telemetry", "domain", "protocol", "exchange", "port"][..]),
-        ("actor", &["base", "telemetry", "domain", "protocol", "device", "exchange", "port"][..]),
+        (
+            "net",
+            &["base", "telemetry", "domain", "protocol", "exchange", "port"][..],
+        ),
+        (
+            "actor",
+            &["base", "telemetry", "domain", "protocol", "device", "exchange", "port"][..],
+        ),
         ("api", FLOOR_4),
         ("config", &["base", "telemetry"][..]),
         ("simulator", &["base", "domain", "protocol", "device"][..]),
@@ -32,7 +38,10 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("actix", &["actor", "app"]),
     ("actix_web", &["api", "app"]),
-    ("tokio", &["spool", "store", "net", "actor", "api", "app", "cli", "simulator"]),
+    (
+        "tokio",
+        &["spool", "store", "net", "actor", "api", "app", "cli", "simulator"],
+    ),
     ("tokio_modbus", &["net", "simulator"]),
     ("tokio_serial", &["net", "cli"]),
     ("prometheus", &["telemetry"]),
@@ -71,7 +80,9 @@ impl Paths {
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+            && attribute
+                .parse_args::<syn::Path>()
+                .is_ok_and(|path| path.is_ident("test"))
     })
 }
 
@@ -82,7 +93,8 @@ impl<'ast> Visit<'ast> for Paths {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         if path.segments.len() > 1 {
-            self.found.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+            self.found
+                .push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         }
         syn::visit::visit_path(self, path);
     }
@@ -110,7 +122,12 @@ fn source() -> Vec<(String, PathBuf, syn::File)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     files(&root, &mut paths);
-    paths.retain(|path| !path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with("tests")));
+    paths.retain(|path| {
+        !path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .is_some_and(|stem| stem.ends_with("tests"))
+    });
     paths
         .into_iter()
         .map(|path| {
@@ -173,10 +190,15 @@ fn libraries_stay_in_their_rooms() {
                     breaches.push(format!("{}: {library} does not belong in {room}", path.display()));
                 }
             }
-            let logs_or_waits = first == "tracing" || first == "tokio" || used.starts_with(&["std".into(), "net".into()]);
+            let logs_or_waits =
+                first == "tracing" || first == "tokio" || used.starts_with(&["std".into(), "net".into()]);
             let reads_files = used.starts_with(&["std".into(), "fs".into()]) && room != "device";
             if PURE.contains(&room.as_str()) && (logs_or_waits || reads_files) {
-                breaches.push(format!("{}: {room} is pure, {} is not", path.display(), used.join("::")));
+                breaches.push(format!(
+                    "{}: {room} is pure, {} is not",
+                    path.display(),
+                    used.join("::")
+                ));
             }
         }
     }

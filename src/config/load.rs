@@ -65,8 +65,15 @@ pub fn load_with_environment(
         let (key, message) = describe(&error);
         let place = file_text
             .as_ref()
-            .and_then(|(name, text)| key.as_deref().and_then(|key| line_of(text, key)).map(|line| format!("{name}:{line}")))
-            .unwrap_or_else(|| key.clone().map_or_else(|| "configuration".into(), |key| format!("configuration key {key}")));
+            .and_then(|(name, text)| {
+                key.as_deref()
+                    .and_then(|key| line_of(text, key))
+                    .map(|line| format!("{name}:{line}"))
+            })
+            .unwrap_or_else(|| {
+                key.clone()
+                    .map_or_else(|| "configuration".into(), |key| format!("configuration key {key}"))
+            });
         ConfigError::Invalid { place, message }
     })
 }
@@ -77,17 +84,25 @@ fn serde_path(built: config::Config) -> Result<Config, config::ConfigError> {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     use std::io::Read;
-    let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
+    let unreadable = |error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    file.take(FILE_MAX_BYTES)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
     Ok(text)
 }
 
 fn parse(text: &str, name: &str) -> Result<toml::Table, ConfigError> {
     text.parse::<toml::Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| line_at(text, span.start));
-        ConfigError::Invalid { place: format!("{name}:{line}"), message: error.message().to_owned() }
+        ConfigError::Invalid {
+            place: format!("{name}:{line}"),
+            message: error.message().to_owned(),
+        }
     })
 }
 
@@ -107,10 +122,15 @@ fn merge(base: &mut toml::Table, own: toml::Table) {
 }
 
 fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: String) -> Result<(), ConfigError> {
-    let invalid = |message: String| ConfigError::Invalid { place: format!("environment variable {name}"), message };
+    let invalid = |message: String| ConfigError::Invalid {
+        place: format!("environment variable {name}"),
+        message,
+    };
     let path: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
     let [section, key] = path.as_slice() else {
-        return Err(invalid("the form is POLYPHASE__SECTION__KEY, e.g. POLYPHASE__HTTP__BIND".into()));
+        return Err(invalid(
+            "the form is POLYPHASE__SECTION__KEY, e.g. POLYPHASE__HTTP__BIND".into(),
+        ));
     };
     let (key, value) = match key.strip_suffix("_file") {
         Some(key) => {
@@ -121,21 +141,32 @@ fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: Strin
         None => (key.clone(), value),
     };
     let Some(toml::Value::Table(table)) = merged.get_mut(section) else {
-        let known: Vec<&str> = merged.iter().filter(|(_, v)| v.is_table()).map(|(k, _)| k.as_str()).collect();
-        return Err(invalid(format!("there is no section [{section}]; sections are {}", known.join(", "))));
+        let known: Vec<&str> = merged
+            .iter()
+            .filter(|(_, v)| v.is_table())
+            .map(|(k, _)| k.as_str())
+            .collect();
+        return Err(invalid(format!(
+            "there is no section [{section}]; sections are {}",
+            known.join(", ")
+        )));
     };
     let Some(present) = table.get(&key) else {
         let known: Vec<&str> = table.keys().map(String::as_str).collect();
-        return Err(invalid(format!("section [{section}] has no key {key}; keys are {}", known.join(", "))));
+        return Err(invalid(format!(
+            "section [{section}] has no key {key}; keys are {}",
+            known.join(", ")
+        )));
     };
     let typed = match present {
         toml::Value::Integer(_) => value
             .parse()
             .map(toml::Value::Integer)
             .map_err(|_| invalid(format!("{value:?} is not a whole number")))?,
-        toml::Value::Boolean(_) => {
-            value.parse().map(toml::Value::Boolean).map_err(|_| invalid(format!("{value:?} is neither true nor false")))?
-        }
+        toml::Value::Boolean(_) => value
+            .parse()
+            .map(toml::Value::Boolean)
+            .map_err(|_| invalid(format!("{value:?} is neither true nor false")))?,
         _ => toml::Value::String(value),
     };
     table.insert(key, typed);
@@ -162,7 +193,11 @@ fn describe(error: &config::ConfigError) -> (Option<String>, String) {
 }
 
 fn unknown_field(message: &str) -> Option<String> {
-    message.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next()).map(str::to_owned)
+    message
+        .split("unknown field `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next())
+        .map(str::to_owned)
 }
 
 /// The line of a dotted key (its last part) in TOML text; finds the section first when the key names one.
@@ -173,7 +208,12 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_start();
         if let Some(header) = line.strip_prefix('[') {
-            let name = header.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
+            let name = header
+                .trim_start_matches('[')
+                .split(']')
+                .next()
+                .unwrap_or_default()
+                .trim();
             inside = section.is_none_or(|section| section == name || section.starts_with(&format!("{name}[")));
             if name == last {
                 return Some(index + 1);
@@ -210,18 +250,22 @@ mod tests {
 
     #[test]
     fn environment_wins_and_wrong_names_are_told() {
-        let config =
-            load_with_environment(None, environment(&[("POLYPHASE__HTTP__BIND", "127.0.0.1:9000")])).unwrap();
+        let config = load_with_environment(None, environment(&[("POLYPHASE__HTTP__BIND", "127.0.0.1:9000")])).unwrap();
         assert_eq!(config.http.bind.port(), 9000);
         let error = load_with_environment(None, environment(&[("POLYPHASE__HTTP__PORT", "1")])).unwrap_err();
-        assert!(error.to_string().contains("section [http] has no key port; keys are"), "{error}");
+        assert!(
+            error.to_string().contains("section [http] has no key port; keys are"),
+            "{error}"
+        );
         let error = load_with_environment(None, environment(&[("POLYPHASE__LIMITS__READS_MAX", "many")])).unwrap_err();
         assert!(error.to_string().contains("POLYPHASE__LIMITS__READS_MAX"), "{error}");
     }
 
     #[test]
     fn a_wrong_key_is_named_with_its_line() {
-        let error = from_text("[http]\nbind = \"127.0.0.1:1\"\nworkres = 3\n").unwrap_err().to_string();
+        let error = from_text("[http]\nbind = \"127.0.0.1:1\"\nworkres = 3\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("own.toml:3") && error.contains("workres"), "{error}");
         let error = from_text("[log]\n\nformat = \"yaml\"\n").unwrap_err().to_string();
         assert!(error.contains("own.toml:3") && error.contains("yaml"), "{error}");
@@ -233,7 +277,10 @@ mod tests {
 
     #[test]
     fn secrets_do_not_print() {
-        let config = load_with_environment(None, environment(&[("POLYPHASE__DATABASE__URL", "postgres://u:hush@h/d")]));
+        let config = load_with_environment(
+            None,
+            environment(&[("POLYPHASE__DATABASE__URL", "postgres://u:hush@h/d")]),
+        );
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

@@ -13,10 +13,16 @@ pub fn problems(config: &Config) -> Vec<String> {
         found.push("control.enabled: relay control is not part of this version; set it to false".into());
     }
     if !(1..=24 * 365).contains(&config.access.session_hours) {
-        found.push(format!("access.session_hours: {} is outside 1 to 8760", config.access.session_hours));
+        found.push(format!(
+            "access.session_hours: {} is outside 1 to 8760",
+            config.access.session_hours
+        ));
     }
     if tracing_subscriber::EnvFilter::try_new(&config.log.filter).is_err() {
-        found.push(format!("log.filter: {:?} is not a filter, try \"info\"", config.log.filter));
+        found.push(format!(
+            "log.filter: {:?} is not a filter, try \"info\"",
+            config.log.filter
+        ));
     }
     if config.data.folder.as_os_str().is_empty() {
         found.push("data.folder: must name a folder".into());
@@ -26,7 +32,10 @@ pub fn problems(config: &Config) -> Vec<String> {
 
 fn http(config: &Config, found: &mut Vec<String>) {
     let http = &config.http;
-    let (cert, key) = (!http.tls_cert.as_os_str().is_empty(), !http.tls_key.as_os_str().is_empty());
+    let (cert, key) = (
+        !http.tls_cert.as_os_str().is_empty(),
+        !http.tls_key.as_os_str().is_empty(),
+    );
     if cert != key {
         found.push("http.tls_cert and http.tls_key: give both or none".into());
     }
@@ -74,15 +83,45 @@ fn limits(config: &Config, found: &mut Vec<String>) {
     range("limits.registration_timeout_s", limits.registration_timeout_s, 1, 600);
     range("limits.quarantine_max", wide(limits.quarantine_max), 1, 100_000);
     range("limits.line_queue_max", wide(limits.line_queue_max), 1, 100_000);
-    range("limits.session_bytes_per_s", limits.session_bytes_per_s.into(), 256, 1 << 30);
-    range("limits.session_burst_bytes", limits.session_burst_bytes.into(), 1024, 1 << 30);
+    range(
+        "limits.session_bytes_per_s",
+        limits.session_bytes_per_s.into(),
+        256,
+        1 << 30,
+    );
+    range(
+        "limits.session_burst_bytes",
+        limits.session_burst_bytes.into(),
+        1024,
+        1 << 30,
+    );
     range("limits.dead_line_timeouts", limits.dead_line_timeouts.into(), 3, 10_000);
     range("limits.spool_bytes", limits.spool_bytes, 16 << 20, 1 << 50);
     range("limits.frames_bytes", limits.frames_bytes, 1 << 20, 1 << 50);
     range("limits.reads_max", wide(limits.reads_max), 1, 100_000);
     range("limits.streams_max", wide(limits.streams_max), 1, 100_000);
-    range("limits.stream_events_kept", wide(limits.stream_events_kept), 100, 10_000_000);
-    range("database.api_connections", config.database.api_connections.into(), 1, 1000);
-    range("database.ingest_connections", config.database.ingest_connections.into(), 1, 100);
-    range("database.statement_timeout_s", config.database.statement_timeout_s.into(), 1, 3600);
+    range(
+        "limits.stream_events_kept",
+        wide(limits.stream_events_kept),
+        100,
+        10_000_000,
+    );
+    range(
+        "database.api_connections",
+        config.database.api_connections.into(),
+        1,
+        1000,
+    );
+    range(
+        "database.ingest_connections",
+        config.database.ingest_connections.into(),
+        1,
+        100,
+    );
+    range(
+        "database.statement_timeout_s",
+        config.database.statement_timeout_s.into(),
+        1,
+        3600,
+    );
 }
