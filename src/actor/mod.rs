@@ -1,2 +1,4 @@
-//! (room)
-pub mod live;
+//! Floor 5: the supervised actors and the actix-free handles to them that implement ports. The only room, besides
+//! `app.rs`, that knows actix.
+
+pub mod supervise;

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what a bare Debian 12 lacks, and says what it does. Usage: scripts/install.sh [demo|test]
+# demo: PostgreSQL programs and a C toolchain. test: also Python with venv, for the independent protocol peers.
+set -euo pipefail
+purpose=${1:-demo}
+say() { printf '==> %s\n' "$*"; }
+
+missing=()
+have_initdb() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
+have_initdb || missing+=(postgresql)
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+if [ "$purpose" = test ]; then
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || { echo "please install: ${missing[*]}"; exit 1; }
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || { echo "please install as root: apt-get install ${missing[*]}"; exit 1; }
+        as_root=(sudo)
+    fi
+    say "installing with apt-get: ${missing[*]} (PostgreSQL's programs only; no system cluster is made or started)"
+    if printf '%s\n' "${missing[@]}" | grep -qx postgresql && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        "${as_root[@]}" mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+command -v cargo >/dev/null || { echo "a Rust toolchain (1.94 or newer) is needed: see rust-lang.org"; exit 1; }
+
+if [ "$purpose" = test ] && [ ! -x target/peers/bin/python ]; then
+    say "making target/peers, a Python environment with the independent peers (tests/peers/requirements.txt)"
+    mkdir -p target
+    python3 -m venv target/peers
+    target/peers/bin/pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
+fi

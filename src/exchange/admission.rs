@@ -1,0 +1,318 @@
+//! Who owns an SN's session, and who waits in quarantine. The registry actor wraps it; `H` is its way to a connection.
+//!
+//! Rules: the newest session wins and the older one is told why; an unknown SN waits in bounded quarantine and is never
+//! created; the oldest waiting SN without an open socket is forgotten first when quarantine is full.
+
+use crate::base::ids::{ConnectionId, DtuId};
+use crate::domain::device::SerialNumber;
+use chrono::{DateTime, Utc};
+use std::collections::{HashMap, VecDeque};
+
+/// A live session.
+#[derive(Clone, Debug)]
+pub struct Live<H> {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Where it comes from.
+    pub peer: String,
+    /// The way to it.
+    pub handle: H,
+}
+
+/// A known DTU, with or without a session.
+#[derive(Clone, Debug)]
+struct Known<H> {
+    sn: Option<SerialNumber>,
+    live: Option<Live<H>>,
+    offline_since: Option<DateTime<Utc>>,
+    take_overs: VecDeque<DateTime<Utc>>,
+}
+
+/// An unknown SN.
+#[derive(Clone, Debug)]
+pub struct Waiting<H> {
+    /// First seen.
+    pub first_seen: DateTime<Utc>,
+    /// Last seen.
+    pub last_seen: DateTime<Utc>,
+    /// Connections so far.
+    pub connections: u32,
+    /// Where the last one came from.
+    pub peer: String,
+    /// Its first bytes, at most 64.
+    pub first_bytes: Vec<u8>,
+    /// The open socket, if there is one.
+    pub open: Option<(ConnectionId, H)>,
+}
+
+/// What came of an introduction.
+#[derive(Debug)]
+pub enum Introduced<H> {
+    /// The DTU's session; `replaced` has to be closed. `clone_suspected`: it was taken over again and again.
+    Owner {
+        /// The DTU.
+        dtu: DtuId,
+        /// The session that it takes over.
+        replaced: Option<Live<H>>,
+        /// Taken over at least [`CLONE_TAKE_OVERS`] times within [`CLONE_WINDOW_S`].
+        clone_suspected: bool,
+    },
+    /// Unknown: it waits; `replaced` is an older waiting socket with the same SN, to be closed.
+    Waits {
+        /// The older socket.
+        replaced: Option<H>,
+    },
+    /// Quarantine is full of open sockets.
+    Full,
+}
+
+/// Take-overs of a live session within the window that look like two devices with one SN.
+pub const CLONE_TAKE_OVERS: usize = 5;
+/// The window, seconds.
+pub const CLONE_WINDOW_S: i64 = 600;
+const FIRST_BYTES_MAX: usize = 64;
+
+/// The book.
+#[derive(Debug)]
+pub struct Admissions<H> {
+    dtus: HashMap<DtuId, Known<H>>,
+    by_sn: HashMap<SerialNumber, DtuId>,
+    by_connection: HashMap<ConnectionId, DtuId>,
+    waiting: HashMap<SerialNumber, Waiting<H>>,
+    waiting_max: usize,
+}
+
+impl<H: Clone> Admissions<H> {
+    /// An empty book; at most `waiting_max` SNs in quarantine.
+    pub fn new(waiting_max: usize) -> Self {
+        Self {
+            dtus: HashMap::new(),
+            by_sn: HashMap::new(),
+            by_connection: HashMap::new(),
+            waiting: HashMap::new(),
+            waiting_max,
+        }
+    }
+
+    /// A DTU of the directory, new or changed. Answers a waiting socket with its SN, which is the DTU's from now on.
+    pub fn know(&mut self, dtu: DtuId, sn: Option<SerialNumber>, now: DateTime<Utc>) -> Option<Live<H>> {
+        let known = self.dtus.entry(dtu).or_insert_with(|| Known {
+            sn: None,
+            live: None,
+            offline_since: None,
+            take_overs: VecDeque::new(),
+        });
+        if known.sn != sn {
+            if let Some(old) = known.sn.take() {
+                self.by_sn.remove(&old);
+            }
+            known.sn.clone_from(&sn);
+        }
+        let sn = sn?;
+        self.by_sn.insert(sn.clone(), dtu);
+        let waiting = self.waiting.remove(&sn)?;
+        let (connection, handle) = waiting.open?;
+        let live = Live { connection, since: now, peer: waiting.peer, handle };
+        known.live = Some(live.clone());
+        known.offline_since = None;
+        self.by_connection.insert(connection, dtu);
+        Some(live)
+    }
+
+    /// A DTU is gone from the directory (or disabled); answers its session, which has to be closed.
+    pub fn forget(&mut self, dtu: DtuId) -> Option<Live<H>> {
+        let known = self.dtus.remove(&dtu)?;
+        if let Some(sn) = known.sn {
+            self.by_sn.remove(&sn);
+        }
+        if let Some(live) = &known.live {
+            self.by_connection.remove(&live.connection);
+        }
+        known.live
+    }
+
+    /// A connection said its SN.
+    pub fn introduce(
+        &mut self,
+        sn: &SerialNumber,
+        connection: ConnectionId,
+        peer: String,
+        first_bytes: &[u8],
+        handle: H,
+        now: DateTime<Utc>,
+    ) -> Introduced<H> {
+        if let Some(dtu) = self.by_sn.get(sn).copied() {
+            return self.own(dtu, Live { connection, since: now, peer, handle }, now);
+        }
+        if let Some(waiting) = self.waiting.get_mut(sn) {
+            waiting.last_seen = now;
+            waiting.connections = waiting.connections.saturating_add(1);
+            waiting.peer = peer;
+            let replaced = waiting.open.replace((connection, handle)).map(|(_, handle)| handle);
+            return Introduced::Waits { replaced };
+        }
+        if self.waiting.len() >= self.waiting_max && !self.drop_oldest_closed() {
+            return Introduced::Full;
+        }
+        let first_bytes = first_bytes.iter().copied().take(FIRST_BYTES_MAX).collect();
+        let open = Some((connection, handle));
+        let waiting = Waiting { first_seen: now, last_seen: now, connections: 1, peer, first_bytes, open };
+        self.waiting.insert(sn.clone(), waiting);
+        Introduced::Waits { replaced: None }
+    }
+
+    /// A session for a known DTU: the newest wins. [`Introduced::Full`] when the DTU is not known.
+    pub fn own(&mut self, dtu: DtuId, live: Live<H>, now: DateTime<Utc>) -> Introduced<H> {
+        let Some(known) = self.dtus.get_mut(&dtu) else {
+            return Introduced::Full;
+        };
+        self.by_connection.insert(live.connection, dtu);
+        let replaced = known.live.replace(live);
+        known.offline_since = None;
+        if let Some(old) = &replaced {
+            self.by_connection.remove(&old.connection);
+            known.take_overs.push_back(now);
+            while known.take_overs.front().is_some_and(|at| (now - *at).num_seconds() > CLONE_WINDOW_S) {
+                known.take_overs.pop_front();
+            }
+            while known.take_overs.len() > CLONE_TAKE_OVERS {
+                known.take_overs.pop_front();
+            }
+        }
+        let clone_suspected = replaced.is_some() && known.take_overs.len() >= CLONE_TAKE_OVERS;
+        Introduced::Owner { dtu, replaced, clone_suspected }
+    }
+
+    /// A connection is gone. Answers the DTU whose session it was, if it still was its session.
+    pub fn ended(&mut self, connection: ConnectionId, now: DateTime<Utc>) -> Option<DtuId> {
+        if let Some(dtu) = self.by_connection.remove(&connection) {
+            let known = self.dtus.get_mut(&dtu)?;
+            known.live = None;
+            known.offline_since = Some(now);
+            return Some(dtu);
+        }
+        for waiting in self.waiting.values_mut() {
+            if waiting.open.as_ref().is_some_and(|(open, _)| *open == connection) {
+                waiting.open = None;
+                break;
+            }
+        }
+        None
+    }
+
+    /// The session of a DTU.
+    pub fn live(&self, dtu: DtuId) -> Option<&Live<H>> {
+        self.dtus.get(&dtu)?.live.as_ref()
+    }
+
+    /// Since when a DTU is offline; none while it is online or was never seen.
+    pub fn offline_since(&self, dtu: DtuId) -> Option<DateTime<Utc>> {
+        self.dtus.get(&dtu)?.offline_since
+    }
+
+    /// Every known DTU.
+    pub fn dtus(&self) -> impl Iterator<Item = DtuId> {
+        self.dtus.keys().copied()
+    }
+
+    /// Every session.
+    pub fn sessions(&self) -> impl Iterator<Item = (DtuId, &Live<H>)> {
+        self.dtus.iter().filter_map(|(dtu, known)| Some((*dtu, known.live.as_ref()?)))
+    }
+
+    /// The quarantine.
+    pub fn waiting(&self) -> impl Iterator<Item = (&SerialNumber, &Waiting<H>)> {
+        self.waiting.iter()
+    }
+
+    fn drop_oldest_closed(&mut self) -> bool {
+        let oldest = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.open.is_none())
+            .min_by_key(|(_, waiting)| waiting.last_seen)
+            .map(|(sn, _)| sn.clone());
+        oldest.is_some_and(|sn| self.waiting.remove(&sn).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sn(text: &str) -> SerialNumber {
+        SerialNumber::parse(text).unwrap()
+    }
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+    }
+
+    fn introduce(book: &mut Admissions<u32>, text: &str, connection: u64, second: i64) -> Introduced<u32> {
+        let handle = u32::try_from(connection).unwrap();
+        book.introduce(&sn(text), ConnectionId(connection), "peer".into(), b"first", handle, at(second))
+    }
+
+    #[test]
+    fn the_newest_session_wins_and_the_end_of_the_old_one_changes_nothing() {
+        let mut book = Admissions::new(10);
+        assert!(book.know(DtuId(1), Some(sn("A1")), at(0)).is_none());
+        assert!(matches!(introduce(&mut book, "A1", 1, 1), Introduced::Owner { replaced: None, .. }));
+        let Introduced::Owner { dtu, replaced: Some(old), clone_suspected } = introduce(&mut book, "A1", 2, 2) else {
+            panic!("the second socket must take over");
+        };
+        assert_eq!((dtu, old.connection, clone_suspected), (DtuId(1), ConnectionId(1), false));
+        assert_eq!(book.ended(ConnectionId(1), at(3)), None);
+        assert_eq!(book.live(DtuId(1)).unwrap().connection, ConnectionId(2));
+        assert_eq!(book.ended(ConnectionId(2), at(4)), Some(DtuId(1)));
+        assert_eq!(book.offline_since(DtuId(1)), Some(at(4)));
+    }
+
+    #[test]
+    fn repeated_take_overs_look_like_a_clone() {
+        let mut book = Admissions::new(10);
+        book.know(DtuId(1), Some(sn("A1")), at(0));
+        let mut suspected = Vec::new();
+        for connection in 1..=7 {
+            if let Introduced::Owner { clone_suspected, .. } = introduce(&mut book, "A1", connection, 1) {
+                suspected.push(clone_suspected);
+            }
+        }
+        assert_eq!(suspected, [false, false, false, false, false, true, true]);
+        assert!(matches!(introduce(&mut book, "A1", 8, 2000), Introduced::Owner { clone_suspected: false, .. }));
+    }
+
+    #[test]
+    fn a_waiting_socket_is_adopted_by_a_claim() {
+        let mut book = Admissions::new(10);
+        assert!(matches!(introduce(&mut book, "B2", 5, 1), Introduced::Waits { replaced: None }));
+        let live = book.know(DtuId(9), Some(sn("B2")), at(2)).unwrap();
+        assert_eq!(live.connection, ConnectionId(5));
+        assert_eq!(book.waiting().count(), 0);
+        assert_eq!(book.ended(ConnectionId(5), at(3)), Some(DtuId(9)));
+    }
+
+    #[test]
+    fn quarantine_is_bounded_and_forgets_closed_sockets_first() {
+        let mut book = Admissions::new(2);
+        introduce(&mut book, "Q1", 1, 1);
+        introduce(&mut book, "Q2", 2, 2);
+        assert!(matches!(introduce(&mut book, "Q3", 3, 3), Introduced::Full));
+        assert_eq!(book.ended(ConnectionId(1), at(4)), None);
+        assert!(matches!(introduce(&mut book, "Q3", 3, 5), Introduced::Waits { .. }));
+        let mut left: Vec<_> = book.waiting().map(|(sn, _)| sn.as_str().to_owned()).collect();
+        left.sort();
+        assert_eq!(left, ["Q2", "Q3"]);
+    }
+
+    #[test]
+    fn a_forgotten_dtu_gives_up_its_session() {
+        let mut book = Admissions::new(2);
+        book.know(DtuId(1), Some(sn("A1")), at(0));
+        introduce(&mut book, "A1", 1, 1);
+        assert_eq!(book.forget(DtuId(1)).unwrap().connection, ConnectionId(1));
+        assert!(matches!(introduce(&mut book, "A1", 2, 2), Introduced::Waits { .. }));
+    }
+}
