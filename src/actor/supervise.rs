@@ -27,7 +27,9 @@ pub struct ExitGuard {
 impl ExitGuard {
     /// `tell` is called once on drop.
     pub fn new(tell: impl FnOnce() + Send + 'static) -> Self {
-        Self { tell: Some(Box::new(tell)) }
+        Self {
+            tell: Some(Box::new(tell)),
+        }
     }
 
     /// The child ends in an orderly way: nobody is told.
@@ -95,7 +97,11 @@ pub struct Restarts {
 impl Restarts {
     /// A child died at `now`.
     pub fn died(&mut self, now: Instant, policy: &RestartPolicy) -> Restart {
-        while self.deaths.front().is_some_and(|death| now.duration_since(*death) > policy.window) {
+        while self
+            .deaths
+            .front()
+            .is_some_and(|death| now.duration_since(*death) > policy.window)
+        {
             self.deaths.pop_front();
         }
         self.deaths.push_back(now);
@@ -120,12 +126,17 @@ mod tests {
         let policy = RestartPolicy::default();
         let mut restarts = Restarts::default();
         let start = Instant::now();
-        let waits: Vec<_> = (0..6).map(|i| restarts.died(start + Duration::from_secs(i), &policy)).collect();
+        let waits: Vec<_> = (0..6)
+            .map(|i| restarts.died(start + Duration::from_secs(i), &policy))
+            .collect();
         assert_eq!(waits[0], Restart::After(Duration::from_millis(200)));
         assert_eq!(waits[2], Restart::After(Duration::from_millis(800)));
         assert_eq!(waits[5], Restart::Intense(Duration::from_secs(60)));
         // after a quiet window it starts over
-        assert_eq!(restarts.died(start + Duration::from_secs(1000), &policy), Restart::After(policy.first));
+        assert_eq!(
+            restarts.died(start + Duration::from_secs(1000), &policy),
+            Restart::After(policy.first)
+        );
     }
 
     #[test]

@@ -114,7 +114,12 @@ impl<H: Clone> Admissions<H> {
         self.by_sn.insert(sn.clone(), dtu);
         let waiting = self.waiting.remove(&sn)?;
         let (connection, handle) = waiting.open?;
-        let live = Live { connection, since: now, peer: waiting.peer, handle };
+        let live = Live {
+            connection,
+            since: now,
+            peer: waiting.peer,
+            handle,
+        };
         known.live = Some(live.clone());
         known.offline_since = None;
         self.by_connection.insert(connection, dtu);
@@ -144,7 +149,16 @@ impl<H: Clone> Admissions<H> {
         now: DateTime<Utc>,
     ) -> Introduced<H> {
         if let Some(dtu) = self.by_sn.get(sn).copied() {
-            return self.own(dtu, Live { connection, since: now, peer, handle }, now);
+            return self.own(
+                dtu,
+                Live {
+                    connection,
+                    since: now,
+                    peer,
+                    handle,
+                },
+                now,
+            );
         }
         if let Some(waiting) = self.waiting.get_mut(sn) {
             waiting.last_seen = now;
@@ -158,7 +172,14 @@ impl<H: Clone> Admissions<H> {
         }
         let first_bytes = first_bytes.iter().copied().take(FIRST_BYTES_MAX).collect();
         let open = Some((connection, handle));
-        let waiting = Waiting { first_seen: now, last_seen: now, connections: 1, peer, first_bytes, open };
+        let waiting = Waiting {
+            first_seen: now,
+            last_seen: now,
+            connections: 1,
+            peer,
+            first_bytes,
+            open,
+        };
         self.waiting.insert(sn.clone(), waiting);
         Introduced::Waits { replaced: None }
     }
@@ -174,7 +195,11 @@ impl<H: Clone> Admissions<H> {
         if let Some(old) = &replaced {
             self.by_connection.remove(&old.connection);
             known.take_overs.push_back(now);
-            while known.take_overs.front().is_some_and(|at| (now - *at).num_seconds() > CLONE_WINDOW_S) {
+            while known
+                .take_overs
+                .front()
+                .is_some_and(|at| (now - *at).num_seconds() > CLONE_WINDOW_S)
+            {
                 known.take_overs.pop_front();
             }
             while known.take_overs.len() > CLONE_TAKE_OVERS {
@@ -182,7 +207,11 @@ impl<H: Clone> Admissions<H> {
             }
         }
         let clone_suspected = replaced.is_some() && known.take_overs.len() >= CLONE_TAKE_OVERS;
-        Introduced::Owner { dtu, replaced, clone_suspected }
+        Introduced::Owner {
+            dtu,
+            replaced,
+            clone_suspected,
+        }
     }
 
     /// A connection is gone. Answers the DTU whose session it was, if it still was its session.
@@ -219,7 +248,9 @@ impl<H: Clone> Admissions<H> {
 
     /// Every session.
     pub fn sessions(&self) -> impl Iterator<Item = (DtuId, &Live<H>)> {
-        self.dtus.iter().filter_map(|(dtu, known)| Some((*dtu, known.live.as_ref()?)))
+        self.dtus
+            .iter()
+            .filter_map(|(dtu, known)| Some((*dtu, known.live.as_ref()?)))
     }
 
     /// The quarantine.
@@ -252,18 +283,36 @@ mod tests {
 
     fn introduce(book: &mut Admissions<u32>, text: &str, connection: u64, second: i64) -> Introduced<u32> {
         let handle = u32::try_from(connection).unwrap();
-        book.introduce(&sn(text), ConnectionId(connection), "peer".into(), b"first", handle, at(second))
+        book.introduce(
+            &sn(text),
+            ConnectionId(connection),
+            "peer".into(),
+            b"first",
+            handle,
+            at(second),
+        )
     }
 
     #[test]
     fn the_newest_session_wins_and_the_end_of_the_old_one_changes_nothing() {
         let mut book = Admissions::new(10);
         assert!(book.know(DtuId(1), Some(sn("A1")), at(0)).is_none());
-        assert!(matches!(introduce(&mut book, "A1", 1, 1), Introduced::Owner { replaced: None, .. }));
-        let Introduced::Owner { dtu, replaced: Some(old), clone_suspected } = introduce(&mut book, "A1", 2, 2) else {
+        assert!(matches!(
+            introduce(&mut book, "A1", 1, 1),
+            Introduced::Owner { replaced: None, .. }
+        ));
+        let Introduced::Owner {
+            dtu,
+            replaced: Some(old),
+            clone_suspected,
+        } = introduce(&mut book, "A1", 2, 2)
+        else {
             panic!("the second socket must take over");
         };
-        assert_eq!((dtu, old.connection, clone_suspected), (DtuId(1), ConnectionId(1), false));
+        assert_eq!(
+            (dtu, old.connection, clone_suspected),
+            (DtuId(1), ConnectionId(1), false)
+        );
         assert_eq!(book.ended(ConnectionId(1), at(3)), None);
         assert_eq!(book.live(DtuId(1)).unwrap().connection, ConnectionId(2));
         assert_eq!(book.ended(ConnectionId(2), at(4)), Some(DtuId(1)));
@@ -281,13 +330,22 @@ mod tests {
             }
         }
         assert_eq!(suspected, [false, false, false, false, false, true, true]);
-        assert!(matches!(introduce(&mut book, "A1", 8, 2000), Introduced::Owner { clone_suspected: false, .. }));
+        assert!(matches!(
+            introduce(&mut book, "A1", 8, 2000),
+            Introduced::Owner {
+                clone_suspected: false,
+                ..
+            }
+        ));
     }
 
     #[test]
     fn a_waiting_socket_is_adopted_by_a_claim() {
         let mut book = Admissions::new(10);
-        assert!(matches!(introduce(&mut book, "B2", 5, 1), Introduced::Waits { replaced: None }));
+        assert!(matches!(
+            introduce(&mut book, "B2", 5, 1),
+            Introduced::Waits { replaced: None }
+        ));
         let live = book.know(DtuId(9), Some(sn("B2")), at(2)).unwrap();
         assert_eq!(live.connection, ConnectionId(5));
         assert_eq!(book.waiting().count(), 0);
