@@ -95,6 +95,14 @@ impl Request {
         }
     }
 
+    /// The same when nothing more will come (the deadline is past): what might have grown into an answer holds nothing
+    /// back any more, so that strays behind it are named as such.
+    pub fn find_last(&self, buffer: &[u8]) -> Finding {
+        match self {
+            Self::Modbus(request) => request.find_last(buffer),
+        }
+    }
+
     /// The most bytes that the answer can have, for time-out and buffer planning.
     pub fn answer_len_max(&self) -> usize {
         match self {

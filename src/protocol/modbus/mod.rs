@@ -1,27 +1,23 @@
-//! Modbus application protocol V1.1b3 and Modbus over serial line V1.02 (RTU).
+//! Modbus: the pure codec of the Modbus application protocol V1.1b3 in the RTU framing of Modbus over serial line V1.02.
+//!
+//! [`Request`] is one question; its `find` tells the answer from everything else that a line may carry; [`Reply`] is
+//! what an answer says. Both are read and written, because the simulator stands on the other side of the line.
+//! Knows no meter, no socket, no clock.
 
-use super::Finding;
+mod answer;
+mod find;
+mod frame;
+mod function;
+mod request;
+mod slave;
 
-/// One Modbus question. (Grows into the codec.)
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Unit id 1..=247.
-    pub unit: u8,
-}
+pub use answer::{AnswerError, Reply};
+pub use frame::{FRAME_MAX, FRAME_MIN, FrameError, crc16};
+pub use function::{Function, exception_name};
+pub use request::{
+    BITS_READ_MAX, BITS_WRITE_MAX, Body, REGISTERS_READ_MAX, REGISTERS_WRITE_MAX, Request, RequestError,
+};
+pub use slave::{Heard, hear};
 
-impl Request {
-    /// The RTU frame.
-    pub fn wire(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    /// Looks for the answer.
-    pub fn find(&self, buffer: &[u8]) -> Finding {
-        Finding::NeedMore { noise: buffer.len() }
-    }
-
-    /// The most bytes of the answer frame.
-    pub fn answer_len_max(&self) -> usize {
-        256
-    }
-}
+/// The highest unit id of a device (Modbus over serial line V1.02, 2.2); 0 is the broadcast.
+pub const UNIT_MAX: u8 = 247;
