@@ -1,0 +1,6 @@
+//! Integration tests: one binary, so that the server is linked once. Each file is one area.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod harness;
+mod store;
