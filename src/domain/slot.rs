@@ -1,7 +1,11 @@
 //! The slot ledger's words: a slot is (meter, schedule, due time), and every slot ends.
 //!
 //! Open slots are not written: what is due follows from the dated schedules. Only endings are recorded. A scheduled
-//! reading is itself the `actual` ending of its slots; every other ending is a [`SlotEnding`].
+//! reading is itself the `actual` ending of its slots; every other ending is a [`SlotEnding`]. Where a slot has both, the
+//! [`SlotEnding`] outranks the reading: it says `late` of a reading begun after the window, or `missing`/`partial` of
+//! one that lacks what the slot wanted. What is due is in [`plan`].
+
+pub mod plan;
 
 use crate::base::ids::{AccountId, MeterId, ScheduleId};
 use chrono::{DateTime, Utc};
