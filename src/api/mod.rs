@@ -1,1 +1,210 @@
-//! (room)
+//! HTTP: one file per resource, around them the framework. Handlers know ports only: no SQL, no actors.
+//!
+//! A request passes [`edge`] (id, metric, headers) and [`auth`] (who, and the table in [`access`]: may they), then its
+//! handler, which takes what it needs as arguments: [`auth::Caller`], [`handle::In`] for an account-scoped handle,
+//! [`body::Body`], [`query::Query`], [`query::Id`], [`etag::IfMatch`]. It answers JSON or a [`problem::ApiError`].
+//!
+//! A new resource: a trait in `port/`, its implementation in `store/`, a file here with `routes`, one line in
+//! [`resources`], and a row per operation in [`access::OPERATIONS`].
+
+pub mod access;
+pub mod auth;
+pub mod body;
+pub mod edge;
+pub mod etag;
+pub mod handle;
+pub mod health;
+pub mod metrics_endpoint;
+pub mod openapi;
+pub mod page;
+pub mod password;
+pub mod problem;
+pub mod query;
+pub mod server;
+pub mod session;
+pub mod throttle;
+pub mod token;
+
+pub use server::{HttpSettings, RunningServer, ServeError, TlsFiles, serve};
+
+use crate::base::clock::Clock;
+use crate::port::auth::AuthStore;
+use crate::port::fleet::Fleet;
+use crate::port::frames::FrameLog;
+use crate::port::live::LiveSource;
+use crate::port::readiness::ReadinessCheck;
+use crate::port::scope::Stores;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Compress, from_fn};
+use actix_web::{App, Error, HttpResponse, web};
+use std::sync::Arc;
+use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// Where the API stands.
+pub const BASE: &str = "/api/v1";
+
+/// What handlers work with. Built once by `app`, shared by all workers.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Account-scoped handles.
+    pub stores: Arc<dyn Stores>,
+    /// Tokens and sign-ins.
+    pub auth: Arc<dyn AuthStore>,
+    /// The running front end.
+    pub fleet: Arc<dyn Fleet>,
+    /// Raw frames. Blocking: use it through `web::block`.
+    pub frames: Arc<dyn FrameLog>,
+    /// The live stream.
+    pub live: Arc<dyn LiveSource>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What `/readyz` asks.
+    pub readiness: Vec<Arc<dyn ReadinessCheck>>,
+    /// Rules.
+    pub settings: ApiSettings,
+    /// Where passwords are hashed.
+    pub passwords: password::PasswordDesk,
+    /// Who guesses too often.
+    pub throttle: Arc<throttle::Throttle>,
+}
+
+/// Rules of the API, from the configuration.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// Life of a session, hours.
+    pub session_hours: u32,
+    /// `Secure` on the session cookie: browsers send it over TLS only.
+    pub secure_cookies: bool,
+    /// Who may claim an unknown serial number.
+    pub claims: ClaimRule,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            session_hours: 12,
+            secure_cookies: false,
+            claims: ClaimRule::Code,
+        }
+    }
+}
+
+/// Who may claim an unknown serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimRule {
+    /// Who knows its code; admins need none while the server has a single account.
+    Code,
+    /// Role `platform` alone.
+    Platform,
+    /// Any admin.
+    Open,
+}
+
+/// Every resource of the API: one line each.
+fn resources(cfg: &mut ServiceConfig<'_>) {
+    cfg.configure(session::routes);
+}
+
+/// The application, one per worker.
+pub fn app(
+    state: web::Data<ApiState>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let (app, api) = App::new()
+        .into_utoipa_app()
+        .openapi(openapi::base())
+        .app_data(state)
+        .service(health::healthz)
+        .service(health::readyz)
+        .service(metrics_endpoint::metrics)
+        .service(
+            utoipa_actix_web::scope(BASE)
+                .map(|scope| scope.wrap(from_fn(auth::guard)))
+                .configure(resources),
+        )
+        .split_for_parts();
+    let api = openapi::finish(api);
+    app.configure(|cfg| openapi::routes(cfg, &api))
+        .service(web::resource("/problems/{slug}").route(web::get().to(explain_problem)))
+        .default_service(web::to(edge::no_route))
+        .wrap(Compress::default())
+        .wrap(from_fn(edge::around))
+}
+
+/// The OpenAPI description as it is served.
+pub fn description() -> utoipa::openapi::OpenApi {
+    let (_, api) = App::new()
+        .into_utoipa_app()
+        .openapi(openapi::base())
+        .service(health::healthz)
+        .service(health::readyz)
+        .service(metrics_endpoint::metrics)
+        .service(utoipa_actix_web::scope(BASE).configure(resources))
+        .split_for_parts();
+    openapi::finish(api)
+}
+
+/// What a problem's `type` means.
+async fn explain_problem(slug: web::Path<String>) -> Result<HttpResponse, problem::ApiError> {
+    let kind = problem::Kind::ALL
+        .iter()
+        .find(|kind| kind.slug() == slug.as_str())
+        .ok_or_else(|| problem::ApiError::not_found("problem type"))?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("{} ({})\n\n{}\n", kind.title(), kind.status(), kind.about())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Promise 15: every route has a row in the table, and every row a route.
+    #[test]
+    fn the_table_and_the_routes_are_the_same() {
+        let mut api = description();
+        let mut described = BTreeSet::new();
+        for (path, item) in &mut api.paths.paths {
+            let Some(route) = path.strip_prefix(BASE).map(str::to_owned) else {
+                continue;
+            };
+            for (method, operation) in openapi::operations(item) {
+                described.insert((
+                    method,
+                    route.clone(),
+                    operation.operation_id.clone().unwrap_or_default(),
+                ));
+            }
+        }
+        let table: BTreeSet<_> = access::OPERATIONS
+            .iter()
+            .map(|row| (row.method, row.route.to_owned(), row.id.to_owned()))
+            .collect();
+        assert_eq!(described, table);
+    }
+
+    #[test]
+    fn every_operation_is_explained() {
+        let mut api = description();
+        for (path, item) in &mut api.paths.paths {
+            for (method, operation) in openapi::operations(item) {
+                let text = operation.summary.clone().or_else(|| operation.description.clone());
+                assert!(text.is_some_and(|text| !text.is_empty()), "{method} {path} has no text");
+                assert!(
+                    operation.tags.as_ref().is_some_and(|tags| tags.len() == 1),
+                    "{method} {path} needs one tag"
+                );
+            }
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! Floor 3: the seams. Traits between the rooms that decide and the rooms that touch sockets, disks and databases,
 //! and the account-scoped handles that the API works through. No sqlx, no tokio, no actix types.
 
+pub mod auth;
 pub mod field;
 pub mod fleet;
 pub mod frames;
 pub mod ledger;
 pub mod live;
+pub mod readiness;
+pub mod scope;

@@ -1,0 +1,144 @@
+//! Authorisation as data: one table, role × operation. What is not in it is denied, whoever asks.
+//!
+//! A test holds the table against the routes that the OpenAPI description collects: a route without an entry, or an
+//! entry without a route, fails the build.
+
+use crate::domain::access::{Role, RoleSet};
+use Access::{Public, Roles, SignedIn};
+use actix_web::http::Method;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// Who may call an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody, also without a key.
+    Public,
+    /// Whoever has a valid key or session.
+    SignedIn,
+    /// Who has one of these roles.
+    Roles(RoleSet),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// The method.
+    pub method: &'static str,
+    /// The route below [`super::BASE`].
+    pub route: &'static str,
+    /// Its name in the OpenAPI description.
+    pub id: &'static str,
+    /// Who may call it.
+    pub access: Access,
+}
+
+const fn op(method: &'static str, route: &'static str, id: &'static str, access: Access) -> Operation {
+    Operation {
+        method,
+        route,
+        id,
+        access,
+    }
+}
+
+/// The server's operator alone.
+const PLATFORM: Access = Roles(RoleSet::of(&[Role::Platform]));
+/// People and keys of an account.
+const ADMIN: Access = Roles(RoleSet::of(&[Role::Admin, Role::Platform]));
+/// Devices and schedules.
+const OPERATE: Access = Roles(RoleSet::of(&[Role::Admin, Role::Operator, Role::Platform]));
+/// Looking at anything that is no secret.
+const READ: Access = Roles(RoleSet::of(Role::ALL));
+
+/// The table.
+#[rustfmt::skip]
+pub const OPERATIONS: &[Operation] = &[
+    // session
+    op("POST",   "/session",                    "sign_in",              Public),
+    op("GET",    "/session",                    "who_am_i",             SignedIn),
+    op("DELETE", "/session",                    "sign_out",             SignedIn),
+    // meters, points, readings
+    // slots, schedules
+    // stream
+];
+
+static BY_ROUTE: LazyLock<HashMap<(&'static str, &'static str), &'static Operation>> =
+    LazyLock::new(|| OPERATIONS.iter().map(|row| ((row.route, row.method), row)).collect());
+
+/// What the table says of a method and a route pattern (below the base).
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// This operation.
+    Operation(&'static Operation),
+    /// The route has other methods only.
+    OtherMethods(String),
+    /// Not in the table: denied.
+    Denied,
+}
+
+pub(super) fn find(method: &Method, route: &str) -> Verdict {
+    if let Some(operation) = BY_ROUTE.get(&(route, method.as_str())) {
+        return Verdict::Operation(operation);
+    }
+    let methods: Vec<&str> = OPERATIONS
+        .iter()
+        .filter(|row| row.route == route)
+        .map(|row| row.method)
+        .collect();
+    if methods.is_empty() {
+        Verdict::Denied
+    } else {
+        Verdict::OtherMethods(methods.join(", "))
+    }
+}
+
+impl Access {
+    /// Whether a caller with these roles may; [`Public`] and [`SignedIn`] do not look at roles.
+    pub fn permits(self, roles: RoleSet) -> bool {
+        match self {
+            Public | SignedIn => true,
+            Roles(allowed) => allowed.meets(roles),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn what_is_not_in_the_table_is_denied() {
+        assert!(matches!(find(&Method::GET, "/nothing"), Verdict::Denied));
+        assert!(matches!(find(&Method::PUT, "/session"), Verdict::OtherMethods(m) if m == "POST, GET, DELETE"));
+        assert!(matches!(find(&Method::GET, "/session"), Verdict::Operation(op) if op.id == "who_am_i"));
+    }
+
+    #[test]
+    fn rows_are_unique() {
+        let mut ids = HashSet::new();
+        let mut routes = HashSet::new();
+        for row in OPERATIONS {
+            assert!(ids.insert(row.id), "{} twice", row.id);
+            assert!(
+                routes.insert((row.method, row.route)),
+                "{} {} twice",
+                row.method,
+                row.route
+            );
+        }
+    }
+
+    #[test]
+    fn changes_need_more_than_looking() {
+        let viewer = RoleSet::of(&[Role::Viewer]);
+        for row in OPERATIONS.iter().filter(|row| row.method != "GET") {
+            assert!(
+                matches!(row.access, Public | SignedIn) || !row.access.permits(viewer),
+                "{} lets a viewer change things",
+                row.id
+            );
+        }
+    }
+}
