@@ -8,9 +8,11 @@
 
 pub mod embedded;
 pub mod error;
+pub mod handles;
 mod roles;
 
 pub use error::StoreError;
+pub use handles::PgStores;
 
 use crate::base::ids::AccountId;
 use secrecy::{ExposeSecret, SecretString};

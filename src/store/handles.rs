@@ -1,0 +1,183 @@
+//! The handles that the API works through, over PostgreSQL: one value that makes them all, and what they share.
+
+use super::{Database, Platform, Scoped, StoreError as DatabaseError};
+use crate::base::ids::AccountId;
+use crate::port::scope::{Actor, Scope, StoreError, Stores};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Postgres, Transaction};
+
+/// Makes every handle of the API. Each resource's file implements `InAccount` or `AcrossAccounts` for it.
+#[derive(Clone, Debug)]
+pub struct PgStores {
+    pub(super) database: Database,
+}
+
+impl PgStores {
+    /// Over these pools.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// What a handle within an account is made of.
+    pub(super) fn account(&self, scope: Scope) -> AccountHandle {
+        AccountHandle {
+            scoped: self.database.scoped(scope.account),
+            account: scope.account,
+            actor: scope.actor,
+        }
+    }
+
+    /// What a handle across accounts is made of.
+    pub(super) fn platform(&self, actor: Actor) -> PlatformHandle {
+        PlatformHandle {
+            platform: self.database.platform(),
+            actor,
+        }
+    }
+}
+
+impl Stores for PgStores {}
+
+/// One account, one actor: transactions see that account alone, changes are written down with that actor.
+#[derive(Clone, Debug)]
+pub(super) struct AccountHandle {
+    scoped: Scoped,
+    pub(super) account: AccountId,
+    pub(super) actor: Actor,
+}
+
+impl AccountHandle {
+    /// A transaction within the account. Dropping it rolls back.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.scoped.begin().await?)
+    }
+
+    /// Writes the audit row of a change, in the change's transaction.
+    pub(super) async fn audit(
+        &self,
+        transaction: &mut PgConnection,
+        now: DateTime<Utc>,
+        action: &str,
+        object: &str,
+        detail: Value,
+    ) -> Result<(), StoreError> {
+        append(
+            transaction,
+            Some(self.account),
+            &self.actor,
+            now,
+            action,
+            object,
+            detail,
+        )
+        .await
+    }
+}
+
+/// Across accounts, one actor.
+#[derive(Clone, Debug)]
+pub(super) struct PlatformHandle {
+    platform: Platform,
+    pub(super) actor: Actor,
+}
+
+impl PlatformHandle {
+    /// A transaction across accounts. Dropping it rolls back.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.platform.begin().await?)
+    }
+
+    /// Writes the audit row of a change, in the change's transaction.
+    pub(super) async fn audit(
+        &self,
+        transaction: &mut PgConnection,
+        account: Option<AccountId>,
+        now: DateTime<Utc>,
+        action: &str,
+        object: &str,
+        detail: Value,
+    ) -> Result<(), StoreError> {
+        append(transaction, account, &self.actor, now, action, object, detail).await
+    }
+}
+
+/// Appends to the audit chain. `detail` says what changed; who and from where is added. Call it last in a transaction:
+/// from here on others wait for the commit.
+pub(super) async fn append(
+    transaction: &mut PgConnection,
+    account: Option<AccountId>,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    action: &str,
+    object: &str,
+    detail: Value,
+) -> Result<(), StoreError> {
+    let detail = json!({
+        "change": detail,
+        "user_id": actor.user,
+        "api_key_id": actor.api_key,
+        "source": actor.source,
+        "request_id": actor.request_id,
+    });
+    sqlx::query_scalar!(
+        "SELECT audit_append($1, $2, $3, $4, $5, $6)",
+        account.map(|account| account.0) as Option<i32>,
+        now,
+        actor.name,
+        action,
+        object,
+        detail
+    )
+    .fetch_one(transaction)
+    .await?;
+    Ok(())
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unique { constraint } => Self::Conflict {
+                field: None,
+                message: format!("something like it exists already ({constraint})"),
+            },
+            DatabaseError::Reference { constraint } => Self::Conflict {
+                field: None,
+                message: format!("it refers to something that does not exist ({constraint})"),
+            },
+            DatabaseError::Data { message, .. } => Self::Conflict {
+                field: None,
+                message: format!("the database cannot keep a value: {message}"),
+            },
+            retry if retry.may_retry() => Self::Unavailable(retry.to_string()),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
+}
+
+/// Names the field when a unique constraint is violated; other errors stay.
+pub(super) fn unique(error: sqlx::Error, constraint: &str, field: &'static str, message: &str) -> StoreError {
+    let error = DatabaseError::from(error);
+    if error.unique() == Some(constraint) {
+        StoreError::Conflict {
+            field: Some(field),
+            message: message.to_owned(),
+        }
+    } else {
+        error.into()
+    }
+}
+
+/// Why an update with `WHERE version = …` hit nothing: the object is gone, or has another version.
+pub(super) fn stale_or_gone(what: &'static str, current: Option<i32>) -> StoreError {
+    match current {
+        Some(current) => StoreError::Stale { current },
+        None => StoreError::NotFound(what),
+    }
+}
