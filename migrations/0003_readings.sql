@@ -270,8 +270,8 @@ DECLARE
 BEGIN
     FOREACH parent IN ARRAY ARRAY['reading_electricity', 'reading_fluid', 'reading_side', 'slot_ending'] LOOP
         child := parent || '_' || to_char(p_day, 'YYYYMMDD');
-        CONTINUE WHEN to_regclass(child) IS NULL;
-        EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I (meter_id, %I)', child || '_meter', child,
+        CONTINUE WHEN to_regclass(child) IS NULL OR to_regclass(child || '_meter') IS NOT NULL;
+        EXECUTE format('CREATE INDEX %I ON %I (meter_id, %I)', child || '_meter', child,
                        CASE parent WHEN 'slot_ending' THEN 'due_at' ELSE 'ts' END);
     END LOOP;
 END

@@ -6,10 +6,12 @@
 //! transactions have set the account before anything else runs. SQLSTATE becomes an error in `error`, nowhere else.
 //! It must not know HTTP, actors or sockets of the field.
 
+mod copy;
 pub mod embedded;
 pub mod error;
 pub mod handles;
 mod roles;
+pub mod wide;
 
 pub use error::StoreError;
 pub use handles::PgStores;
