@@ -1,0 +1,220 @@
+//! Hongdian DDP, spoken by several makers' DTUs over TCP.
+//!
+//! ```text
+//! 7B type len(2, high first, whole packet) id(11 ASCII) payload 7B
+//! DTU:    01 register, payload IP(4) port(2)   09 line data
+//! server: 81 answer to 01                      89 line data
+//! ```
+//!
+//! Source: captures with their values and public servers of this protocol (protocols.md §9, S46). The register packet is
+//! repeated as the heartbeat, and a DTU that gets no 81 dials again.
+
+use crate::base::bytes::Reader;
+
+/// First and last byte of a packet.
+pub const FLAG: u8 = 0x7B;
+/// DTU: register, also its heartbeat.
+pub const REGISTER: u8 = 0x01;
+/// DTU: bytes from the line.
+pub const DATA: u8 = 0x09;
+/// Server: answer to [`REGISTER`].
+pub const REGISTER_ACK: u8 = 0x81;
+/// Server: bytes for the line.
+pub const SERVER_DATA: u8 = 0x89;
+
+/// Bytes of a packet without payload.
+pub const OVERHEAD: usize = 16;
+/// The most payload in one packet (Four-Faith's description of the same packet: below 1024 bytes).
+pub const PAYLOAD_LEN_MAX: usize = 1024;
+/// The longest packet that is waited for. Real ones end at 1040; a longer claim is noise.
+pub const PACKET_LEN_MAX: usize = 2048;
+const ID_LEN: usize = 11;
+
+/// The id in every packet: 11 ASCII digits, by custom the phone number of the SIM card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id([u8; ID_LEN]);
+
+impl Id {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes without the NUL or blank padding that short ids get.
+    pub fn trimmed(&self) -> &[u8] {
+        let end = self.0.iter().rposition(|b| !is_padding(*b)).map_or(0, |last| last + 1);
+        self.0.get(..end).unwrap_or_default()
+    }
+
+    /// For logs and errors: escaped text.
+    pub fn show(&self) -> String {
+        self.trimmed().escape_ascii().to_string()
+    }
+}
+
+fn is_padding(byte: u8) -> bool {
+    matches!(byte, 0 | b' ')
+}
+
+/// One packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Its type byte.
+    pub kind: u8,
+    /// The DTU.
+    pub id: Id,
+    /// What stands between id and end flag.
+    pub payload: Vec<u8>,
+}
+
+impl Packet {
+    /// The packet's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self.kind, self.id, &self.payload)
+    }
+}
+
+/// Why bytes are not a DDP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DdpError {
+    /// No 7B in front.
+    #[error("a ddp packet begins with 7b, not {0:02x}")]
+    StartByte(u8),
+    /// No 7B where the length says.
+    #[error("the ddp packet of {len} bytes ends with {found:02x} instead of 7b")]
+    EndByte {
+        /// The claimed length.
+        len: usize,
+        /// What stands there.
+        found: u8,
+    },
+    /// A length that no packet has.
+    #[error("a ddp packet has {OVERHEAD} to {PACKET_LEN_MAX} bytes, this one claims {0}")]
+    Length(usize),
+    /// The id is no text.
+    #[error("byte {byte:02x} at position {position} of the ddp id is neither text nor padding")]
+    Id {
+        /// The byte.
+        byte: u8,
+        /// Its position in the id.
+        position: usize,
+    },
+}
+
+/// A look at the front of a buffer: a packet and how many bytes it takes, or nothing yet.
+///
+/// # Errors
+/// [`DdpError`] as soon as the bytes cannot become a packet, so that a wrong length is not waited for.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Packet, usize)>, DdpError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8() {
+        Ok(FLAG) => {}
+        Ok(other) => return Err(DdpError::StartByte(other)),
+        Err(_) => return Ok(None),
+    }
+    let (Ok(kind), Ok(len)) = (reader.u8(), reader.u16_be()) else {
+        return Ok(None);
+    };
+    let len = usize::from(len);
+    if !(OVERHEAD..=PACKET_LEN_MAX).contains(&len) {
+        return Err(DdpError::Length(len));
+    }
+    let seen = reader.rest().get(..ID_LEN).unwrap_or(reader.rest());
+    let wrong = |(position, byte): (usize, &u8)| !byte.is_ascii_graphic() && (position == 0 || !is_padding(*byte));
+    if let Some((position, &byte)) = seen.iter().enumerate().find(|item| wrong(*item)) {
+        return Err(DdpError::Id { byte, position });
+    }
+    let Some(&found) = bytes.get(len - 1) else {
+        return Ok(None);
+    };
+    if found != FLAG {
+        return Err(DdpError::EndByte { len, found });
+    }
+    let (Ok(id), Ok(payload)) = (reader.array::<ID_LEN>(), reader.take(len - OVERHEAD)) else {
+        return Ok(None);
+    };
+    let packet = Packet {
+        kind,
+        id: Id(id),
+        payload: payload.to_vec(),
+    };
+    Ok(Some((packet, len)))
+}
+
+/// One packet's bytes; a payload over [`PAYLOAD_LEN_MAX`] is cut there, callers split before.
+pub fn encode(kind: u8, id: Id, payload: &[u8]) -> Vec<u8> {
+    let payload = payload.get(..PAYLOAD_LEN_MAX).unwrap_or(payload);
+    let len = u16::try_from(OVERHEAD + payload.len()).unwrap_or(u16::MAX);
+    let mut out = Vec::with_capacity(OVERHEAD + payload.len());
+    out.extend([FLAG, kind]);
+    out.extend(len.to_be_bytes());
+    out.extend(id.0);
+    out.extend(payload);
+    out.push(FLAG);
+    out
+}
+
+/// The answer that a register packet must get.
+pub fn register_ack(id: Id) -> Vec<u8> {
+    encode(REGISTER_ACK, id, &[])
+}
+
+/// What the decoder found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A packet.
+    Packet(Packet),
+    /// Bytes between packets.
+    Noise(Vec<u8>),
+}
+
+/// Cuts a stream into packets and hunts for the next flag after bad bytes. Holds less than [`PACKET_LEN_MAX`] bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+}
+
+impl Decoder {
+    /// Takes bytes.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Item> {
+        let mut items = Vec::new();
+        for piece in bytes.chunks(PACKET_LEN_MAX) {
+            self.buffer.extend_from_slice(piece);
+            self.drain(&mut items);
+        }
+        items
+    }
+
+    /// How many bytes wait for the rest of a packet.
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn drain(&mut self, items: &mut Vec<Item>) {
+        let mut done = 0;
+        loop {
+            let rest = self.buffer.get(done..).unwrap_or_default();
+            let skip = match parse(rest) {
+                Ok(None) => break,
+                Ok(Some((packet, len))) => {
+                    items.push(Item::Packet(packet));
+                    done += len;
+                    continue;
+                }
+                // the byte that is not a packet's first, and all up to the next flag
+                Err(_) => rest
+                    .iter()
+                    .skip(1)
+                    .position(|b| *b == FLAG)
+                    .map_or(rest.len(), |at| at + 1),
+            };
+            let noise = rest.get(..skip).unwrap_or_default();
+            match items.last_mut() {
+                Some(Item::Noise(bytes)) => bytes.extend_from_slice(noise),
+                _ => items.push(Item::Noise(noise.to_vec())),
+            }
+            done += skip;
+        }
+        self.buffer.drain(..done.min(self.buffer.len()));
+    }
+}

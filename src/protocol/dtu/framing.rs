@@ -1,0 +1,118 @@
+//! The framings between a DTU and its server, behind one incremental decoder and one encoder.
+
+use super::{ddp, prot};
+
+/// How a DTU wraps the line's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Framing {
+    /// Not at all.
+    #[default]
+    Transparent,
+    /// Hongdian DDP packets.
+    HongdianDdp,
+    /// Four-Faith PROT escaping.
+    FourFaithProt,
+}
+
+impl Framing {
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transparent => "transparent",
+            Self::HongdianDdp => "hongdian_ddp",
+            Self::FourFaithProt => "four_faith_prot",
+        }
+    }
+}
+
+/// What a framing decoder found, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FramingItem {
+    /// Bytes from the line.
+    Line(Vec<u8>),
+    /// A heartbeat of the framing (a repeated register packet, FE), whole.
+    Heartbeat(Vec<u8>),
+    /// Bytes to write back at once (the acknowledgement of a register packet).
+    Reply(Vec<u8>),
+    /// Bytes that belong to no packet.
+    Noise(Vec<u8>),
+    /// A register packet that names another DTU.
+    OtherId(String),
+}
+
+/// Takes the framing off a byte stream. Holds at most one unfinished packet ([`ddp::PACKET_LEN_MAX`]).
+#[derive(Clone, Debug)]
+pub enum FramingDecoder {
+    /// Passes through.
+    Transparent,
+    /// Hongdian DDP with the id that registered.
+    Ddp {
+        /// Packet decoder.
+        decoder: ddp::Decoder,
+        /// The id.
+        id: ddp::Id,
+    },
+    /// Four-Faith PROT.
+    Prot(prot::Decoder),
+}
+
+impl FramingDecoder {
+    /// Which framing this is.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Self::Transparent => Framing::Transparent,
+            Self::Ddp { .. } => Framing::HongdianDdp,
+            Self::Prot(_) => Framing::FourFaithProt,
+        }
+    }
+
+    /// Takes bytes off the wire.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<FramingItem> {
+        match self {
+            Self::Transparent if bytes.is_empty() => Vec::new(),
+            Self::Transparent => vec![FramingItem::Line(bytes.to_vec())],
+            Self::Ddp { decoder, id } => decoder
+                .feed(bytes)
+                .into_iter()
+                .map(|item| ddp_item(item, *id))
+                .collect(),
+            Self::Prot(decoder) => decoder.feed(bytes),
+        }
+    }
+
+    /// Puts the framing around bytes for the line.
+    pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Transparent => payload.to_vec(),
+            Self::Ddp { id, .. } => payload
+                .chunks(ddp::PAYLOAD_LEN_MAX)
+                .flat_map(|chunk| ddp::encode(ddp::SERVER_DATA, *id, chunk))
+                .collect(),
+            Self::Prot(_) => prot::escape(payload),
+        }
+    }
+
+    /// How many bytes wait for the rest of a packet.
+    pub fn pending(&self) -> usize {
+        match self {
+            Self::Transparent => 0,
+            Self::Ddp { decoder, .. } => decoder.pending(),
+            Self::Prot(decoder) => decoder.pending(),
+        }
+    }
+}
+
+fn ddp_item(item: ddp::Item, own: ddp::Id) -> FramingItem {
+    match item {
+        ddp::Item::Noise(bytes) => FramingItem::Noise(bytes),
+        ddp::Item::Packet(packet) if packet.id != own => {
+            if packet.kind == ddp::REGISTER {
+                FramingItem::OtherId(packet.id.show())
+            } else {
+                FramingItem::Noise(packet.encode())
+            }
+        }
+        ddp::Item::Packet(packet) if packet.kind == ddp::DATA => FramingItem::Line(packet.payload),
+        ddp::Item::Packet(packet) => FramingItem::Heartbeat(packet.encode()),
+    }
+}

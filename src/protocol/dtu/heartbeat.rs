@@ -1,0 +1,187 @@
+//! Heartbeats: those that DTU makers ship, and how to take any of them out of a reply again.
+//!
+//! A heartbeat can fall before, between and inside replies (node-modbus/stream#17), and its bytes can also be a true
+//! part of a reply. So nothing is cut out blindly: [`strip_candidates`] gives the buffer as it came first, then bounded
+//! alternatives with occurrences removed, and the frame's own check (CRC) decides which one is the answer.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The most alternatives of one buffer, the raw one included.
+pub const ALTERNATIVES_MAX: usize = 16;
+/// The most occurrences that are looked at; more are only removed all together.
+const OCCURRENCES_MAX: usize = 24;
+/// How often removed ends may join to a new occurrence (a heartbeat inside a heartbeat).
+const ROUNDS_MAX: usize = 4;
+
+/// A heartbeat that makers ship.
+#[derive(Clone, Copy, Debug)]
+pub struct Shipped {
+    /// The package.
+    pub bytes: &'static [u8],
+    /// Long or odd enough that it is seen even when glued to a text.
+    pub distinct: bool,
+}
+
+/// Factory settings of the field: ThingsGateway, USR-DR404 (also with its hex typed in as text), USR's manual, Four-Faith.
+pub const SHIPPED: &[Shipped] = &[
+    Shipped {
+        bytes: &[0xFF, 0xFF, 0x80, 0x80],
+        distinct: true,
+    },
+    Shipped {
+        bytes: b"www.usr.cn",
+        distinct: true,
+    },
+    Shipped {
+        bytes: b"7777772E7573722E636E",
+        distinct: true,
+    },
+    Shipped {
+        bytes: b"LOG",
+        distinct: false,
+    },
+    Shipped {
+        bytes: &[0xFE],
+        distinct: false,
+    },
+];
+
+/// Whether these bytes are a shipped heartbeat.
+pub fn is_shipped(bytes: &[u8]) -> bool {
+    SHIPPED.iter().any(|shipped| shipped.bytes == bytes)
+}
+
+/// One reading of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stripped<'a> {
+    /// The bytes that are left.
+    pub bytes: Cow<'a, [u8]>,
+    /// What was taken out, as ranges of the raw buffer, in order, not overlapping.
+    pub removed: Vec<Range<usize>>,
+}
+
+impl Stripped<'_> {
+    /// Where the byte at `offset` of [`Stripped::bytes`] stood in the raw buffer; the end maps to the raw end of the
+    /// byte before it, so that `raw_offset(span.end)` is what a found frame has consumed.
+    pub fn raw_offset(&self, offset: usize) -> usize {
+        let mut raw = offset;
+        for gap in &self.removed {
+            if gap.start < raw {
+                raw += gap.len();
+            }
+        }
+        raw
+    }
+}
+
+/// The readings of `buffer` with occurrences of `patterns` removed: the raw one first, then each way to remove some, at
+/// most [`ALTERNATIVES_MAX`] in all and no two with the same bytes. With up to three occurrences every subset is there;
+/// with more: all, each alone, pairs, as far as the bound goes.
+pub fn strip_candidates<'a, P: AsRef<[u8]>>(buffer: &'a [u8], patterns: &[P]) -> Vec<Stripped<'a>> {
+    let mut out = vec![Stripped {
+        bytes: Cow::Borrowed(buffer),
+        removed: Vec::new(),
+    }];
+    let found = occurrences(buffer, patterns);
+    if found.is_empty() {
+        return out;
+    }
+    push(&mut out, buffer, greedy(&found));
+    for one in &found {
+        push(&mut out, buffer, vec![one.clone()]);
+    }
+    for (at, first) in found.iter().enumerate() {
+        for second in found.iter().skip(at + 1).filter(|second| second.start >= first.end) {
+            push(&mut out, buffer, vec![first.clone(), second.clone()]);
+        }
+    }
+    push_nested(&mut out, buffer, patterns);
+    out
+}
+
+/// Every place where a pattern stands, overlapping ones too, by start.
+fn occurrences<P: AsRef<[u8]>>(buffer: &[u8], patterns: &[P]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for pattern in patterns.iter().map(AsRef::as_ref).filter(|p| !p.is_empty()) {
+        let places = buffer.windows(pattern.len()).enumerate();
+        let starts = places.filter(|(_, window)| *window == pattern).map(|(at, _)| at);
+        found.extend(starts.map(|at| at..at + pattern.len()).take(OCCURRENCES_MAX));
+    }
+    found.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+    found.dedup();
+    found.truncate(OCCURRENCES_MAX);
+    found
+}
+
+/// From left to right, the longest at a place, none overlapping.
+fn greedy(found: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let mut out = Vec::new();
+    for one in found {
+        if one.start >= end {
+            end = one.end;
+            out.push(one.clone());
+        }
+    }
+    out
+}
+
+fn without(buffer: &[u8], removed: &[Range<usize>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(buffer.len());
+    let mut at = 0;
+    for gap in removed {
+        out.extend_from_slice(buffer.get(at..gap.start).unwrap_or_default());
+        at = gap.end;
+    }
+    out.extend_from_slice(buffer.get(at..).unwrap_or_default());
+    out
+}
+
+fn push(out: &mut Vec<Stripped<'_>>, buffer: &[u8], removed: Vec<Range<usize>>) {
+    if out.len() >= ALTERNATIVES_MAX {
+        return;
+    }
+    let bytes = without(buffer, &removed);
+    if out.iter().all(|other| *other.bytes != *bytes) {
+        out.push(Stripped {
+            bytes: Cow::Owned(bytes),
+            removed,
+        });
+    }
+}
+
+/// A heartbeat that cut another one in two: remove all, look again, map the places back to the raw buffer.
+fn push_nested<P: AsRef<[u8]>>(out: &mut Vec<Stripped<'_>>, buffer: &[u8], patterns: &[P]) {
+    let mut kept: Vec<usize> = (0..buffer.len()).collect();
+    for round in 0..ROUNDS_MAX {
+        let bytes: Vec<u8> = kept.iter().filter_map(|at| buffer.get(*at).copied()).collect();
+        let found = greedy(&occurrences(&bytes, patterns));
+        if found.is_empty() {
+            break;
+        }
+        let gone = |at: usize| found.iter().any(|range| range.contains(&at));
+        let left = kept
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !gone(*at))
+            .map(|(_, raw)| *raw);
+        kept = left.collect();
+        if round > 0 {
+            push(out, buffer, gaps(&kept, buffer.len()));
+        }
+    }
+}
+
+/// The ranges of `0..len` that are not in `kept`.
+fn gaps(kept: &[usize], len: usize) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    for &raw in kept.iter().chain(std::iter::once(&len)) {
+        if raw > at {
+            out.push(at..raw);
+        }
+        at = raw + 1;
+    }
+    out
+}
