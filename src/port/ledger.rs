@@ -28,6 +28,14 @@ pub enum SinkError {
     /// The disk failed; nothing more is acknowledged until a restart.
     #[error("the spool failed: {0}")]
     Failed(String),
+    /// The record is larger than a spool record can be; it will never fit.
+    #[error("a record of {bytes} bytes is over the limit of {bytes_max}")]
+    TooLarge {
+        /// Its encoded size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The server stops.
     #[error("the spool is closed")]
     Closed,

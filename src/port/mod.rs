@@ -2,6 +2,8 @@
 //! and the account-scoped handles that the API works through. No sqlx, no tokio, no actix types.
 
 pub mod auth;
+pub mod disk;
+pub mod disk_model;
 pub mod field;
 pub mod fleet;
 pub mod frames;

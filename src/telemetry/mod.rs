@@ -10,6 +10,7 @@ pub mod api;
 pub mod field;
 pub mod live;
 pub mod logs;
+pub mod spool;
 pub mod storage;
 
 use prometheus::core::Collector;
@@ -62,6 +63,7 @@ pub fn touch_all() {
     actor::touch();
     api::touch();
     field::touch();
+    spool::touch();
     live::touch();
     storage::touch();
 }

@@ -1,0 +1,262 @@
+//! Opening a spool, its appending side, and the two threads behind it.
+
+use super::codec::encode_poll;
+use super::drain::{Ask, Drain, serve};
+use super::reader::Reader;
+use super::record::BODY_MAX;
+use super::recovery::{SpoolError, recover};
+use super::room::{Room, SpoolSettings, SpoolState, SpoolStats};
+use super::writer::Writer;
+use crate::base::clock::Clock;
+use crate::port::disk::Disk;
+use crate::port::ledger::{PollRecord, ReadingSink, SinkError};
+use crate::telemetry::spool::{RecordsRefused, SPOOL_QUEUE, SpoolOpened};
+use async_trait::async_trait;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+/// The durable log.
+#[derive(Clone, Copy, Debug)]
+pub struct Spool;
+
+/// Proof that a record is on stable storage: made behind the fsync that covers it, and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    sequence: u64,
+}
+
+impl Receipt {
+    /// The record's number in the spool.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+struct Pending {
+    body: Vec<u8>,
+    reply: oneshot::Sender<Result<Receipt, SinkError>>,
+    // held until the record is answered: bounds the bytes that wait
+    _share: OwnedSemaphorePermit,
+}
+
+enum Command {
+    Append(Pending),
+    Close(oneshot::Sender<()>),
+}
+
+/// The appending side. Clones share the spool.
+#[derive(Clone, Debug)]
+pub struct SpoolHandle {
+    commands: mpsc::Sender<Command>,
+    bytes: Arc<Semaphore>,
+    room: Arc<Room>,
+}
+
+impl Spool {
+    /// Opens or makes the spool in `dir`: cuts a torn tail, takes the lock, starts the threads. Blocks while it reads
+    /// the newest segment.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; a full disk is none, the spool then opens in [`SpoolState::Full`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        settings: SpoolSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(SpoolHandle, Drain), SpoolError> {
+        check(&settings)?;
+        let cannot = |what: &'static str| {
+            move |source| SpoolError::Disk {
+                dir: dir.to_path_buf(),
+                what,
+                source,
+            }
+        };
+        disk.create_dir(dir).map_err(cannot("making it"))?;
+        let lock = disk.lock(&dir.join("lock")).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                SpoolError::Locked(dir.to_path_buf())
+            } else {
+                cannot("locking it")(error)
+            }
+        })?;
+        let recovered = recover(&*disk, dir)?;
+        let segments = recovered.found.segments.len();
+        let room = Arc::new(Room::new(disk, dir, settings, clock, lock, recovered.found));
+        room.tally.torn_bytes.store(recovered.torn_bytes, Ordering::Relaxed);
+        room.make_reserve();
+        room.judge();
+        SpoolOpened {
+            dir: &dir.to_string_lossy(),
+            segments,
+            backlog: room.backlog(),
+        }
+        .emit();
+        let writer = Writer::new(
+            Arc::clone(&room),
+            recovered.salt,
+            recovered.next_segment,
+            recovered.next_sequence,
+        );
+        let reader = Reader::new(Arc::clone(&room), recovered.salt);
+        let (commands, queue) = mpsc::channel(settings.queue_records);
+        let (asks, questions) = mpsc::channel::<Ask>(1);
+        let group_bytes = settings.group_bytes;
+        spawn("spool-write", move || run(writer, queue, group_bytes)).map_err(cannot("starting a thread"))?;
+        spawn("spool-read", move || serve(reader, questions)).map_err(cannot("starting a thread"))?;
+        let handle = SpoolHandle {
+            commands,
+            bytes: Arc::new(Semaphore::new(
+                usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX),
+            )),
+            room: Arc::clone(&room),
+        };
+        Ok((handle, Drain::new(asks, room, recovered.start)))
+    }
+}
+
+fn check(settings: &SpoolSettings) -> Result<(), SpoolError> {
+    let body_max = u64::try_from(BODY_MAX).unwrap_or(u64::MAX);
+    let to_u64 = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    let least = [
+        ("segment_bytes", settings.segment_bytes, 1024),
+        ("capacity_bytes", settings.capacity_bytes, settings.segment_bytes),
+        ("queue_records", to_u64(settings.queue_records), 1),
+        ("queue_bytes", u64::from(settings.queue_bytes), body_max),
+        ("group_bytes", to_u64(settings.group_bytes), 1),
+    ];
+    for (name, value, min) in least {
+        if value < min {
+            return Err(SpoolError::Setting { name, value, min });
+        }
+    }
+    Ok(())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // not joined: a thread ends when its channel does, and owns a share of the lock until then
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
+    Ok(())
+}
+
+/// The writing thread: whatever waits becomes one group with one fsync, and while that runs the next group gathers.
+fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, group_bytes: usize) {
+    let mut closers = Vec::new();
+    let mut group: Vec<Pending> = Vec::new();
+    while let Some(command) = queue.blocking_recv() {
+        SPOOL_QUEUE.set(i64::try_from(queue.len()).unwrap_or(i64::MAX).saturating_add(1));
+        let mut size = 0;
+        let mut next = Some(command);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Append(pending) => {
+                    size += pending.body.len();
+                    group.push(pending);
+                }
+                Command::Close(done) => {
+                    queue.close();
+                    closers.push(done);
+                }
+            }
+            if size < group_bytes {
+                next = queue.try_recv().ok();
+            }
+        }
+        if !group.is_empty() {
+            let result = writer.write(group.iter().map(|pending| pending.body.as_slice()));
+            answer(&mut group, &result);
+        }
+        SPOOL_QUEUE.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+    }
+    writer.close();
+    for done in closers {
+        // who asked may have gone
+        done.send(()).ok();
+    }
+}
+
+fn answer(group: &mut Vec<Pending>, result: &Result<u64, SinkError>) {
+    if let Err(error) = result {
+        RecordsRefused {
+            records: u64::try_from(group.len()).unwrap_or(u64::MAX),
+            reason: if matches!(error, SinkError::Full(_)) {
+                "full"
+            } else {
+                "failed"
+            },
+        }
+        .emit();
+    }
+    for (offset, pending) in (0u64..).zip(group.drain(..)) {
+        let receipt = match result {
+            Ok(first) => Ok(Receipt {
+                sequence: first.saturating_add(offset),
+            }),
+            Err(error) => Err(error.clone()),
+        };
+        // who asked may have gone; the record is durable all the same
+        pending.reply.send(receipt).ok();
+    }
+}
+
+impl SpoolHandle {
+    /// How it fares.
+    pub fn state(&self) -> SpoolState {
+        self.room.state()
+    }
+
+    /// The counts now.
+    pub fn stats(&self) -> SpoolStats {
+        self.room.stats()
+    }
+
+    /// Makes what waits durable, then refuses appends with [`SinkError::Closed`] and lets the drain come to its end.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).await.is_ok() {
+            // an error means that the thread has ended, which is what we wait for
+            closed.await.ok();
+        }
+    }
+}
+
+#[async_trait]
+impl ReadingSink for SpoolHandle {
+    type Receipt = Receipt;
+
+    async fn append(&self, record: PollRecord) -> Result<Receipt, SinkError> {
+        let body = encode_poll(&record);
+        drop(record);
+        let bytes = body.len();
+        let share = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_MAX);
+        let Some(share) = share else {
+            RecordsRefused {
+                records: 1,
+                reason: "too_large",
+            }
+            .emit();
+            return Err(SinkError::TooLarge {
+                bytes,
+                bytes_max: BODY_MAX,
+            });
+        };
+        let share = Arc::clone(&self.bytes).acquire_many_owned(share).await;
+        let share = share.map_err(|_| SinkError::Closed)?;
+        let (reply, receipt) = oneshot::channel();
+        let pending = Pending {
+            body,
+            reply,
+            _share: share,
+        };
+        self.commands
+            .send(Command::Append(pending))
+            .await
+            .map_err(|_| SinkError::Closed)?;
+        receipt
+            .await
+            .unwrap_or_else(|_| Err(SinkError::Failed("the spool's thread has ended".into())))
+    }
+}

@@ -1,0 +1,457 @@
+//! How records lie in a segment file, and how they are found again. Knows nothing of what a record says.
+//!
+//! ```text
+//! segment  := header record*
+//! header   := "PPSPOOL" version:u8 segment:u64 first:u64 salt:u64 made_ms:i64 zero[20] crc:u32      64 bytes
+//! record   := magic:u32 length:u32 sequence:u64 tag:u64 body_crc:u32 header_crc:u32 body[length]    32 bytes + body
+//! ```
+//!
+//! Numbers are little-endian. Checksums are CRC-32C over the salt, the segment's number and the bytes; so neither a
+//! block left over from another file nor bytes that a device made to look like a record (evidence frames are stored
+//! as they came) can pass for one.
+
+use crate::base::bytes::{Reader, ShortRead};
+use crate::port::disk::DiskFile;
+use crc::{CRC_32_ISCSI, Crc, Table};
+use std::io;
+
+static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+
+const SEGMENT_MAGIC: [u8; 7] = *b"PPSPOOL";
+const VERSION: u8 = 1;
+const RECORD_MAGIC: [u8; 4] = [0xF5, b'P', b'r', 0x0A];
+/// Bytes of a segment's header.
+pub(super) const SEGMENT_HEADER: usize = 64;
+/// The same as an offset: where a segment's first record begins.
+pub(super) const FIRST_RECORD: u64 = 64;
+/// Bytes of a record's header.
+pub(super) const RECORD_HEADER: usize = 32;
+/// The longest body. A poll with 100 values takes about 3 KiB.
+pub(super) const BODY_MAX: usize = 1 << 20;
+/// What a scanner reads at once.
+const CHUNK: usize = 128 << 10;
+
+/// What checksums of a segment are salted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) salt: u64,
+    pub(super) segment: u64,
+}
+
+impl Stamp {
+    fn crc(self, parts: &[&[u8]]) -> u32 {
+        let mut digest = CRC.digest();
+        digest.update(&self.salt.to_le_bytes());
+        digest.update(&self.segment.to_le_bytes());
+        for part in parts {
+            digest.update(part);
+        }
+        digest.finalize()
+    }
+}
+
+/// Checksum without salt, for small files of their own.
+pub(super) fn plain_crc(bytes: &[u8]) -> u32 {
+    CRC.checksum(bytes)
+}
+
+/// The head of a segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) stamp: Stamp,
+    /// The sequence of its first record.
+    pub(super) first: u64,
+    /// When it was made, milliseconds of the Unix era.
+    pub(super) made_ms: i64,
+}
+
+/// Why a segment's head cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeaderFault {
+    /// Torn or overwritten.
+    Damaged,
+    /// Written by another version of this program.
+    Version(u8),
+}
+
+impl SegmentHeader {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SEGMENT_HEADER);
+        out.extend_from_slice(&SEGMENT_MAGIC);
+        out.push(VERSION);
+        out.extend_from_slice(&self.stamp.segment.to_le_bytes());
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.stamp.salt.to_le_bytes());
+        out.extend_from_slice(&self.made_ms.to_le_bytes());
+        out.resize(SEGMENT_HEADER - 4, 0);
+        let crc = plain_crc(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        let damaged = |_: ShortRead| HeaderFault::Damaged;
+        let mut reader = Reader::new(bytes);
+        let covered = reader.take(SEGMENT_HEADER - 4).map_err(damaged)?;
+        let crc = u32::from_le_bytes(reader.array().map_err(damaged)?);
+        let mut reader = Reader::new(covered);
+        if crc != plain_crc(covered) || reader.array().map_err(damaged)? != SEGMENT_MAGIC {
+            return Err(HeaderFault::Damaged);
+        }
+        let version = reader.u8().map_err(damaged)?;
+        if version != VERSION {
+            return Err(HeaderFault::Version(version));
+        }
+        let mut number = || reader.array().map(u64::from_le_bytes).map_err(damaged);
+        let (segment, first, salt, made) = (number()?, number()?, number()?, number()?);
+        Ok(Self {
+            stamp: Stamp { salt, segment },
+            first,
+            made_ms: made.cast_signed(),
+        })
+    }
+
+    /// Reads the head of a file.
+    pub(super) fn read(file: &dyn DiskFile) -> io::Result<Result<Self, HeaderFault>> {
+        let mut bytes = [0u8; SEGMENT_HEADER];
+        let count = file.read_at(&mut bytes, 0)?;
+        Ok(Self::decode(bytes.get(..count).unwrap_or_default()))
+    }
+}
+
+/// The head of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) sequence: u64,
+    /// Free for the log's owner. Spool: the first sequence of the batch, before which all was durable when this was
+    /// written. Recorder: the DTU.
+    pub(super) tag: u64,
+    length: u32,
+    body_crc: u32,
+}
+
+impl RecordHeader {
+    /// Header and body, bytes.
+    pub(super) fn span(&self) -> u64 {
+        u64::from(self.length) + 32
+    }
+
+    fn body_len(&self) -> usize {
+        usize::try_from(self.length).unwrap_or(usize::MAX)
+    }
+
+    /// Reads a head from the begin of `bytes`; none when it is not one.
+    pub(super) fn parse(bytes: &[u8], stamp: Stamp) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let covered = reader.take(RECORD_HEADER - 4).ok()?;
+        let crc = u32::from_le_bytes(reader.array().ok()?);
+        let mut reader = Reader::new(covered);
+        if reader.array().ok()? != RECORD_MAGIC {
+            return None;
+        }
+        let header = Self {
+            length: u32::from_le_bytes(reader.array().ok()?),
+            sequence: u64::from_le_bytes(reader.array().ok()?),
+            tag: u64::from_le_bytes(reader.array().ok()?),
+            body_crc: u32::from_le_bytes(reader.array().ok()?),
+        };
+        (header.body_len() <= BODY_MAX && crc == stamp.crc(&[covered])).then_some(header)
+    }
+
+    fn fits(&self, body: &[u8], stamp: Stamp) -> bool {
+        stamp.crc(&[&self.sequence.to_le_bytes(), body]) == self.body_crc
+    }
+}
+
+/// Appends a record to `out`. The caller has checked that the body is at most [`BODY_MAX`].
+pub(super) fn put(out: &mut Vec<u8>, stamp: Stamp, sequence: u64, tag: u64, body: &[u8]) {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let body_crc = stamp.crc(&[&sequence.to_le_bytes(), body]);
+    let mut head = [0u8; RECORD_HEADER - 4];
+    let fields: [&[u8]; 5] = [
+        &RECORD_MAGIC,
+        &length.to_le_bytes(),
+        &sequence.to_le_bytes(),
+        &tag.to_le_bytes(),
+        &body_crc.to_le_bytes(),
+    ];
+    for (to, from) in head.iter_mut().zip(fields.into_iter().flatten()) {
+        *to = *from;
+    }
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&stamp.crc(&[&head]).to_le_bytes());
+    out.extend_from_slice(body);
+}
+
+/// What a scanner came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A whole record.
+    Record {
+        header: RecordHeader,
+        body: Vec<u8>,
+        /// Where it begins.
+        at: u64,
+    },
+    /// Bytes that are no record, with a record behind them, whose tag this is.
+    Hole { from: u64, to: u64, tag: u64 },
+    /// No further record. `zero`: nothing but zeros follows, which is what blocks set aside look like.
+    End { at: u64, zero: bool },
+}
+
+/// Walks over the records of a file, from an offset up to a limit, and finds the next one behind damage.
+/// Records must have growing sequences; what does not grow is damage.
+#[derive(Debug)]
+pub(super) struct Scanner<'a> {
+    file: &'a dyn DiskFile,
+    stamp: Stamp,
+    offset: u64,
+    limit: u64,
+    last: Option<u64>,
+    buffer: Vec<u8>,
+    buffered_at: u64,
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+impl<'a> Scanner<'a> {
+    /// `last`: the sequence before the first that is wanted.
+    pub(super) fn new(file: &'a dyn DiskFile, stamp: Stamp, from: u64, limit: u64, last: Option<u64>) -> Self {
+        Self {
+            file,
+            stamp,
+            offset: from,
+            limit,
+            last,
+            buffer: Vec::new(),
+            buffered_at: 0,
+        }
+    }
+
+    /// Where the next step begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The bytes at `at`: `want` of them, or fewer at the limit, or more if they are there already.
+    fn window(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
+        let want = want.min(to_usize(self.limit.saturating_sub(at)));
+        let buffered = at >= self.buffered_at
+            && at.saturating_add(to_u64(want)) <= self.buffered_at.saturating_add(to_u64(self.buffer.len()));
+        if !buffered {
+            let size = want.max(CHUNK).min(to_usize(self.limit.saturating_sub(at)));
+            self.buffer.resize(size, 0);
+            let count = self.file.read_at(&mut self.buffer, at)?;
+            self.buffer.truncate(count);
+            self.buffered_at = at;
+        }
+        let skip = to_usize(at.saturating_sub(self.buffered_at));
+        Ok(self.buffer.get(skip..).unwrap_or_default())
+    }
+
+    fn record_at(&mut self, at: u64) -> io::Result<Option<(RecordHeader, Vec<u8>)>> {
+        let stamp = self.stamp;
+        let Some(header) = RecordHeader::parse(self.window(at, RECORD_HEADER)?, stamp) else {
+            return Ok(None);
+        };
+        if self.last.is_some_and(|last| header.sequence <= last) {
+            return Ok(None);
+        }
+        let body_len = header.body_len();
+        let bytes = self.window(at, RECORD_HEADER + body_len)?;
+        let body = bytes.get(RECORD_HEADER..RECORD_HEADER + body_len);
+        Ok(body
+            .filter(|body| header.fits(body, stamp))
+            .map(|body| (header, body.to_vec())))
+    }
+
+    /// The next record behind damage at `from` with its tag, and whether all in between was zero.
+    fn resync(&mut self, from: u64) -> io::Result<(Option<(u64, u64)>, bool)> {
+        let (mut at, mut zero) = (from, true);
+        loop {
+            let window = self.window(at, RECORD_HEADER)?;
+            if window.is_empty() {
+                return Ok((None, zero));
+            }
+            let candidate = window.windows(RECORD_MAGIC.len()).position(|four| four == RECORD_MAGIC);
+            // without a candidate the last three bytes may still begin one
+            let skip = candidate.unwrap_or_else(|| window.len().saturating_sub(3).max(1));
+            zero &= window.iter().take(skip).all(|byte| *byte == 0);
+            at += to_u64(skip);
+            if candidate.is_some() {
+                if at > from
+                    && let Some((header, _)) = self.record_at(at)?
+                {
+                    return Ok((Some((at, header.tag)), zero));
+                }
+                zero = false;
+                at += 1;
+            }
+        }
+    }
+
+    /// The next step. After [`Step::End`] it stays at the end.
+    pub(super) fn step(&mut self) -> io::Result<Step> {
+        let at = self.offset;
+        if let Some((header, body)) = self.record_at(at)? {
+            self.offset = at + header.span();
+            self.last = Some(header.sequence);
+            return Ok(Step::Record { header, body, at });
+        }
+        match self.resync(at)? {
+            (Some((to, tag)), _) => {
+                self.offset = to;
+                Ok(Step::Hole { from: at, to, tag })
+            }
+            (None, zero) => Ok(Step::End { at, zero }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::disk::{Disk, OpenMode};
+    use crate::port::disk_model::ModelDisk;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    const STAMP: Stamp = Stamp { salt: 77, segment: 3 };
+
+    fn steps(bytes: &[u8]) -> Vec<Step> {
+        let disk = ModelDisk::new();
+        disk.plant(Path::new("/s"), bytes.to_vec());
+        let file = disk.open(Path::new("/s"), OpenMode::Read).unwrap();
+        let mut scanner = Scanner::new(&*file, STAMP, 0, file.len().unwrap(), None);
+        let mut out = Vec::new();
+        loop {
+            let step = scanner.step().unwrap();
+            let end = matches!(step, Step::End { .. });
+            out.push(step);
+            if end {
+                return out;
+            }
+        }
+    }
+
+    fn sequences(steps: &[Step]) -> Vec<u64> {
+        let sequence = |step: &Step| match step {
+            Step::Record { header, .. } => Some(header.sequence),
+            _ => None,
+        };
+        steps.iter().filter_map(sequence).collect()
+    }
+
+    fn three() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (sequence, body) in [(5, "one"), (6, "two"), (7, "three")] {
+            put(&mut bytes, STAMP, sequence, 5, body.as_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn crc_is_crc32c() {
+        // RFC 3720 appendix B.4: 32 bytes of zeros
+        assert_eq!(plain_crc(&[0; 32]), 0x8A91_36AA);
+    }
+
+    #[test]
+    fn segment_header_round_trip_and_damage() {
+        let header = SegmentHeader {
+            stamp: STAMP,
+            first: 9,
+            made_ms: -5,
+        };
+        let bytes = header.encode();
+        assert_eq!(bytes.len(), SEGMENT_HEADER);
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&damaged), Err(HeaderFault::Damaged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = SegmentHeader {
+            stamp: STAMP,
+            first: 0,
+            made_ms: 0,
+        }
+        .encode();
+        bytes[7] = 2;
+        let crc = plain_crc(&bytes[..60]).to_le_bytes();
+        bytes[60..].copy_from_slice(&crc);
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(2)));
+    }
+
+    #[test]
+    fn every_flipped_bit_costs_its_record_and_no_other() {
+        let bytes = three();
+        let ends: Vec<usize> = vec![32 + 3, 2 * 32 + 6, 3 * 32 + 11];
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let hit = ends.iter().position(|end| bit / 8 < *end).unwrap();
+            let expected: Vec<u64> = (0..3).filter(|i| *i != hit).map(|i| 5 + i as u64).collect();
+            assert_eq!(sequences(&steps(&damaged)), expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_cut_leaves_the_whole_records() {
+        let bytes = three();
+        for cut in 0..=bytes.len() {
+            let found = steps(&bytes[..cut]);
+            let whole = [35, 70, 107].iter().filter(|end| cut >= **end).count();
+            assert_eq!(sequences(&found).len(), whole, "cut at {cut}");
+            assert_eq!(found.len(), whole + 1, "no hole at {cut}");
+        }
+    }
+
+    #[test]
+    fn zeros_behind_are_a_clean_end_and_rubbish_is_not() {
+        let mut bytes = three();
+        bytes.resize(bytes.len() + 5000, 0);
+        assert_eq!(steps(&bytes).last(), Some(&Step::End { at: 107, zero: true }));
+        bytes.push(1);
+        assert_eq!(steps(&bytes).last(), Some(&Step::End { at: 107, zero: false }));
+    }
+
+    #[test]
+    fn a_record_of_another_segment_or_salt_or_an_older_sequence_is_damage() {
+        for (stamp, sequence) in [
+            (Stamp { salt: 77, segment: 4 }, 8),
+            (Stamp { salt: 78, segment: 3 }, 8),
+            (STAMP, 7),
+        ] {
+            let mut bytes = three();
+            put(&mut bytes, stamp, sequence, 5, b"alien");
+            assert_eq!(steps(&bytes).last(), Some(&Step::End { at: 107, zero: false }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_rubbish_never_hides_what_follows(before in prop::collection::vec(any::<u8>(), 0..3000)) {
+            let mut bytes = before.clone();
+            bytes.extend_from_slice(&three());
+            prop_assert_eq!(sequences(&steps(&bytes)), vec![5, 6, 7]);
+        }
+
+        #[test]
+        fn bytes_full_of_magics_are_walked_in_linear_time(count in 1000usize..20_000) {
+            let mut bytes = RECORD_MAGIC.repeat(count);
+            bytes.extend_from_slice(&three());
+            prop_assert_eq!(sequences(&steps(&bytes)), vec![5, 6, 7]);
+        }
+    }
+}
