@@ -1,1 +1,23 @@
-//! (room)
+//! Floor 2: what is known of meter models, and what follows from it: which requests fetch the wanted quantities, what
+//! the answers mean, and what registers a virtual meter shows. Pure but for the loading of model files; knows no
+//! session, no schedule, no store.
+//!
+//! Way in: [`catalogue::Catalogue`] finds a [`model::MeterModel`]; [`plan::plan`] makes requests from it;
+//! [`decode::decode`] makes reading items from the answer frames; [`image`] is the reverse for the simulator;
+//! [`check::check_folder`] names every fault of a user's models.
+
+mod builtin;
+pub mod catalogue;
+pub mod check;
+pub mod decode;
+mod fault;
+mod fields;
+pub mod image;
+pub mod modbus;
+pub mod model;
+mod parse;
+pub mod plan;
+mod plausible;
+pub mod units;
+
+pub use fault::Fault;

@@ -1,0 +1,36 @@
+//! The model files that are part of the binary. A test compares the list with the folder.
+
+use super::model::Folder;
+
+macro_rules! modbus {
+    ($($name:literal)*) => {
+        &[$((
+            Folder::Modbus,
+            $name,
+            include_str!(concat!("../../config/meter-models/modbus/", $name, ".toml")),
+        ),)*]
+    };
+}
+
+/// Folder, name and text of each built-in model.
+pub(super) const MODELS: &[(Folder, &str, &str)] = modbus! {
+    "abb_b23_b24"
+    "acrel_adl400_float"
+    "acrel_dtsd1352"
+    "carlo_gavazzi_em24"
+    "chint_ddsu666"
+    "chint_dtsu666"
+    "ddm18sd"
+    "eastron_sdm120"
+    "eastron_sdm230"
+    "eastron_sdm630"
+    "eastron_sdm72d_v2"
+    "hiking_dds238_zns"
+    "inepro_pro380"
+    "janitza_b23"
+    "orno_we504"
+    "orno_we516"
+    "peacefair_pzem014"
+    "schneider_pm5110"
+    "siemens_pac1020"
+};

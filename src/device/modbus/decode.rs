@@ -1,0 +1,71 @@
+//! From answer frames to reading items.
+
+use super::RegisterProfile;
+use crate::device::decode::{DecodedPoll, Problem, ProblemKind};
+use crate::device::plausible::plausible;
+use crate::domain::reading::{Item, Quality, Value};
+use crate::protocol::modbus::{AnswerError, Reply, Request};
+use rust_decimal::prelude::ToPrimitive;
+use std::collections::BTreeSet;
+
+/// Decodes every point that the requests cover.
+pub(in crate::device) fn decode<'a>(
+    profile: &RegisterProfile,
+    answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
+) -> DecodedPoll {
+    let mut poll = DecodedPoll::default();
+    let mut done = BTreeSet::new();
+    for (request, frame) in answers {
+        let registers = frame.map(|frame| registers(request, frame));
+        for (index, point) in profile.points.iter().enumerate() {
+            if !point.within(request.function(), request.address(), request.count()) || done.contains(&index) {
+                continue;
+            }
+            let start = usize::from(point.address - request.address());
+            let value = match &registers {
+                None => Err(ProblemKind::NotAnswered),
+                Some(Err(error)) => Err(ProblemKind::Undecodable(*error)),
+                Some(Ok(registers)) => registers
+                    .get(start..start + usize::from(point.data.count()))
+                    .ok_or(ProblemKind::NotAnswered)
+                    .and_then(|registers| point.value(registers).map_err(ProblemKind::from)),
+            };
+            match value {
+                Ok(value) => {
+                    done.insert(index);
+                    poll.items.push(Item {
+                        measurand: point.measurand.clone(),
+                        value,
+                        quality: match point.quantity() {
+                            Some(quantity) if !plausible(quantity, approximate(value)) => Quality::Suspect,
+                            _ => Quality::Measured,
+                        },
+                    });
+                }
+                Err(kind) => poll.problems.push(Problem {
+                    measurand: point.measurand.clone(),
+                    kind,
+                }),
+            }
+        }
+    }
+    poll
+}
+
+/// The registers of an answer; bits as 0 and 1.
+fn registers(request: &Request, frame: &[u8]) -> Result<Vec<u16>, AnswerError> {
+    match request.reply(frame)? {
+        Reply::Registers(registers) => Ok(registers),
+        Reply::Bits(bits) => Ok(bits.into_iter().map(u16::from).collect()),
+        Reply::Exception(code) => Err(AnswerError::Refused(code)),
+        Reply::Written => Ok(Vec::new()),
+    }
+}
+
+fn approximate(value: Value) -> f64 {
+    match value {
+        Value::Decimal(value) => value.to_f64().unwrap_or(f64::MAX),
+        Value::F32(value) => value.into(),
+        Value::F64(value) => value,
+    }
+}

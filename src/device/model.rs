@@ -1,0 +1,126 @@
+//! A meter model: what is known of one kind of meter. Read from `config/meter-models/<folder>/<name>.toml`; the file
+//! format is described in `docs/meter-models.md`.
+
+use crate::device::modbus::RegisterProfile;
+use crate::domain::device::Parity;
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::Measurand;
+use crate::protocol::Protocol;
+use rust_decimal::Decimal;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// One kind of meter, complete and checked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MeterModel {
+    /// The name: the file's stem, `<vendor>_<model>`.
+    pub name: Arc<str>,
+    /// The folder it stands in, which says what it speaks.
+    pub folder: Folder,
+    /// Who makes it.
+    pub vendor: String,
+    /// The maker's name for it.
+    pub model: String,
+    /// 1 or 3.
+    pub phases: u8,
+    /// How it leaves the factory.
+    pub serial: Serial,
+    /// Pause that it needs between a reply and the next request, milliseconds.
+    pub pause_ms: u32,
+    /// Reply time-out that it needs, milliseconds, without the time on the line.
+    pub timeout_ms: u32,
+    /// Values by which a scan recognises it: all of them readable and within bounds.
+    pub recognise: Vec<Recognise>,
+    /// Where the facts are from.
+    pub sources: Vec<String>,
+    /// What a field engineer should know.
+    pub notes: String,
+    /// Where its values are.
+    pub profile: Profile,
+}
+
+/// The folders of `config/meter-models/`, one per family of protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Folder {
+    /// Modbus RTU and TCP.
+    Modbus,
+}
+
+impl Folder {
+    /// Every folder.
+    pub const ALL: &'static [Self] = &[Self::Modbus];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Modbus => "modbus",
+        }
+    }
+
+    /// Where models of a protocol stand.
+    pub fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
+        }
+    }
+
+    /// The protocols that its models can be read with.
+    pub fn protocols(self) -> &'static [Protocol] {
+        match self {
+            Self::Modbus => &[Protocol::ModbusRtu, Protocol::ModbusTcp],
+        }
+    }
+}
+
+/// Factory settings of the serial side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Serial {
+    /// Bits per second.
+    pub baud: u32,
+    /// Parity.
+    pub parity: Parity,
+    /// 1 or 2.
+    pub stop_bits: u8,
+    /// Unit id or other factory address, as text.
+    pub address: u8,
+}
+
+/// A value by which a scan recognises the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recognise {
+    /// Which.
+    pub quantity: Quantity,
+    /// The least, in the canonical unit.
+    pub min: Decimal,
+    /// The most.
+    pub max: Decimal,
+}
+
+/// Where the values are, by family of protocols.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Profile {
+    /// Modbus registers and bits.
+    Modbus(RegisterProfile),
+}
+
+impl MeterModel {
+    /// What the model can read, in the order of its file; with whether a poll of everything reads it.
+    pub fn measurands(&self) -> impl Iterator<Item = (&Measurand, bool)> {
+        match &self.profile {
+            Profile::Modbus(profile) => profile.points.iter().map(|point| (&point.measurand, point.poll)),
+        }
+    }
+
+    /// Whether the model has a quantity.
+    pub fn has(&self, quantity: Quantity) -> bool {
+        self.measurands()
+            .any(|(measurand, _)| *measurand == Measurand::Standard(quantity))
+    }
+
+    /// Which of the wanted quantities it does not have.
+    pub fn lacks(&self, wanted: &[Quantity]) -> Vec<Quantity> {
+        wanted.iter().copied().filter(|quantity| !self.has(*quantity)).collect()
+    }
+}
