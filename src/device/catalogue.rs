@@ -54,7 +54,8 @@ impl Catalogue {
     }
 
     fn insert(&mut self, model: MeterModel) {
-        self.models.insert((model.folder, Arc::clone(&model.name)), Arc::new(model));
+        self.models
+            .insert((model.folder, Arc::clone(&model.name)), Arc::new(model));
     }
 
     /// The model of a name that a protocol can read.
@@ -109,7 +110,11 @@ pub(super) fn read_folder(folder: &Path) -> (Vec<MeterModel>, Vec<Fault>) {
         let files = match list(&entry) {
             Ok(files) => files,
             Err(error) => {
-                faults.push(fault(&entry, format!("cannot be read: {error}"), "let the server read it"));
+                faults.push(fault(
+                    &entry,
+                    format!("cannot be read: {error}"),
+                    "let the server read it",
+                ));
                 continue;
             }
         };
@@ -132,8 +137,10 @@ pub(super) fn read_folder(folder: &Path) -> (Vec<MeterModel>, Vec<Fault>) {
 
 /// The entries of a folder, sorted, so that faults come in the same order everywhere.
 fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let entries: std::io::Result<Vec<PathBuf>> =
-        std::fs::read_dir(folder)?.take(FILES_MAX).map(|entry| entry.map(|entry| entry.path())).collect();
+    let entries: std::io::Result<Vec<PathBuf>> = std::fs::read_dir(folder)?
+        .take(FILES_MAX)
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
     let mut entries = entries?;
     entries.sort();
     Ok(entries)
@@ -141,7 +148,9 @@ fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 fn read(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    let read = std::fs::File::open(file)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    let read = std::fs::File::open(file)?
+        .take(FILE_MAX + 1)
+        .read_to_string(&mut text)?;
     if u64::try_from(read).is_ok_and(|read| read <= FILE_MAX) {
         Ok(text)
     } else {

@@ -23,7 +23,10 @@ fn every_file_of_the_folder_is_built_in() {
             on_disk.push((*folder, file.file_stem().unwrap().to_str().unwrap().to_owned()));
         }
     }
-    let listed: Vec<_> = MODELS.iter().map(|(folder, name, _)| (*folder, (*name).to_owned())).collect();
+    let listed: Vec<_> = MODELS
+        .iter()
+        .map(|(folder, name, _)| (*folder, (*name).to_owned()))
+        .collect();
     assert_eq!(listed, on_disk);
     assert_eq!(builtin().len(), listed.len());
 }
@@ -32,7 +35,10 @@ fn every_file_of_the_folder_is_built_in() {
 fn every_model_has_a_recording_of_its_whole_plan_and_it_means_what_it_should() {
     for model in builtin().iter() {
         let Profile::Modbus(profile) = &model.profile;
-        let exchange = profile.exchanges.first().unwrap_or_else(|| panic!("{} has no exchange", model.name));
+        let exchange = profile
+            .exchanges
+            .first()
+            .unwrap_or_else(|| panic!("{} has no exchange", model.name));
         let requests = plan(model, &model.serial.address.to_string(), &[]).unwrap();
         let recorded: Vec<&[u8]> = exchange.frames.iter().map(|(request, _)| request.as_slice()).collect();
         let planned: Vec<Vec<u8>> = requests.iter().map(Request::wire).collect();
@@ -48,14 +54,22 @@ fn every_model_has_a_recording_of_its_whole_plan_and_it_means_what_it_should() {
         let mut read: Vec<&str> = poll.items.iter().map(|item| name(&item.measurand)).collect();
         read.extend(poll.problems.iter().map(|problem| name(&problem.measurand)));
         let mut expected: Vec<&str> = exchange.expect.iter().map(|(measurand, _)| name(measurand)).collect();
-        let mut polled: Vec<&str> = model.measurands().filter(|(_, poll)| *poll).map(|(m, _)| name(m)).collect();
+        let mut polled: Vec<&str> = model
+            .measurands()
+            .filter(|(_, poll)| *poll)
+            .map(|(m, _)| name(m))
+            .collect();
         for names in [&mut read, &mut expected, &mut polled] {
             names.sort_unstable();
         }
         assert_eq!(read, polled, "{}", model.name);
         // the values themselves were compared when the model was loaded
         assert_eq!(expected, polled, "{}", model.name);
-        assert!(poll.problems.iter().all(|problem| problem.kind.is_no_value()), "{:?}", poll.problems);
+        assert!(
+            poll.problems.iter().all(|problem| problem.kind.is_no_value()),
+            "{:?}",
+            poll.problems
+        );
     }
 }
 
@@ -73,6 +87,9 @@ fn a_users_folder_adds_and_overrides() {
     assert_eq!(catalogue.len(), builtin().len() + 1);
     let own = catalogue.get(Protocol::ModbusTcp, "own_meter").unwrap();
     assert!(own.has(Quantity::VoltageL1));
-    assert_eq!(catalogue.get(Protocol::ModbusRtu, "eastron_sdm630").unwrap().vendor, "Own");
+    assert_eq!(
+        catalogue.get(Protocol::ModbusRtu, "eastron_sdm630").unwrap().vendor,
+        "Own"
+    );
     assert!(catalogue.get(Protocol::ModbusRtu, "nobody").is_none());
 }

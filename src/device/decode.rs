@@ -1,8 +1,8 @@
 //! From answer frames to reading items.
 
-use super::model::{MeterModel, Profile};
 use super::modbus;
 use super::modbus::raw::RawError;
+use super::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;

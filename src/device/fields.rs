@@ -208,8 +208,9 @@ pub(super) fn decimal(faults: &mut Faults<'_>, key: &str, value: &Spanned<DeValu
     let span = value.span();
     let parsed = match value.get_ref() {
         DeValue::Integer(number) if number.radix() == 10 => Decimal::from_str_exact(number.as_str()),
-        DeValue::Float(number) => Decimal::from_str_exact(number.as_str())
-            .or_else(|_| Decimal::from_scientific(number.as_str())),
+        DeValue::Float(number) => {
+            Decimal::from_str_exact(number.as_str()).or_else(|_| Decimal::from_scientific(number.as_str()))
+        }
         DeValue::String(text) => Decimal::from_str_exact(text),
         _ => {
             wrong_type(faults, key, value, "a decimal number");
@@ -280,7 +281,13 @@ mod tests {
     fn near_words_are_suggested() {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
-        assert_eq!(suggest("adress", ["address", "type"].into_iter()), "did you mean `address`?");
-        assert_eq!(suggest("foo", ["address", "type"].into_iter()), "known are address, type");
+        assert_eq!(
+            suggest("adress", ["address", "type"].into_iter()),
+            "did you mean `address`?"
+        );
+        assert_eq!(
+            suggest("foo", ["address", "type"].into_iter()),
+            "known are address, type"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use super::fault::{Fault, Faults};
 use super::fields::{At, Fields, decimal, suggest};
-use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
 use super::modbus;
+use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use std::path::Path;
@@ -44,13 +44,23 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
         faults.add(span, "`phases` is 2", "use 1 or 3");
     }
     let notes = fields.text(faults, "notes").map_or("", |at| at.value).trim().to_owned();
-    let sources = fields.texts(faults, "sources").iter().map(|at| at.value.to_owned()).collect();
+    let sources = fields
+        .texts(faults, "sources")
+        .iter()
+        .map(|at| at.value.to_owned())
+        .collect();
     let serial = fields.table(faults, "serial");
-    let serial = fields.need(faults, "serial", serial).and_then(|table| self::serial(faults, table));
-    let recognise = fields.table(faults, "recognise").map(|table| self::recognise(faults, &table));
+    let serial = fields
+        .need(faults, "serial", serial)
+        .and_then(|table| self::serial(faults, table));
+    let recognise = fields
+        .table(faults, "recognise")
+        .map(|table| self::recognise(faults, &table));
     let mut limits = fields.table(faults, "limits");
     let mut millis = |key, default| {
-        let found = limits.as_mut().and_then(|limits| limits.integer(faults, key, 0..=60_000));
+        let found = limits
+            .as_mut()
+            .and_then(|limits| limits.integer(faults, key, 0..=60_000));
         found.and_then(|at| u32::try_from(at.value).ok()).unwrap_or(default)
     };
     let (pause_ms, timeout_ms) = (millis("pause_ms", 50), millis("timeout_ms", 1000));
@@ -85,7 +95,9 @@ fn stem<'a>(faults: &mut Faults<'_>, file: &'a Path) -> Option<&'a str> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let fits = stem.len() <= 64
         && stem.starts_with(|c: char| c.is_ascii_lowercase())
-        && stem.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        && stem
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !fits {
         faults.add(
             &(0..0),

@@ -1,7 +1,7 @@
 //! From wanted quantities to the fewest requests.
 
-use super::model::{MeterModel, Profile};
 use super::modbus;
+use super::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
 use crate::protocol::modbus::RequestError;
@@ -63,7 +63,10 @@ pub fn check_address(model: &MeterModel, address: &str) -> Result<(), PlanError>
 
 fn unit(address: &str) -> Result<u8, PlanError> {
     let digits = address.trim();
-    let unit = digits.parse::<u8>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let unit = digits
+        .parse::<u8>()
+        .ok()
+        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
     unit.filter(|unit| (1..=crate::protocol::modbus::UNIT_MAX).contains(unit))
         .ok_or_else(|| PlanError::Address {
             address: address.to_owned(),

@@ -112,7 +112,11 @@ impl RegisterImage {
             return Reply::Exception(1);
         };
         let limits = &self.profile.limits;
-        let max = if function.is_bits() { limits.max_bits } else { limits.max_registers };
+        let max = if function.is_bits() {
+            limits.max_bits
+        } else {
+            limits.max_registers
+        };
         if *count > max {
             return Reply::Exception(3);
         }

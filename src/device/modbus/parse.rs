@@ -33,7 +33,9 @@ pub(in crate::device) fn profile<'t, 'i>(
     limits: Option<Fields<'t, 'i>>,
 ) -> Option<RegisterProfile> {
     let limits = self::limits(faults, limits);
-    let defaults = fields.table(faults, "defaults").map(|table| self::defaults(faults, table));
+    let defaults = fields
+        .table(faults, "defaults")
+        .map(|table| self::defaults(faults, table));
     let defaults = defaults.unwrap_or_default();
     let tables = fields.tables(faults, "point");
     if tables.is_empty() && !fields.has("point") {
@@ -60,7 +62,9 @@ pub(in crate::device) fn profile<'t, 'i>(
     };
     for table in fields.tables(faults, "exchange") {
         let span = table.span.clone();
-        let Some(exchange) = exchange(faults, table) else { continue };
+        let Some(exchange) = exchange(faults, table) else {
+            continue;
+        };
         for mismatch in replay::replay(&profile, &exchange) {
             faults.add(&span, mismatch, "correct the point or the exchange");
         }
@@ -79,7 +83,9 @@ fn limits(faults: &mut Faults<'_>, table: Option<Fields<'_, '_>>) -> Limits {
     let Some(mut table) = table else { return limits };
     let mut number = |key, range, default| {
         let found = table.integer(faults, key, range);
-        found.and_then(|at: At<i64>| u16::try_from(at.value).ok()).unwrap_or(default)
+        found
+            .and_then(|at: At<i64>| u16::try_from(at.value).ok())
+            .unwrap_or(default)
     };
     limits.max_registers = number("max_registers", 1..=i64::from(REGISTERS_READ_MAX), limits.max_registers);
     limits.max_bits = number("max_bits", 1..=i64::from(BITS_READ_MAX), limits.max_bits);
@@ -124,7 +130,11 @@ fn point(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, defaults: &Defaults
     let function = match function(faults, &mut table) {
         None if !table.has("function") => {
             if defaults.function.is_none() {
-                faults.add(&table.span, "`function` is missing", "add `function = 3` or 4, or set it in [defaults]");
+                faults.add(
+                    &table.span,
+                    "`function` is missing",
+                    "add `function = 3` or 4, or set it in [defaults]",
+                );
             }
             defaults.function
         }
@@ -134,9 +144,16 @@ fn point(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, defaults: &Defaults
     let address = table.need(faults, "address", address);
     let data = match data_type(faults, &mut table) {
         None if !table.has("type") => {
-            let implied = function.filter(|f| f.is_bits()).map(|_| DataType::Bit).or(defaults.data);
+            let implied = function
+                .filter(|f| f.is_bits())
+                .map(|_| DataType::Bit)
+                .or(defaults.data);
             if implied.is_none() {
-                faults.add(&table.span, "`type` is missing", "add `type = \"u16\"` or the like, or set it in [defaults]");
+                faults.add(
+                    &table.span,
+                    "`type` is missing",
+                    "add `type = \"u16\"` or the like, or set it in [defaults]",
+                );
             }
             implied
         }
@@ -178,11 +195,23 @@ fn point(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, defaults: &Defaults
         let what = format!("{quantity} is a code, and {} is a float", data.name());
         faults.add(&span, what, "use an integer type");
     }
-    let invalid = if own.is_empty() { &defaults.invalid } else { &own.iter().map(|at| at.value).collect::<Vec<_>>() };
+    let invalid = if own.is_empty() {
+        &defaults.invalid
+    } else {
+        &own.iter().map(|at| at.value).collect::<Vec<_>>()
+    };
     let wanted = usize::from(data.count()) * 2;
     for pattern in own.iter().filter(|at| at.value.0 != wanted) {
-        let what = format!("the invalid marker has {} bytes, {} has {wanted}", pattern.value.0, data.name());
-        faults.add(&pattern.span, what, "write all bytes of the value, most significant first");
+        let what = format!(
+            "the invalid marker has {} bytes, {} has {wanted}",
+            pattern.value.0,
+            data.name()
+        );
+        faults.add(
+            &pattern.span,
+            what,
+            "write all bytes of the value, most significant first",
+        );
     }
     Some(Point {
         measurand: measurand.value,
@@ -195,7 +224,11 @@ fn point(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, defaults: &Defaults
         unit: unit.value.to_owned(),
         factor,
         // a default marker serves the types that have its length
-        invalid: invalid.iter().filter(|(len, _)| *len == wanted).map(|(_, pattern)| *pattern).collect(),
+        invalid: invalid
+            .iter()
+            .filter(|(len, _)| *len == wanted)
+            .map(|(_, pattern)| *pattern)
+            .collect(),
         encoding,
         poll,
     })
@@ -213,13 +246,20 @@ fn measurand(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Option<At<M
             None => {
                 let help = suggest(text.value, Quantity::ALL.iter().map(|q| q.name()));
                 let what = format!("unknown quantity `{}`", text.value);
-                faults.add(&text.span, what, format!("{help} what has no name in the list is `vendor = \"…\"`"));
+                faults.add(
+                    &text.span,
+                    what,
+                    format!("{help} what has no name in the list is `vendor = \"…\"`"),
+                );
                 None
             }
         },
         (None, Some(text)) => {
             let fits = (1..=64).contains(&text.value.len())
-                && text.value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+                && text
+                    .value
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             if !fits {
                 let what = format!("{:?} cannot name a vendor quantity", text.value);
                 faults.add(&text.span, what, "use a-z, 0-9 and _, at most 64 characters");
@@ -260,7 +300,11 @@ fn factor(
         Measurand::Standard(quantity) => {
             let canonical = quantity.unit();
             let Some(conversion) = units::factor(unit.value, canonical) else {
-                let what = format!("`{}` does not convert to {}, the unit of {quantity}", unit.value, canonical.symbol());
+                let what = format!(
+                    "`{}` does not convert to {}, the unit of {quantity}",
+                    unit.value,
+                    canonical.symbol()
+                );
                 let known: Vec<&str> = units::spellings(canonical).collect();
                 faults.add(&unit.span, what, format!("use {}", known.join(", ")));
                 return None;
@@ -272,12 +316,14 @@ fn factor(
     let (scale, span) = scale.map_or((Decimal::ONE, unit.span.clone()), |at| (at.value, at.span));
     let factor = scale.checked_mul(conversion).map(|factor| factor.normalize());
     // 64-bit registers times 32-bit digits fit the 96 bits of a decimal exactly
-    let fits = |factor: &Decimal| {
-        *factor > Decimal::ZERO && factor.mantissa() < 1 << 32 && factor.scale() <= 18
-    };
+    let fits = |factor: &Decimal| *factor > Decimal::ZERO && factor.mantissa() < 1 << 32 && factor.scale() <= 18;
     let found = factor.filter(fits);
     if found.is_none() {
-        faults.add(&span, format!("the scale {scale} cannot be used"), "use a positive number of at most 9 digits");
+        faults.add(
+            &span,
+            format!("the scale {scale} cannot be used"),
+            "use a positive number of at most 9 digits",
+        );
     }
     found
 }
@@ -314,7 +360,9 @@ fn encoding(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Encoding {
     match table.text(faults, "encoding") {
         None => Encoding::Plain,
         Some(At { value: "plain", .. }) => Encoding::Plain,
-        Some(At { value: "four_quadrant", .. }) => Encoding::FourQuadrant,
+        Some(At {
+            value: "four_quadrant", ..
+        }) => Encoding::FourQuadrant,
         Some(At { value, span }) => {
             let help = suggest(value, ["plain", "four_quadrant"].into_iter());
             faults.add(&span, format!("unknown encoding `{value}`"), help);
@@ -329,7 +377,12 @@ fn bit_field(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>, data: Option<D
     let data = data?;
     let unsigned = matches!(data, DataType::U16 | DataType::U32 | DataType::U64);
     if !unsigned || offset.value + width > i64::from(data.count()) * 16 {
-        let what = format!("bits {} to {} are not within {}", offset.value, offset.value + width - 1, data.name());
+        let what = format!(
+            "bits {} to {} are not within {}",
+            offset.value,
+            offset.value + width - 1,
+            data.name()
+        );
         faults.add(&offset.span, what, "bit fields stand in u16, u32 or u64");
         return None;
     }
@@ -343,10 +396,15 @@ fn bit_field(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>, data: Option<D
 fn patterns(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Vec<At<(usize, u64)>> {
     let mut out = Vec::new();
     for text in table.texts(faults, "invalid") {
-        let bytes = hex::decode(text.value).ok().filter(|bytes| matches!(bytes.len(), 2 | 4 | 8));
+        let bytes = hex::decode(text.value)
+            .ok()
+            .filter(|bytes| matches!(bytes.len(), 2 | 4 | 8));
         match bytes {
             Some(bytes) => out.push(At {
-                value: (bytes.len(), bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))),
+                value: (
+                    bytes.len(),
+                    bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+                ),
                 span: text.span,
             }),
             None => faults.add(
@@ -361,14 +419,24 @@ fn patterns(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Vec<At<(usiz
 
 fn against_limits(faults: &mut Faults<'_>, limits: &Limits, point: &Point, span: &Range<usize>) {
     if !point.function.is_bits() && point.data.count() > limits.max_registers {
-        let what = format!("{} does not fit into {} registers", point.data.name(), limits.max_registers);
+        let what = format!(
+            "{} does not fit into {} registers",
+            point.data.name(),
+            limits.max_registers
+        );
         faults.add(span, what, "raise `max_registers`");
     }
-    let barred = limits.forbidden.iter().find(|range| {
-        range.function == point.function && range.first <= point.last() && range.last >= point.address
-    });
+    let barred = limits
+        .forbidden
+        .iter()
+        .find(|range| range.function == point.function && range.first <= point.last() && range.last >= point.address);
     if let Some(range) = barred {
-        let what = format!("{} stands in the forbidden range {} to {}", name(&point.measurand), range.first, range.last);
+        let what = format!(
+            "{} stands in the forbidden range {} to {}",
+            name(&point.measurand),
+            range.first,
+            range.last
+        );
         faults.add(span, what, "correct the address or the range");
     }
 }
@@ -392,7 +460,11 @@ fn against_others(faults: &mut Faults<'_>, others: &[(Point, Range<usize>)], poi
         };
         if !(same && disjoint) {
             let what = format!("{} overlaps {}", name(&point.measurand), name(&other.measurand));
-            faults.add(span, what, "correct `address` or `type`; only bit fields of one number share registers");
+            faults.add(
+                span,
+                what,
+                "correct `address` or `type`; only bit fields of one number share registers",
+            );
         }
     }
 }
@@ -404,22 +476,31 @@ fn exchange(faults: &mut Faults<'_>, mut table: Fields<'_, '_>) -> Option<Exchan
     let pairs = table.need(faults, "frames", pairs);
     let mut frames = Vec::new();
     for pair in pairs.iter().flat_map(|at| at.value.iter()) {
-        let texts: Vec<_> = pair.get_ref().as_array().into_iter().flat_map(|pair| pair.iter()).collect();
+        let texts: Vec<_> = pair
+            .get_ref()
+            .as_array()
+            .into_iter()
+            .flat_map(|pair| pair.iter())
+            .collect();
         match texts.as_slice() {
             [request, answer] => {
                 if let (Some(request), Some(answer)) = (frame(faults, request), frame(faults, answer)) {
                     frames.push((request, answer));
                 }
             }
-            _ => faults.add(&pair.span(), "not a pair of frames", "write [\"request as hex\", \"answer as hex\"]"),
+            _ => faults.add(
+                &pair.span(),
+                "not a pair of frames",
+                "write [\"request as hex\", \"answer as hex\"]",
+            ),
         }
     }
     let expected = table.table(faults, "expect");
     let expected = table.need(faults, "expect", expected);
     let mut expect = Vec::new();
     for (key, value) in expected.iter().flat_map(Fields::entries) {
-        let measurand = Quantity::by_name(key.value)
-            .map_or_else(|| Measurand::Vendor(key.value.into()), Measurand::Standard);
+        let measurand =
+            Quantity::by_name(key.value).map_or_else(|| Measurand::Vendor(key.value.into()), Measurand::Standard);
         if value.get_ref().as_str() == Some("none") {
             expect.push((measurand, None));
         } else if let Some(number) = decimal(faults, key.value, value) {

@@ -26,6 +26,12 @@ pub enum RawError {
     TooFew(usize),
 }
 
+/// A float on its way to a value.
+enum Number {
+    Exact(Decimal),
+    Float(f64),
+}
+
 impl Point {
     /// The value in the canonical unit that registers (or one bit, as 0 or 1) hold.
     ///
@@ -43,17 +49,29 @@ impl Point {
             DataType::F32 => {
                 // the type has 32 bits, so nothing is lost
                 let raw = f32::from_bits(u32::try_from(pattern).map_err(|_| RawError::TooLarge)?);
-                let narrow = |value| match value {
-                    // one rounding of a product that is exact to 53 bits
-                    Value::F64(wide) if (wide as f32).is_finite() => Ok(Value::F32(wide as f32)),
-                    Value::F64(_) => Err(RawError::TooLarge),
-                    other => Ok(other),
-                };
-                self.float(f64::from(raw), || raw.to_string()).and_then(narrow)
+                self.float(raw.into(), &raw.to_string())
+                    .and_then(|number| match number {
+                        Number::Exact(exact) if self.is_register() => Ok(Value::Decimal(exact)),
+                        Number::Exact(exact) => exact
+                            .to_string()
+                            .parse()
+                            .map_err(|_| RawError::TooLarge)
+                            .map(Value::F32),
+                        Number::Float(wide) if (wide as f32).is_finite() => Ok(Value::F32(wide as f32)),
+                        Number::Float(_) => Err(RawError::TooLarge),
+                    })
             }
             DataType::F64 => {
                 let raw = f64::from_bits(pattern);
-                self.float(raw, || raw.to_string())
+                self.float(raw, &raw.to_string()).and_then(|number| match number {
+                    Number::Exact(exact) if self.is_register() => Ok(Value::Decimal(exact)),
+                    Number::Exact(exact) => exact
+                        .to_string()
+                        .parse()
+                        .map_err(|_| RawError::TooLarge)
+                        .map(Value::F64),
+                    Number::Float(wide) => Ok(Value::F64(wide)),
+                })
             }
             _ => self.integer(pattern),
         }
@@ -90,42 +108,51 @@ impl Point {
         };
         let number = Decimal::try_from_i128_with_scale(number, 0).map_err(|_| RawError::TooLarge)?;
         let value = number.checked_mul(self.factor).ok_or(RawError::TooLarge)?;
-        Ok(Value::Decimal(match self.encoding {
-            Encoding::Plain => value,
-            Encoding::FourQuadrant if value > Decimal::ONE => Decimal::TWO - value,
-            Encoding::FourQuadrant if value < Decimal::NEGATIVE_ONE => -Decimal::TWO - value,
-            Encoding::FourQuadrant => value,
-        }))
+        Ok(Value::Decimal(self.decoded(value)))
     }
 
-    /// A float: registers become the decimal that the float prints as, instantaneous values stay floats.
-    fn float(&self, raw: f64, print: impl FnOnce() -> String) -> Result<Value, RawError> {
+    fn is_register(&self) -> bool {
+        self.quantity()
+            .is_some_and(|quantity| quantity.kind() == Kind::Register)
+    }
+
+    fn decoded(&self, value: Decimal) -> Decimal {
+        match self.encoding {
+            Encoding::FourQuadrant if value > Decimal::ONE => Decimal::TWO - value,
+            Encoding::FourQuadrant if value < Decimal::NEGATIVE_ONE => -Decimal::TWO - value,
+            Encoding::FourQuadrant | Encoding::Plain => value,
+        }
+    }
+
+    /// A float times the factor, by way of the shortest decimal that it prints as: 0.2044 kvar are 204.4 var, not
+    /// 204.40001. Floats that no decimal holds are multiplied as they are, unless they are registers.
+    fn float(&self, raw: f64, printed: &str) -> Result<Number, RawError> {
         if !raw.is_finite() {
             return Err(RawError::NoValue);
         }
-        if self.quantity().is_some_and(|quantity| quantity.kind() == Kind::Register) {
-            let printed = print();
-            // what is smaller than the last digit of a decimal is zero
-            let number = Decimal::from_str_exact(&printed)
-                .or_else(|_| printed.parse())
-                .map_err(|_| RawError::TooLarge)?;
-            let value = number.checked_mul(self.factor).ok_or(RawError::TooLarge)?;
-            return Ok(Value::Decimal(value));
+        if !self.is_register() && self.factor == Decimal::ONE && self.encoding == Encoding::Plain {
+            return Ok(Number::Float(raw));
         }
-        let value = match self.factor == Decimal::ONE {
-            true => raw,
-            false => raw * self.factor.to_f64().ok_or(RawError::TooLarge)?,
-        };
-        let value = match self.encoding {
-            Encoding::Plain => value,
-            Encoding::FourQuadrant if value > 1.0 => 2.0 - value,
-            Encoding::FourQuadrant if value < -1.0 => -2.0 - value,
-            Encoding::FourQuadrant => value,
-        };
-        if !value.is_finite() {
-            return Err(RawError::TooLarge);
+        let exact = Decimal::from_str_exact(printed)
+            .ok()
+            .and_then(|number| number.checked_mul(self.factor));
+        if let Some(exact) = exact {
+            return Ok(Number::Exact(self.decoded(exact)));
         }
-        Ok(Value::F64(value))
+        if self.is_register() {
+            // what is smaller than the last digit of a decimal is zero; what is larger than the first is an error
+            let rounded: Decimal = printed.parse().map_err(|_| RawError::TooLarge)?;
+            return rounded
+                .checked_mul(self.factor)
+                .map(Number::Exact)
+                .ok_or(RawError::TooLarge);
+        }
+        let wide = raw * self.factor.to_f64().ok_or(RawError::TooLarge)?;
+        if wide.is_finite() {
+            Ok(Number::Float(wide))
+        } else {
+            Err(RawError::TooLarge)
+        }
     }
 
     /// The registers that show a value given in the canonical unit; the reverse of [`Point::value`], rounded to what
@@ -234,14 +261,19 @@ impl BitField {
 }
 
 fn bcd(pattern: u64) -> Result<i128, RawError> {
-    (0..16).rev().map(|nibble| pattern >> (4 * nibble) & 0xF).try_fold(0, |number, digit| match digit {
-        0..=9 => Ok(number * 10 + i128::from(digit)),
-        _ => Err(RawError::NotBcd(pattern)),
-    })
+    (0..16)
+        .rev()
+        .map(|nibble| pattern >> (4 * nibble) & 0xF)
+        .try_fold(0, |number, digit| match digit {
+            0..=9 => Ok(number * 10 + i128::from(digit)),
+            _ => Err(RawError::NotBcd(pattern)),
+        })
 }
 
 fn to_bcd(number: i128) -> Option<u64> {
-    let mut rest = u64::try_from(number).ok().filter(|number| *number < 10_000_000_000_000_000)?;
+    let mut rest = u64::try_from(number)
+        .ok()
+        .filter(|number| *number < 10_000_000_000_000_000)?;
     let mut pattern = 0;
     for nibble in 0..16 {
         pattern |= (rest % 10) << (4 * nibble);

@@ -24,8 +24,13 @@ pub(in crate::device) fn replay(profile: &RegisterProfile, exchange: &Exchange) 
                 if request.find(answer) == whole {
                     requests.push((request, answer.as_slice()));
                 } else {
-                    let why = request.reply(answer).err().map_or_else(String::new, |e| format!(": {e}"));
-                    wrong.push(format!("answer {pair} of the exchange is not the answer of its request{why}"));
+                    let why = request
+                        .reply(answer)
+                        .err()
+                        .map_or_else(String::new, |e| format!(": {e}"));
+                    wrong.push(format!(
+                        "answer {pair} of the exchange is not the answer of its request{why}"
+                    ));
                 }
             }
         }
@@ -33,7 +38,10 @@ pub(in crate::device) fn replay(profile: &RegisterProfile, exchange: &Exchange) 
     if !wrong.is_empty() {
         return wrong;
     }
-    let poll = decode(profile, requests.iter().map(|(request, answer)| (request, Some(*answer))));
+    let poll = decode(
+        profile,
+        requests.iter().map(|(request, answer)| (request, Some(*answer))),
+    );
     for (measurand, expected) in &exchange.expect {
         let name = name(measurand);
         let item = poll.items.iter().find(|item| item.measurand == *measurand);
