@@ -7,10 +7,16 @@
 //! It must not know HTTP, actors or sockets of the field.
 
 mod copy;
+mod counts;
 pub mod embedded;
 pub mod error;
+mod groups;
 pub mod handles;
+mod meters;
+mod points;
 mod roles;
+mod schedules;
+mod slots;
 pub mod wide;
 
 pub use error::StoreError;

@@ -1,0 +1,695 @@
+//! Meters of an account: made with their metering point and installation, edited, exchanged, deleted. Every change that
+//! touches what is due derives the dated schedules anew in its own transaction.
+
+use super::handles::{AccountHandle, PgStores};
+use super::schedules::{refresh, resolve};
+use super::{StoreError as Failure, groups};
+use crate::base::ids::{AccountId, DtuId, GroupId, MeterId, PointId, ScheduleId};
+use crate::port::meters::{
+    Communication, Meter, MeterChange, MeterEdit, MeterExchange, MeterQuery, MeterState, MeterStore, NewMeter,
+    Registers, ScheduleChoice, ScheduleOrigin,
+};
+use crate::port::scope::{InAccount, Scope, StoreError};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+/// A missing slot makes a meter `failing` for at most this long; older misses are history.
+const MISS_LOOKBACK: TimeDelta = TimeDelta::days(7);
+
+struct Row {
+    id: i32,
+    dtu_id: i32,
+    protocol: String,
+    address: String,
+    model: String,
+    name: String,
+    comment: String,
+    group_id: Option<i32>,
+    point_id: Option<i32>,
+    ct_ratio: Decimal,
+    vt_ratio: Decimal,
+    schedules: Vec<i32>,
+    schedules_from: String,
+    state: String,
+    last_success_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    version: i32,
+    total: i64,
+}
+
+impl TryFrom<Row> for Meter {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let state = MeterState::by_name(&row.state)
+            .ok_or_else(|| StoreError::Internal(format!("meter state {:?}", row.state)))?;
+        let schedules_from = match row.schedules_from.as_str() {
+            "meter" => ScheduleOrigin::Meter,
+            "dtu" => ScheduleOrigin::Dtu,
+            "account" => ScheduleOrigin::Account,
+            _ => ScheduleOrigin::None,
+        };
+        Ok(Self {
+            id: MeterId(row.id),
+            dtu_id: DtuId(row.dtu_id),
+            protocol: row.protocol,
+            address: row.address,
+            model: row.model,
+            name: row.name,
+            comment: row.comment,
+            group_id: row.group_id.map(GroupId),
+            point_id: row.point_id.map(PointId),
+            ct_ratio: row.ct_ratio.normalize(),
+            vt_ratio: row.vt_ratio.normalize(),
+            schedules: row.schedules.into_iter().map(ScheduleId).collect(),
+            schedules_from,
+            state,
+            last_success_at: row.last_success_at,
+            created_at: row.created_at,
+            version: row.version,
+        })
+    }
+}
+
+/// `%text%` for ILIKE, with its wildcards taken literally.
+pub(super) fn like(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Meters by filter, and their total; `only` is one meter's id. Exchanged meters are kept visible for their history.
+async fn select(
+    tx: &mut PgConnection,
+    query: &MeterQuery,
+    only: Option<MeterId>,
+    since: DateTime<Utc>,
+) -> Result<Vec<Row>, StoreError> {
+    sqlx::query_as!(
+        Row,
+        r#"WITH last AS (
+               SELECT l.meter_id, max(l.read_at) AS read_at FROM latest_reading l GROUP BY l.meter_id
+           ), miss AS (
+               SELECT e.meter_id, max(e.due_at) AS due_at FROM slot_ending e
+               WHERE e.state = 'missing' AND e.due_at >= $8 GROUP BY e.meter_id
+           ), found AS MATERIALIZED (
+               SELECT m.id, last.read_at,
+                      CASE WHEN m.deleted_at IS NOT NULL THEN 'removed'
+                           WHEN last.read_at IS NULL AND miss.due_at IS NULL THEN 'new'
+                           WHEN last.read_at IS NULL OR miss.due_at > last.read_at THEN 'failing'
+                           ELSE 'ok' END AS state
+               FROM meter m
+               JOIN dtu d ON d.id = m.dtu_id
+               LEFT JOIN last ON last.meter_id = m.id
+               LEFT JOIN miss ON miss.meter_id = m.id
+               WHERE ($1::int IS NULL OR m.id = $1)
+                 AND ($2::text IS NULL OR m.name ILIKE $2 OR m.comment ILIKE $2 OR m.address ILIKE $2
+                      OR m.model ILIKE $2 OR d.sn ILIKE $2)
+                 AND ($3::int IS NULL OR m.dtu_id = $3)
+                 AND ($4::int IS NULL OR m.group_id = $4)
+                 AND (m.deleted_at IS NULL
+                      OR (($1::int IS NOT NULL OR $5::text = 'removed')
+                          AND EXISTS (SELECT FROM installation x WHERE x.meter_id = m.id AND x.closing <> '{}')))
+           ), wanted AS MATERIALIZED (
+               SELECT * FROM found WHERE $5::text IS NULL OR found.state = $5
+           )
+           SELECT m.id, m.dtu_id, m.protocol, m.address, m.model, m.name, m.comment, m.group_id,
+                  i.point_id AS "point_id?", coalesce(i.ct_ratio, 1) AS "ct_ratio!", coalesce(i.vt_ratio, 1) AS "vt_ratio!",
+                  coalesce((SELECT array_agg(ms.schedule_id ORDER BY ms.schedule_id) FROM meter_schedule ms
+                            WHERE ms.meter_id = m.id AND ms.valid_to IS NULL), '{}') AS "schedules!",
+                  CASE WHEN EXISTS (SELECT FROM meter_own_schedule o WHERE o.meter_id = m.id) THEN 'meter'
+                       WHEN d.schedule_id IS NOT NULL THEN 'dtu'
+                       WHEN a.schedule_id IS NOT NULL THEN 'account' ELSE 'none' END AS "schedules_from!",
+                  w.state AS "state!", w.read_at AS "last_success_at?", m.created_at, m.version,
+                  (SELECT count(*) FROM wanted) AS "total!"
+           FROM wanted w
+           JOIN meter m ON m.id = w.id
+           JOIN dtu d ON d.id = m.dtu_id
+           JOIN account a ON a.id = m.account_id
+           LEFT JOIN LATERAL (SELECT x.point_id, x.ct_ratio, x.vt_ratio FROM installation x
+                              WHERE x.meter_id = m.id ORDER BY x.valid_from DESC LIMIT 1) i ON true
+           WHERE $6::int IS NULL OR w.id > $6
+           ORDER BY m.id LIMIT $7"#,
+        only.map(|id| id.0),
+        query.text.as_deref().map(like),
+        query.dtu.map(|id| id.0),
+        query.group.map(|id| id.0),
+        query.state.map(MeterState::as_str),
+        query.after.map(|id| id.0),
+        i64::from(query.limit),
+        since,
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::from)
+}
+
+async fn find(tx: &mut PgConnection, id: MeterId, now: DateTime<Utc>) -> Result<Meter, StoreError> {
+    let query = MeterQuery {
+        limit: 1,
+        ..MeterQuery::default()
+    };
+    let rows = select(tx, &query, Some(id), now - MISS_LOOKBACK).await?;
+    rows.into_iter().next().ok_or(StoreError::NotFound("meter"))?.try_into()
+}
+
+/// Checks that a meter is the account's and still shown.
+pub(super) async fn check(tx: &mut PgConnection, id: MeterId) -> Result<(), StoreError> {
+    sqlx::query_scalar!(
+        "SELECT m.id FROM meter m WHERE m.id = $1 AND (m.deleted_at IS NULL
+             OR EXISTS (SELECT FROM installation x WHERE x.meter_id = m.id AND x.closing <> '{}'))",
+        id.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .map(|_| ())
+    .ok_or(StoreError::NotFound("meter"))
+}
+
+struct Locked {
+    dtu: DtuId,
+}
+
+/// Locks a meter for an edit and checks its version.
+async fn lock(tx: &mut PgConnection, id: MeterId, version: Option<i32>) -> Result<Locked, StoreError> {
+    let row = sqlx::query!(
+        "SELECT version, dtu_id FROM meter WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
+        id.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(StoreError::NotFound("meter"))?;
+    match version {
+        Some(seen) if seen != row.version => Err(StoreError::Stale { current: row.version }),
+        _ => Ok(Locked { dtu: DtuId(row.dtu_id) }),
+    }
+}
+
+async fn check_dtu(tx: &mut PgConnection, id: DtuId) -> Result<(), StoreError> {
+    sqlx::query_scalar!(
+        "SELECT id FROM dtu WHERE id = $1 AND deleted_at IS NULL FOR SHARE",
+        id.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .map(|_| ())
+    .ok_or_else(|| StoreError::Invalid {
+        field: "dtu_id",
+        message: format!("there is no DTU {id}"),
+    })
+}
+
+/// What a clash of addresses or places means.
+fn placed(error: sqlx::Error) -> StoreError {
+    let failure = Failure::from(error);
+    let (field, message) = match failure.unique() {
+        Some("meter_line_address") => (
+            "address",
+            "another meter with this protocol and address is on that DTU's line already",
+        ),
+        Some("installation_point_once") => (
+            "point_id",
+            "another meter stands at that point; use its exchange, or delete it first",
+        ),
+        Some("installation_meter_once") => ("at", "the meter stands somewhere else at that time"),
+        _ => return failure.into(),
+    };
+    StoreError::Conflict {
+        field: Some(field),
+        message: message.to_owned(),
+    }
+}
+
+async fn insert_meter(
+    tx: &mut PgConnection,
+    account: AccountId,
+    meter: &NewMeter,
+    now: DateTime<Utc>,
+) -> Result<MeterId, StoreError> {
+    check_dtu(tx, meter.dtu).await?;
+    if let Some(group) = meter.group {
+        groups::check(tx, group, "group_id").await?;
+    }
+    let id = sqlx::query_scalar!(
+        "INSERT INTO meter (account_id, dtu_id, protocol, address, model, name, comment, group_id, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
+        account.0,
+        meter.dtu.0,
+        meter.protocol,
+        meter.address,
+        meter.model,
+        meter.name,
+        meter.comment,
+        meter.group.map(|id| id.0),
+        now
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(placed)?;
+    set_schedules(tx, account, MeterId(id), &meter.schedules, now).await?;
+    Ok(MeterId(id))
+}
+
+/// Replaces a meter's own schedules. The caller refreshes.
+async fn set_schedules(
+    tx: &mut PgConnection,
+    account: AccountId,
+    meter: MeterId,
+    choices: &[ScheduleChoice],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM meter_own_schedule WHERE meter_id = $1", meter.0)
+        .execute(&mut *tx)
+        .await?;
+    for choice in choices {
+        let schedule = resolve(tx, account, choice, now).await?;
+        sqlx::query!(
+            "INSERT INTO meter_own_schedule (meter_id, schedule_id, account_id) VALUES ($1, $2, $3)
+             ON CONFLICT DO NOTHING",
+            meter.0,
+            schedule.0,
+            account.0
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// One line of the history of who stood where.
+struct Stand {
+    point: PointId,
+    meter: MeterId,
+    from: DateTime<Utc>,
+    ct_ratio: Decimal,
+    vt_ratio: Decimal,
+    opening: Value,
+}
+
+async fn insert_installation(tx: &mut PgConnection, account: AccountId, stand: &Stand) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO installation (account_id, point_id, meter_id, valid_from, ct_ratio, vt_ratio, opening)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        account.0,
+        stand.point.0,
+        stand.meter.0,
+        stand.from,
+        stand.ct_ratio,
+        stand.vt_ratio,
+        stand.opening
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(placed)?;
+    Ok(())
+}
+
+/// The point where a new meter will stand: the one that is named, else a new one.
+async fn place(
+    tx: &mut PgConnection,
+    account: AccountId,
+    meter: &NewMeter,
+    now: DateTime<Utc>,
+) -> Result<PointId, StoreError> {
+    let Some(point) = meter.point else {
+        return sqlx::query_scalar!(
+            "INSERT INTO metering_point (account_id, name, group_id, created_at) VALUES ($1, $2, $3, $4) RETURNING id",
+            account.0,
+            meter.name,
+            meter.group.map(|id| id.0),
+            now
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .map(PointId)
+        .map_err(StoreError::from);
+    };
+    sqlx::query_scalar!(
+        "SELECT id FROM metering_point WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
+        point.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .map(PointId)
+    .ok_or_else(|| StoreError::Invalid {
+        field: "point_id",
+        message: format!("there is no metering point {point}"),
+    })
+}
+
+struct OpenStand {
+    id: i32,
+    point: PointId,
+    from: DateTime<Utc>,
+    ct_ratio: Decimal,
+    vt_ratio: Decimal,
+}
+
+async fn open_stand(tx: &mut PgConnection, meter: MeterId) -> Result<Option<OpenStand>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT id, point_id, valid_from, ct_ratio, vt_ratio FROM installation
+         WHERE meter_id = $1 AND valid_to IS NULL FOR UPDATE",
+        meter.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    Ok(row.map(|row| OpenStand {
+        id: row.id,
+        point: PointId(row.point_id),
+        from: row.valid_from,
+        ct_ratio: row.ct_ratio,
+        vt_ratio: row.vt_ratio,
+    }))
+}
+
+/// Ends an installation; one that would end at or before its beginning never was.
+async fn close_stand(
+    tx: &mut PgConnection,
+    stand: &OpenStand,
+    at: DateTime<Utc>,
+    closing: &Value,
+) -> Result<(), StoreError> {
+    if at <= stand.from {
+        sqlx::query!("DELETE FROM installation WHERE id = $1", stand.id)
+            .execute(&mut *tx)
+            .await?;
+    } else {
+        sqlx::query!(
+            "UPDATE installation SET valid_to = $2, closing = $3 WHERE id = $1",
+            stand.id,
+            at,
+            closing
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Has the consumption of a meter computed anew from `from` on.
+async fn make_dirty(
+    tx: &mut PgConnection,
+    account: AccountId,
+    meter: MeterId,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO consumption_dirty (meter_id, hour, account_id)
+         SELECT $1, hour, $2 FROM generate_series(date_trunc('hour', $3::timestamptz, 'UTC'), $4, interval '1 hour') AS hour
+         ON CONFLICT DO NOTHING",
+        meter.0,
+        account.0,
+        from,
+        to
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+fn registers(values: &Registers) -> Value {
+    values
+        .iter()
+        .map(|(quantity, value)| (quantity.name().to_owned(), Value::String(value.to_string())))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn audited(meter: &Meter) -> Value {
+    json!({
+        "dtu_id": meter.dtu_id, "protocol": meter.protocol, "address": meter.address, "model": meter.model,
+        "name": meter.name, "comment": meter.comment, "group_id": meter.group_id, "point_id": meter.point_id,
+        "ct_ratio": meter.ct_ratio, "vt_ratio": meter.vt_ratio, "schedules": meter.schedules,
+    })
+}
+
+fn object(id: MeterId) -> String {
+    format!("meter/{id}")
+}
+
+impl AccountHandle {
+    /// Changes the ratios from `now` on: the same meter at the same point, in a new installation.
+    async fn set_ratios(
+        &self,
+        tx: &mut PgConnection,
+        id: MeterId,
+        edit: &MeterEdit,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some(stand) = open_stand(tx, id).await? else {
+            return Ok(());
+        };
+        let ct_ratio = edit.ct_ratio.unwrap_or(stand.ct_ratio);
+        let vt_ratio = edit.vt_ratio.unwrap_or(stand.vt_ratio);
+        if (ct_ratio, vt_ratio) == (stand.ct_ratio, stand.vt_ratio) {
+            return Ok(());
+        }
+        close_stand(tx, &stand, now, &json!({})).await?;
+        let stand = Stand {
+            point: stand.point,
+            meter: id,
+            // an installation that never was gives its beginning to the one that replaces it
+            from: now.max(stand.from),
+            ct_ratio,
+            vt_ratio,
+            opening: json!({}),
+        };
+        insert_installation(tx, self.account, &stand).await?;
+        make_dirty(tx, self.account, id, now, now).await
+    }
+}
+
+impl InAccount<dyn MeterStore> for PgStores {
+    fn in_account(&self, scope: Scope) -> Box<dyn MeterStore> {
+        Box::new(self.account(scope))
+    }
+}
+
+#[async_trait]
+impl MeterStore for AccountHandle {
+    async fn list(&self, query: &MeterQuery, now: DateTime<Utc>) -> Result<(Vec<Meter>, i64), StoreError> {
+        let mut tx = self.begin().await?;
+        let since = now - MISS_LOOKBACK;
+        let rows = select(&mut tx, query, None, since).await?;
+        let total = match rows.first() {
+            Some(row) => row.total,
+            None if query.after.is_none() => 0,
+            // behind the last meter: the total stands in no row
+            None => {
+                let first = MeterQuery {
+                    after: None,
+                    limit: 1,
+                    ..query.clone()
+                };
+                select(&mut tx, &first, None, since)
+                    .await?
+                    .first()
+                    .map_or(0, |row| row.total)
+            }
+        };
+        let meters: Result<Vec<_>, _> = rows.into_iter().map(Meter::try_from).collect();
+        Ok((meters?, total))
+    }
+
+    async fn get(&self, id: MeterId, now: DateTime<Utc>) -> Result<Meter, StoreError> {
+        let mut tx = self.begin().await?;
+        find(&mut tx, id, now).await
+    }
+
+    async fn create(&self, meter: &NewMeter, now: DateTime<Utc>) -> Result<MeterChange, StoreError> {
+        let account = self.account;
+        let mut tx = self.begin().await?;
+        let id = insert_meter(&mut tx, account, meter, now).await?;
+        let point = place(&mut tx, account, meter, now).await?;
+        let stand = Stand {
+            point,
+            meter: id,
+            from: now,
+            ct_ratio: meter.ct_ratio,
+            vt_ratio: meter.vt_ratio,
+            opening: json!({}),
+        };
+        insert_installation(&mut tx, account, &stand).await?;
+        refresh(&mut tx, account, Some(meter.dtu), Some(id), now).await?;
+        let made = find(&mut tx, id, now).await?;
+        self.audit(&mut tx, now, "meter.create", &object(id), audited(&made))
+            .await?;
+        tx.commit().await?;
+        Ok(MeterChange {
+            meter: made,
+            dtus: vec![meter.dtu],
+        })
+    }
+
+    async fn update(
+        &self,
+        id: MeterId,
+        edit: &MeterEdit,
+        version: Option<i32>,
+        now: DateTime<Utc>,
+    ) -> Result<MeterChange, StoreError> {
+        let account = self.account;
+        let mut tx = self.begin().await?;
+        let locked = lock(&mut tx, id, version).await?;
+        let before = find(&mut tx, id, now).await?;
+        let dtu = edit.dtu.unwrap_or(locked.dtu);
+        if dtu != locked.dtu {
+            check_dtu(&mut tx, dtu).await?;
+        }
+        let group = edit.group.unwrap_or(before.group_id);
+        if let Some(group) = group.filter(|group| Some(*group) != before.group_id) {
+            groups::check(&mut tx, group, "group_id").await?;
+        }
+        sqlx::query!(
+            "UPDATE meter SET dtu_id = $2, protocol = $3, address = $4, model = $5, name = $6, comment = $7,
+                              group_id = $8, version = version + 1 WHERE id = $1",
+            id.0,
+            dtu.0,
+            edit.protocol.as_ref().unwrap_or(&before.protocol),
+            edit.address.as_ref().unwrap_or(&before.address),
+            edit.model.as_ref().unwrap_or(&before.model),
+            edit.name.as_ref().unwrap_or(&before.name),
+            edit.comment.as_ref().unwrap_or(&before.comment),
+            group.map(|id| id.0)
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(placed)?;
+        if edit.ct_ratio.is_some() || edit.vt_ratio.is_some() {
+            self.set_ratios(&mut tx, id, edit, now).await?;
+        }
+        if let Some(schedules) = &edit.schedules {
+            set_schedules(&mut tx, account, id, schedules, now).await?;
+        }
+        refresh(&mut tx, account, None, Some(id), now).await?;
+        let meter = find(&mut tx, id, now).await?;
+        let change = json!({ "from": audited(&before), "to": audited(&meter) });
+        self.audit(&mut tx, now, "meter.update", &object(id), change).await?;
+        tx.commit().await?;
+        let mut dtus = vec![locked.dtu, dtu];
+        dtus.dedup();
+        Ok(MeterChange { meter, dtus })
+    }
+
+    async fn delete(&self, id: MeterId, version: Option<i32>, now: DateTime<Utc>) -> Result<Vec<DtuId>, StoreError> {
+        let mut tx = self.begin().await?;
+        let locked = lock(&mut tx, id, version).await?;
+        let before = find(&mut tx, id, now).await?;
+        if let Some(stand) = open_stand(&mut tx, id).await? {
+            close_stand(&mut tx, &stand, now, &json!({})).await?;
+        }
+        retire(&mut tx, self.account, id, now).await?;
+        self.audit(&mut tx, now, "meter.delete", &object(id), audited(&before))
+            .await?;
+        tx.commit().await?;
+        Ok(vec![locked.dtu])
+    }
+
+    async fn exchange(
+        &self,
+        id: MeterId,
+        exchange: &MeterExchange,
+        now: DateTime<Utc>,
+    ) -> Result<MeterChange, StoreError> {
+        let account = self.account;
+        let mut tx = self.begin().await?;
+        let old = lock(&mut tx, id, None).await?;
+        let stand = open_stand(&mut tx, id).await?.ok_or_else(|| StoreError::Conflict {
+            field: None,
+            message: "the meter stands at no metering point".to_owned(),
+        })?;
+        if exchange.at <= stand.from {
+            return Err(StoreError::Invalid {
+                field: "at",
+                message: format!("lies before the meter was put in place ({})", stand.from.to_rfc3339()),
+            });
+        }
+        close_stand(&mut tx, &stand, exchange.at, &registers(&exchange.closing)).await?;
+        retire(&mut tx, account, id, now).await?;
+        let new = insert_meter(&mut tx, account, &exchange.new_meter, now).await?;
+        if exchange.keep_schedules {
+            sqlx::query!(
+                "INSERT INTO meter_own_schedule (meter_id, schedule_id, account_id)
+                 SELECT $2, schedule_id, account_id FROM meter_own_schedule WHERE meter_id = $1",
+                id.0,
+                new.0
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        let next = Stand {
+            point: stand.point,
+            meter: new,
+            from: exchange.at,
+            ct_ratio: exchange.new_meter.ct_ratio,
+            vt_ratio: exchange.new_meter.vt_ratio,
+            opening: registers(&exchange.opening),
+        };
+        insert_installation(&mut tx, account, &next).await?;
+        refresh(&mut tx, account, None, Some(new), now).await?;
+        make_dirty(&mut tx, account, id, exchange.at, now).await?;
+        make_dirty(&mut tx, account, new, exchange.at, now).await?;
+        let meter = find(&mut tx, new, now).await?;
+        let change = json!({
+            "at": exchange.at, "closing": registers(&exchange.closing), "opening": registers(&exchange.opening),
+            "new_meter_id": new, "new_meter": audited(&meter),
+        });
+        self.audit(&mut tx, now, "meter.exchange", &object(id), change).await?;
+        tx.commit().await?;
+        let mut dtus = vec![old.dtu, exchange.new_meter.dtu];
+        dtus.dedup();
+        Ok(MeterChange { meter, dtus })
+    }
+
+    async fn communication(&self, id: MeterId, now: DateTime<Utc>) -> Result<Communication, StoreError> {
+        let mut tx = self.begin().await?;
+        let meter = find(&mut tx, id, now).await?;
+        let miss = sqlx::query!(
+            "SELECT due_at, reason FROM slot_ending WHERE meter_id = $1 AND state = 'missing' AND due_at >= $2
+             ORDER BY due_at DESC LIMIT 1",
+            id.0,
+            now - MISS_LOOKBACK
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let [slots_24h, slots_7d] = super::slots::tallies(&mut tx, id, now).await?;
+        Ok(Communication {
+            last_success_at: meter.last_success_at,
+            last_miss_at: miss.as_ref().map(|miss| miss.due_at),
+            last_miss_reason: miss.and_then(|miss| miss.reason),
+            slots_24h,
+            slots_7d,
+        })
+    }
+}
+
+/// Takes a meter out of service; its address is free again and nothing is due any more.
+async fn retire(tx: &mut PgConnection, account: AccountId, id: MeterId, now: DateTime<Utc>) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE meter SET deleted_at = $2, version = version + 1 WHERE id = $1",
+        id.0,
+        now
+    )
+    .execute(&mut *tx)
+    .await?;
+    refresh(tx, account, None, Some(id), now).await
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn wildcards_are_taken_literally() {
+        assert_eq!(super::like(r"50%_a\b"), r"%50\%\_a\\b%");
+    }
+}
