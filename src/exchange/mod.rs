@@ -2,5 +2,7 @@
 //! to gone, retry and breaker. "Now" is an argument; no sockets, no clock, no actix.
 
 pub mod admission;
+pub mod agenda;
+pub mod breaker;
 pub mod job;
 pub mod session;

@@ -1,0 +1,602 @@
+//! A meter's agenda: which poll is due now, what a poll's outcome means for its slots, and when to look again.
+//!
+//! The plain struct that a meter actor wraps. "Now" is an argument; no actix, no I/O. The actor calls [`Agenda::wake`] at
+//! [`Agenda::next_wake`] and on every change of the session until it answers [`Action::Sleep`], sends what it is told to
+//! send, hands back each [`PollVerdict`], makes what [`Ended`] durable and says so. Rules:
+//!
+//! - Every due slot gets exactly one first ending, by its due time plus window (plus the attempt that is running then).
+//!   Later endings (`late`) are later versions.
+//! - A slot is `actual` where the read began within its window; the reading is that ending. One begun later is `late`.
+//! - A failed poll is tried again with doubled waits until the retry deadline; one that lost its session, until the window
+//!   ends. Once a reading is stored for a due time that time is never polled again, for its key is taken.
+//! - Missed while the DTU or the server was away: the newest slot of each schedule with the missed-run policy `once` or
+//!   `all` is read late when the way is free again. `all` does no more than `once` here, because only a meter's own
+//!   memory could serve the older ones.
+//! - A wall clock set back re-runs nothing: slots are taken in their order, once, behind a high-water mark.
+
+mod catch_up;
+mod group;
+mod order;
+mod recovery;
+
+use order::key_of;
+pub use order::{Action, Ended, Failure, Got, PollOrder, PollVerdict, Settlement};
+
+use crate::base::ids::{AccountId, MeterId};
+use crate::domain::slot::plan::{DuePoll, DueSlot, SlotKey, SlotPlan};
+use crate::domain::slot::{MissReason, SlotEnding, SlotState};
+use crate::exchange::breaker::{Breaker, Gate};
+use crate::exchange::job::Priority;
+use chrono::{DateTime, TimeDelta, Utc};
+use group::{Group, Member, later, lost_the_line, spread, window_end};
+use recovery::Recovery;
+use std::collections::VecDeque;
+
+/// Instants with open slots that a meter may have; beyond it the oldest ends early. Only a schedule far faster than its
+/// line gets there.
+pub const OPEN_MAX: usize = 64;
+
+/// Endings that are handed out at once, and instants that are taken at once.
+const BATCH: usize = 256;
+
+/// Slots that may be on their way to the disk.
+const UNSAVED_MAX: usize = 4 * BATCH;
+
+/// A poll that has not been answered so long after its deadline is given up, seconds.
+const GUARD_S: u32 = 120;
+
+/// How far back a change of schedules may reach that is learned of late, seconds. The watermark stays so far behind.
+pub const LOOK_BACK_S: u32 = 600;
+
+/// Wait before endings that could not be made durable are handed out again, seconds.
+const REFUSED_RETRY_S: u32 = 5;
+
+#[derive(Debug)]
+struct Running {
+    serial: u64,
+    group: Group,
+    catch_up: bool,
+    given_up_at: DateTime<Utc>,
+}
+
+/// A meter's agenda.
+#[derive(Debug)]
+pub struct Agenda {
+    account: AccountId,
+    meter: MeterId,
+    hash: u32,
+    plan: SlotPlan,
+    /// This agenda answers for slots from here on.
+    since: DateTime<Utc>,
+    /// Every slot due at or before this instant has been taken.
+    cursor: DateTime<Utc>,
+    next: Option<DuePoll>,
+    /// Taken, not ended; oldest first.
+    open: VecDeque<Group>,
+    /// Ended as missing, to be read late; at most one slot a schedule.
+    missed: Vec<Group>,
+    running: Option<Running>,
+    /// Ended, not known to be durable.
+    unsaved: Vec<SlotKey>,
+    refused: Vec<SlotEnding>,
+    refused_retry_at: Option<DateTime<Utc>>,
+    /// A slot before this instant has been given up without a durable ending; only a restart can end it.
+    floor: Option<DateTime<Utc>>,
+    recovery: Option<Box<Recovery>>,
+    breaker: Breaker,
+    serial: u64,
+    online: bool,
+    now: DateTime<Utc>,
+}
+
+impl Agenda {
+    /// An agenda that answers for every slot due at or after `since`. For a new meter that is the earliest instant of its
+    /// schedules ([`SlotPlan::earliest`]), as a reload is always a little late; after a restart use
+    /// [`Agenda::recover`].
+    pub fn new(account: AccountId, meter: MeterId, plan: SlotPlan, since: DateTime<Utc>) -> Self {
+        let cursor = since.checked_sub_signed(TimeDelta::nanoseconds(1)).unwrap_or(since);
+        Self {
+            account,
+            meter,
+            hash: hash(meter),
+            next: plan.next_after(cursor),
+            plan,
+            since,
+            cursor,
+            open: VecDeque::new(),
+            missed: Vec::new(),
+            running: None,
+            unsaved: Vec::new(),
+            refused: Vec::new(),
+            refused_retry_at: None,
+            floor: None,
+            recovery: None,
+            breaker: Breaker::default(),
+            serial: 0,
+            online: false,
+            now: since,
+        }
+    }
+
+    /// The meter's breaker, for polls beside the schedules to report to.
+    pub fn breaker_mut(&mut self) -> &mut Breaker {
+        &mut self.breaker
+    }
+
+    /// Whether a poll is under way.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// What to do now. Call it again after each answer but [`Action::Sleep`]. `online`: the DTU has a session.
+    pub fn wake(&mut self, now: DateTime<Utc>, online: bool) -> Action {
+        self.note(now, online);
+        let mut ended = Ended::default();
+        self.take_due(now, online, &mut ended);
+        self.expire(now, &mut ended);
+        self.give_up(now, &mut ended);
+        self.hand_out_refused(now, &mut ended);
+        if !ended.is_empty() {
+            self.hand_out(&ended);
+            return Action::End(ended);
+        }
+        if online && self.running.is_none() {
+            if let Some(order) = self.next_poll(now) {
+                return Action::Poll(order);
+            }
+        }
+        Action::Sleep
+    }
+
+    /// When [`Agenda::wake`] has something to do if nothing happens before. May lie in the past: then wake at once.
+    pub fn next_wake(&self) -> Option<DateTime<Utc>> {
+        let due = self
+            .next
+            .as_ref()
+            .map(|poll| later(poll.due_at, spread(poll.slots.iter(), self.hash)));
+        let ends = self.open.iter().filter_map(Group::first_end).min();
+        let polls = (self.online && self.running.is_none())
+            .then(|| {
+                let first = self.open.iter().chain(&self.missed).map(|group| group.next_try).min();
+                match self.breaker.gate(self.now) {
+                    Gate::Wait(until) => first.map(|at| at.max(until)),
+                    Gate::Pass | Gate::Probe => first,
+                }
+            })
+            .flatten();
+        let guard = self.running.as_ref().map(|running| running.given_up_at);
+        [due, ends, polls, guard, self.refused_retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What became of the poll with this serial. Wake afterwards.
+    pub fn outcome(&mut self, now: DateTime<Utc>, serial: u64, verdict: PollVerdict) -> Settlement {
+        self.note(now, self.online);
+        let Some(mut running) = self.running.take_if(|running| running.serial == serial) else {
+            return Settlement::default();
+        };
+        running.group.attempts = running.group.attempts.saturating_add(verdict.attempts);
+        let mut settlement = Settlement::default();
+        if verdict.got == Got::Nothing {
+            let failure = verdict.failure.unwrap_or(Failure::of(MissReason::Internal));
+            settlement.breaker_opened = self.tell_breaker(now, failure.reason);
+            settlement.retry_at = self.failed(now, running, failure, &mut settlement.ended);
+        } else {
+            self.breaker.answered();
+            settlement.store = true;
+            // the reading's key is taken now: this instant is not read again
+            self.missed.retain(|group| group.due_at != running.group.due_at);
+            self.read(now, &running.group, &verdict, &mut settlement.ended);
+        }
+        self.hand_out(&settlement.ended);
+        settlement
+    }
+
+    /// These endings (and the reading with them) are durable.
+    pub fn saved(&mut self, ended: &Ended) {
+        for key in ended.keys() {
+            if let Some(place) = self.unsaved.iter().position(|other| *other == key) {
+                self.unsaved.swap_remove(place);
+            }
+        }
+    }
+
+    /// These endings (and the reading with them) could not be made durable. Their slots will end as missing with
+    /// [`MissReason::StorageRefused`], misses with their own reason, as soon as that can be written. Later versions are
+    /// dropped.
+    pub fn refused(&mut self, now: DateTime<Utc>, ended: Ended) {
+        self.saved(&ended);
+        let lost = Some(MissReason::StorageRefused);
+        for key in ended.by_reading {
+            let ending = self.missing(key, MissReason::StorageRefused, None, 0, now);
+            self.refused.push(ending);
+        }
+        for mut ending in ended.endings {
+            if ended.again.contains(&key_of(&ending)) {
+                continue;
+            }
+            if ending.state == SlotState::Late || ending.reason == Some(MissReason::Partial) {
+                (ending.state, ending.reason, ending.detail) = (SlotState::Missing, lost, None);
+            }
+            self.refused.push(ending);
+        }
+        while self.refused.len() > BATCH {
+            let oldest = self.refused.remove(0);
+            self.lower_floor(oldest.due_at);
+        }
+        self.refused_retry_at = (!self.refused.is_empty()).then(|| later(now, REFUSED_RETRY_S));
+    }
+
+    /// The due time of the oldest slot that is taken and not durably ended.
+    pub fn oldest_open(&self) -> Option<DateTime<Utc>> {
+        let open = self.open.front().map(|group| group.due_at);
+        let running = self
+            .running
+            .as_ref()
+            .filter(|running| !running.group.is_over())
+            .map(|running| running.group.due_at);
+        let unsaved = self.unsaved.iter().map(|key| key.due_at).min();
+        let refused = self.refused.iter().map(|ending| ending.due_at).min();
+        [open, running, unsaved, refused, self.floor]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Every slot due before this instant has its durable ending: this meter's share of the watermark. Stays
+    /// [`LOOK_BACK_S`] behind `now`, because a change of schedules can be learned of late.
+    pub fn settled_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let untaken = self.next.as_ref().map(|poll| poll.due_at);
+        let behind = now
+            .checked_sub_signed(TimeDelta::seconds(i64::from(LOOK_BACK_S)))
+            .unwrap_or(now);
+        [self.oldest_open(), untaken]
+            .into_iter()
+            .flatten()
+            .fold(behind, DateTime::min)
+    }
+
+    /// Remembers what is on its way to the disk. Bounded, should the actor never say what became of it.
+    fn hand_out(&mut self, ended: &Ended) {
+        self.unsaved.extend(ended.keys());
+        while self.unsaved.len() > UNSAVED_MAX {
+            let oldest = self.unsaved.remove(0);
+            self.lower_floor(oldest.due_at);
+        }
+    }
+
+    fn lower_floor(&mut self, due_at: DateTime<Utc>) {
+        self.floor = Some(self.floor.map_or(due_at, |floor| floor.min(due_at)));
+    }
+
+    /// Notes time and session; a clock set back must not make waits longer.
+    fn note(&mut self, now: DateTime<Utc>, online: bool) {
+        if now < self.now {
+            let by = self.now.signed_duration_since(now);
+            for group in self.open.iter_mut().chain(&mut self.missed) {
+                group.next_try = group.next_try.checked_sub_signed(by).unwrap_or(now);
+            }
+            self.breaker.clock_went_back(by);
+            for at in [
+                self.running.as_mut().map(|running| &mut running.given_up_at),
+                self.refused_retry_at.as_mut(),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                *at = at.checked_sub_signed(by).unwrap_or(now);
+            }
+        }
+        self.now = now;
+        if online && !self.online {
+            self.breaker.line_is_new(now);
+            self.line_is_back(now);
+        }
+        self.online = online;
+        if online {
+            for group in self.open.iter_mut().filter(|group| group.not_before <= now) {
+                group.seen_online = true;
+            }
+        }
+    }
+
+    /// Takes the slots that came due. Those whose window is over already were not seen in time: nobody was awake.
+    fn take_due(&mut self, now: DateTime<Utc>, online: bool, ended: &mut Ended) {
+        for _ in 0..BATCH {
+            if ended.endings.len() >= BATCH || self.next.as_ref().is_none_or(|poll| poll.due_at > now) {
+                break;
+            }
+            let Some(mut poll) = self.next.take() else { break };
+            self.cursor = poll.due_at;
+            self.next = self.plan.next_after(self.cursor);
+            if let Some(recovery) = &self.recovery {
+                recovery.drop_ended(&mut poll);
+            }
+            self.open_slots(poll, now, online, ended);
+        }
+        if self
+            .recovery
+            .as_ref()
+            .is_some_and(|recovery| recovery.is_over(self.next.as_ref()))
+        {
+            self.recovery = None;
+        }
+    }
+
+    fn open_slots(&mut self, poll: DuePoll, now: DateTime<Utc>, online: bool, ended: &mut Ended) {
+        let members: Vec<Member> = poll
+            .slots
+            .into_iter()
+            .map(|slot| Member {
+                ended: now >= window_end(&slot),
+                slot,
+            })
+            .collect();
+        for member in members.iter().filter(|member| member.ended) {
+            ended
+                .endings
+                .push(self.missing(member.slot.key(), MissReason::ServerDown, None, 0, now));
+        }
+        if let Some(group) = self.open.iter_mut().find(|group| group.due_at == poll.due_at) {
+            group.members.extend(members);
+        } else if members.iter().all(|member| member.ended) {
+            for member in members {
+                self.remember_missed(member.slot);
+            }
+        } else {
+            let mut group = Group::new(poll.due_at, members, self.hash);
+            group.seen_online = online && group.not_before <= now;
+            self.put_back(group);
+        }
+        if self.open.len() > OPEN_MAX
+            && let Some(oldest) = self.open.pop_front()
+        {
+            self.end_missing(oldest, now, |_| true, ended);
+        }
+    }
+
+    /// Keeps `open` sorted by due time.
+    fn put_back(&mut self, group: Group) {
+        let place = self.open.partition_point(|other| other.due_at < group.due_at);
+        self.open.insert(place, group);
+    }
+
+    /// Ends the slots whose window is over, unless their poll is running.
+    fn expire(&mut self, now: DateTime<Utc>, ended: &mut Ended) {
+        for _ in 0..self.open.len() {
+            let Some(group) = self.open.pop_front() else { break };
+            let retries_end = group.retries_end();
+            let over = |slot: &DueSlot| now >= window_end(slot) || retries_end.is_some_and(|end| now >= end);
+            let group = self.end_missing(group, now, over, ended);
+            if !group.is_over() {
+                self.open.push_back(group);
+            }
+        }
+    }
+
+    /// A poll whose outcome never came: the actor or its connection failed.
+    fn give_up(&mut self, now: DateTime<Utc>, ended: &mut Ended) {
+        if let Some(running) = self.running.take_if(|running| now >= running.given_up_at) {
+            self.failed(now, running, Failure::of(MissReason::Internal), ended);
+        }
+    }
+
+    fn hand_out_refused(&mut self, now: DateTime<Utc>, ended: &mut Ended) {
+        if self.refused_retry_at.is_some_and(|at| now >= at) {
+            self.refused_retry_at = None;
+            ended.endings.append(&mut self.refused);
+        }
+    }
+
+    /// The oldest open group that may be polled, else a missed one.
+    fn next_poll(&mut self, now: DateTime<Utc>) -> Option<PollOrder> {
+        let place = self.open.iter().position(|group| group.next_try <= now);
+        let late = self.missed.iter().position(|group| group.next_try <= now);
+        if place.is_none() && late.is_none() {
+            return None;
+        }
+        if let Gate::Wait(_) = self.breaker.gate(now) {
+            for group in self.open.iter_mut().filter(|group| group.next_try <= now) {
+                group.gated = true;
+            }
+            return None;
+        }
+        match (place, late) {
+            (Some(place), _) => {
+                let group = self.open.remove(place)?;
+                Some(self.send(group, now, false))
+            }
+            (None, Some(late)) => {
+                let group = self.missed.remove(late);
+                Some(self.send(group, now, true))
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn send(&mut self, group: Group, now: DateTime<Utc>, catch_up: bool) -> PollOrder {
+        self.serial += 1;
+        let deadline = group.deadline(now).unwrap_or_else(|| later(now, catch_up::DEADLINE_S));
+        let order = PollOrder {
+            serial: self.serial,
+            due_at: group.due_at,
+            quantities: group.wanted(),
+            priority: if catch_up {
+                Priority::BackFill
+            } else {
+                Priority::Scheduled
+            },
+            attempts: group.attempts_per_transaction(),
+            deadline,
+            catch_up,
+            slots: group.members.iter().map(|member| member.slot.key()).collect(),
+        };
+        self.running = Some(Running {
+            serial: self.serial,
+            group,
+            catch_up,
+            given_up_at: later(deadline, GUARD_S),
+        });
+        order
+    }
+
+    /// True when the breaker opened.
+    fn tell_breaker(&mut self, now: DateTime<Utc>, reason: MissReason) -> bool {
+        match reason {
+            MissReason::Timeout => self.breaker.silent(now),
+            MissReason::Exception | MissReason::Undecodable | MissReason::Partial => {
+                self.breaker.answered();
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// A poll that brought nothing: tried again, or its slots are missing.
+    fn failed(
+        &mut self,
+        now: DateTime<Utc>,
+        running: Running,
+        failure: Failure,
+        ended: &mut Ended,
+    ) -> Option<DateTime<Utc>> {
+        let (mut group, reason) = (running.group, failure.reason);
+        if !lost_the_line(reason) {
+            group.tries = group.tries.saturating_add(1);
+        }
+        group.failure = Some(failure);
+        if running.catch_up {
+            return self.catch_up_failed(now, group, reason);
+        }
+        match group.retry_at(now, reason) {
+            Some(at) => {
+                group.next_try = at;
+                self.put_back(group);
+                Some(at)
+            }
+            None => {
+                self.end_missing(group, now, |_| true, ended);
+                None
+            }
+        }
+    }
+
+    /// A poll that brought a reading: every slot of it ends.
+    fn read(&self, now: DateTime<Utc>, group: &Group, verdict: &PollVerdict, ended: &mut Ended) {
+        let began_at = verdict.began_at.unwrap_or(now);
+        let asked = group.wanted();
+        let nothing = Vec::new();
+        let missing = match &verdict.got {
+            Got::Partly { missing } => missing,
+            Got::Everything | Got::Nothing => &nothing,
+        };
+        let partly = matches!(verdict.got, Got::Partly { .. });
+        for member in &group.members {
+            let wanted = &member.slot.rule.quantities;
+            let came = |quantity| (asked.is_empty() || asked.contains(quantity)) && !missing.contains(quantity);
+            let whole = if wanted.is_empty() {
+                asked.is_empty() && !partly
+            } else {
+                wanted.iter().all(came)
+            };
+            let key = member.slot.key();
+            if whole && !member.ended && began_at <= window_end(&member.slot) {
+                ended.by_reading.push(key);
+            } else if whole {
+                let mut late = self.missing(key, MissReason::Partial, None, group.attempts, now);
+                (late.state, late.reason) = (SlotState::Late, None);
+                ended.endings.push(late);
+                if member.ended {
+                    ended.again.push(key);
+                }
+            } else if !member.ended {
+                let failure = verdict.failure.clone().unwrap_or(Failure::of(MissReason::Partial));
+                let some = wanted.is_empty() || wanted.iter().any(came);
+                let reason = if some { MissReason::Partial } else { failure.reason };
+                ended
+                    .endings
+                    .push(self.missing(key, reason, failure.detail, group.attempts, now));
+            }
+        }
+    }
+
+    /// Ends the open slots of a group that `which` picks, and gives the group back.
+    fn end_missing(
+        &mut self,
+        mut group: Group,
+        now: DateTime<Utc>,
+        which: impl Fn(&DueSlot) -> bool,
+        ended: &mut Ended,
+    ) -> Group {
+        let failure = match &group.failure {
+            Some(failure) => failure.clone(),
+            None => Failure::of(self.why_untried(&group)),
+        };
+        for member in group
+            .members
+            .iter_mut()
+            .filter(|member| !member.ended && which(&member.slot))
+        {
+            member.ended = true;
+            ended.endings.push(self.missing(
+                member.slot.key(),
+                failure.reason,
+                failure.detail.clone(),
+                group.attempts,
+                now,
+            ));
+        }
+        // while one of them is open, its own poll can still serve the others
+        if lost_the_line(failure.reason) && group.is_over() {
+            for member in &group.members {
+                self.remember_missed(member.slot.clone());
+            }
+        }
+        group
+    }
+
+    /// Why a group was never polled.
+    fn why_untried(&self, group: &Group) -> MissReason {
+        if group.gated {
+            MissReason::BreakerOpen
+        } else if group.seen_online || self.running.is_some() {
+            MissReason::Overlap
+        } else {
+            MissReason::DtuOffline
+        }
+    }
+
+    fn missing(
+        &self,
+        key: SlotKey,
+        reason: MissReason,
+        detail: Option<String>,
+        attempts: u16,
+        now: DateTime<Utc>,
+    ) -> SlotEnding {
+        SlotEnding {
+            account: self.account,
+            meter: self.meter,
+            schedule: key.schedule,
+            due_at: key.due_at,
+            state: SlotState::Missing,
+            reason: Some(reason),
+            detail,
+            attempts,
+            ended_at: now,
+        }
+    }
+}
+
+/// Spreads meters evenly; the same for a meter at every due time and after a restart (SplitMix64's finaliser).
+fn hash(meter: MeterId) -> u32 {
+    let mut x = u64::from(meter.0.unsigned_abs()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    u32::try_from((x ^ (x >> 31)) >> 32).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
