@@ -79,7 +79,39 @@ pub enum Verdict {
     Foreign,
 }
 
+/// What the outside of an answer tells of its question. Two questions of one shape cannot be told apart by their
+/// answers; a refusal tells no more than its kin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Device and function, as far as every answer and every refusal says them.
+    pub kin: u64,
+    /// Length of the answer, bytes.
+    pub length: usize,
+}
+
 impl Request {
+    /// The shape of this question's answer. For Modbus: unit, function and length.
+    pub fn shape(&self) -> Shape {
+        let kin = match self {
+            Self::Modbus(request) => {
+                let wire = request.wire();
+                let mut head = wire.iter().copied().map(u64::from);
+                (head.next().unwrap_or_default() << 8) | head.next().unwrap_or_default()
+            }
+        };
+        Shape {
+            kin,
+            length: self.answer_len_max(),
+        }
+    }
+
+    /// The protocol on the wire.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Modbus(_) => Protocol::ModbusRtu,
+        }
+    }
+
     /// The bytes for a line.
     pub fn wire(&self) -> Vec<u8> {
         match self {

@@ -25,7 +25,29 @@ static STRAYS: LazyLock<IntCounter> = LazyLock::new(|| {
     )
 });
 
+static ACCEPT_PAUSES: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_accept_pauses_total",
+        "Times the device port paused because descriptors or socket memory ran out.",
+    )
+});
+static ACCEPT_FAILURES: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("polyphase_accept_failures_total", "Accepts that failed for other reasons."));
+static NOISE: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("polyphase_noise_bytes_total", "Bytes from devices that formed no frame."));
+static TRANSACTIONS: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counters("polyphase_transactions_total", "Transactions on lines, by result.", &["result"]));
+static DIALS_FAILED: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("polyphase_dials_failed_total", "Dial-outs and serial ports that could not be opened."));
+
 pub(super) fn touch() {
+    LazyLock::force(&ACCEPT_PAUSES);
+    LazyLock::force(&ACCEPT_FAILURES);
+    LazyLock::force(&NOISE);
+    LazyLock::force(&DIALS_FAILED);
+    for result in ["answered", "refused", "timeout", "deadline", "session_lost"] {
+        TRANSACTIONS.with_label_values(&[result]).inc_by(0);
+    }
     LazyLock::force(&SESSIONS_ENDED);
     LazyLock::force(&CONNECTIONS);
     LazyLock::force(&STRAYS);
@@ -64,5 +86,87 @@ impl FrameStrayed {
     pub fn emit(self) {
         STRAYS.inc();
         tracing::debug!(dtu.id = self.dtu, bytes = self.bytes, "stray frame");
+    }
+}
+
+/// Descriptors or socket memory ran out; the device port pauses until its reserve is full again.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptPaused<'a> {
+    /// What the system said.
+    pub error: &'a std::io::Error,
+}
+
+impl AcceptPaused<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        ACCEPT_PAUSES.inc();
+        tracing::error!(error = %self.error, "accept paused, descriptors or socket memory ran out");
+    }
+}
+
+/// An accept failed, as when the peer was gone before.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptFailed<'a> {
+    /// What the system said.
+    pub error: &'a std::io::Error,
+}
+
+impl AcceptFailed<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        ACCEPT_FAILURES.inc();
+        tracing::debug!(error = %self.error, "accept failed");
+    }
+}
+
+/// Bytes came that form no frame.
+#[derive(Clone, Copy, Debug)]
+pub struct NoiseHeard {
+    /// The DTU, 0 when not known yet.
+    pub dtu: i32,
+    /// How many bytes.
+    pub bytes: usize,
+}
+
+impl NoiseHeard {
+    /// Logs and counts.
+    pub fn emit(self) {
+        NOISE.inc_by(u64::try_from(self.bytes).unwrap_or(u64::MAX));
+        tracing::trace!(dtu.id = self.dtu, bytes = self.bytes, "noise");
+    }
+}
+
+/// A transaction on a line ended.
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionEnded {
+    /// `answered`, `refused`, `timeout`, `deadline` or `session_lost`.
+    pub result: &'static str,
+}
+
+impl TransactionEnded {
+    /// Counts. The poll's own happening has the words.
+    pub fn emit(self) {
+        TRANSACTIONS.with_label_values(&[self.result]).inc();
+    }
+}
+
+/// A dial-out or a serial port could not be opened; it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct DialFailed<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// Where to.
+    pub target: &'a str,
+    /// What the system said.
+    pub error: &'a dyn std::fmt::Display,
+    /// Wait before the next try.
+    pub wait_ms: u64,
+}
+
+impl DialFailed<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        DIALS_FAILED.inc();
+        tracing::warn!(dtu.id = self.dtu, target = self.target, error = %self.error, wait_ms = self.wait_ms, "dial failed");
     }
 }

@@ -1,0 +1,148 @@
+//! The handle to a connection: hands jobs over a bounded channel, asks it to adopt an owner or to close.
+//!
+//! A handle outlives its connection: then jobs are refused and the last counters stay readable.
+
+use crate::port::field::{EndCause, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Jobs on their way from handles to the connection; the line has its own, larger queue behind it.
+const HANDOVER_JOBS: usize = 16;
+
+/// A job and where its outcome goes.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) job: PollJob,
+    pub(super) reply: oneshot::Sender<Result<PollOutcome, LinkError>>,
+}
+
+/// What the handles have asked for beside jobs. The first cause of a close wins; the last owner wins.
+#[derive(Debug, Default)]
+struct Wishes {
+    close: Option<EndCause>,
+    adopt: Option<Owner>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    wishes: Mutex<Wishes>,
+    wished: Notify,
+    stats: Mutex<LinkStats>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The way to one connection.
+#[derive(Clone)]
+pub(super) struct LinkHandle {
+    // boxed: a channel reserves room for 32 messages at once, which idle connections pay for
+    errands: mpsc::Sender<Box<Errand>>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for LinkHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkHandle").finish_non_exhaustive()
+    }
+}
+
+/// The connection's end.
+#[derive(Debug)]
+pub(super) struct LinkInbox {
+    errands: mpsc::Receiver<Box<Errand>>,
+    shared: Arc<Shared>,
+}
+
+/// What came through the handle.
+#[derive(Debug)]
+pub(super) enum Wish {
+    Poll(Box<Errand>),
+    Adopt(Owner),
+    Close(EndCause),
+}
+
+/// A handle and the inbox that it fills.
+pub(super) fn link() -> (LinkHandle, LinkInbox) {
+    let (errands, inbox) = mpsc::channel(HANDOVER_JOBS);
+    let shared = Arc::new(Shared::default());
+    let handle = LinkHandle {
+        errands,
+        shared: Arc::clone(&shared),
+    };
+    (handle, LinkInbox { errands: inbox, shared })
+}
+
+#[async_trait]
+impl Link for LinkHandle {
+    async fn poll(&self, job: PollJob) -> Result<PollOutcome, LinkError> {
+        let (reply, outcome) = oneshot::channel();
+        self.errands
+            .try_send(Box::new(Errand { job, reply }))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => LinkError::Busy,
+                mpsc::error::TrySendError::Closed(_) => LinkError::Closed,
+            })?;
+        // a connection that dies, panic included, drops the sender: the asker is never left waiting
+        outcome.await.unwrap_or(Err(LinkError::Closed))
+    }
+
+    fn adopt(&self, owner: Owner) {
+        lock(&self.shared.wishes).adopt = Some(owner);
+        self.shared.wished.notify_one();
+    }
+
+    fn close(&self, cause: EndCause) {
+        lock(&self.shared.wishes).close.get_or_insert(cause);
+        self.shared.wished.notify_one();
+    }
+
+    fn stats(&self) -> LinkStats {
+        lock(&self.shared.stats).clone()
+    }
+}
+
+impl LinkInbox {
+    /// The next wish; a close comes before all else. Cancel-safe. None once every handle is gone, which ends nothing:
+    /// await it no more then.
+    pub(super) async fn next(&mut self) -> Option<Wish> {
+        loop {
+            if let Some(wish) = self.wish_now() {
+                return Some(wish);
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.wished.notified() => {}
+                errand = self.errands.recv() => return errand.map(Wish::Poll),
+            }
+        }
+    }
+
+    /// A wish to close or adopt, if there is one by now.
+    pub(super) fn wish_now(&self) -> Option<Wish> {
+        let mut wishes = lock(&self.shared.wishes);
+        if let Some(cause) = wishes.close {
+            return Some(Wish::Close(cause));
+        }
+        wishes.adopt.take().map(Wish::Adopt)
+    }
+
+    /// A job that waits by now.
+    pub(super) fn errand_now(&mut self) -> Option<Box<Errand>> {
+        self.errands.try_recv().ok()
+    }
+
+    /// Takes no more jobs; those on their way are handed out.
+    pub(super) fn close(&mut self) -> Vec<Box<Errand>> {
+        self.errands.close();
+        std::iter::from_fn(|| self.errands.try_recv().ok()).collect()
+    }
+
+    /// Changes the counters that handles show.
+    pub(super) fn stats<R>(&self, change: impl FnOnce(&mut LinkStats) -> R) -> R {
+        change(&mut lock(&self.shared.stats))
+    }
+}
