@@ -5,4 +5,19 @@ pub mod admission;
 pub mod agenda;
 pub mod breaker;
 pub mod job;
+pub mod line;
+mod memory;
 pub mod session;
+pub mod visit;
+
+use chrono::{DateTime, Utc};
+use std::time::Instant;
+
+/// An instant on both clocks: `at` is what people see, `on` is what durations are measured with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall time, UTC.
+    pub at: DateTime<Utc>,
+    /// Monotonic time.
+    pub on: Instant,
+}

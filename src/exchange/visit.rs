@@ -1,12 +1,306 @@
-//! A visit in progress, and the one order in which visits get the line.
+//! A visit in progress, and the one order in which visits get a line.
 //!
 //! Order: priority first; within a priority a visit that has begun goes on before another begins; then meters take
-//! turns, whoever has many jobs waiting; then first come, first served.
+//! turns, however many jobs one of them has waiting; then first come, first served.
 
 use super::Moment;
 use super::job::{PollJob, Priority, TransactionError, TransactionReport};
 use crate::base::ids::{MeterId, PollId};
-use crate::port_free::FrameKind;
 use crate::protocol::Request;
 use chrono::{DateTime, Utc};
 use std::time::Instant;
+
+/// Raw frames kept of one visit; more are counted only. A storm of strays must not fill the memory.
+pub const VISIT_FRAMES_MAX: usize = 1_000;
+
+/// A job's number on its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Direction and fate of bytes on a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFrameKind {
+    /// We wrote it.
+    Request,
+    /// The accepted answer.
+    Answer,
+    /// The device's refusal.
+    Refusal,
+    /// A valid frame that was nobody's answer.
+    Stray,
+    /// Bytes that form no frame.
+    Noise,
+}
+
+/// Bytes on a line, as evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineFrame {
+    /// When, our clock.
+    pub at: DateTime<Utc>,
+    /// The meter that was asked, if any.
+    pub meter: Option<MeterId>,
+    /// The poll, if any.
+    pub poll: Option<PollId>,
+    /// What it is.
+    pub kind: LineFrameKind,
+    /// The protocol's name; empty for noise.
+    pub protocol: &'static str,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What became of a visit.
+#[derive(Clone, Debug)]
+pub struct VisitOutcome {
+    /// When the first attempt was written; none when none began.
+    pub began_at: Option<DateTime<Utc>>,
+    /// See [`super::job::PollOutcome::reports`].
+    pub reports: Vec<TransactionReport>,
+    /// The raw frames, in order.
+    pub frames: Vec<LineFrame>,
+}
+
+/// A job that waits for the line or is being run.
+#[derive(Debug)]
+pub struct Visit {
+    /// Its number.
+    pub ticket: Ticket,
+    /// What is asked.
+    pub job: PollJob,
+    /// Not asked before this instant.
+    pub not_before: Instant,
+    /// The number of the transaction in progress.
+    pub(super) transaction: u64,
+    /// Attempts of the present question that got no answer.
+    pub(super) failed: u8,
+    /// Attempts of the present question written.
+    pub(super) written: u8,
+    /// Attempts that ended in doubt, see [`super::line`].
+    pub(super) doubts: u8,
+    /// The frame that was in doubt.
+    pub(super) doubt: Option<u64>,
+    turn: u64,
+    next: usize,
+    began_at: Option<DateTime<Utc>>,
+    sent_at: Option<DateTime<Utc>>,
+    answered_any: bool,
+    failed_last: bool,
+    reports: Vec<TransactionReport>,
+    frames: Vec<LineFrame>,
+}
+
+impl Visit {
+    /// The present question; none when all are done.
+    pub fn question(&self) -> Option<&Request> {
+        self.job.requests.get(self.next)
+    }
+
+    /// Whether anything was written for it.
+    pub fn has_begun(&self) -> bool {
+        self.began_at.is_some()
+    }
+
+    /// An attempt was written.
+    pub fn wrote(&mut self, now: Moment) {
+        self.began_at.get_or_insert(now.at);
+        self.sent_at = Some(now.at);
+        self.written = self.written.saturating_add(1);
+    }
+
+    /// Ends the present question; whether the visit is over with it. A meter that answers nothing at all, or nothing
+    /// any more, is not asked the rest.
+    pub fn conclude(&mut self, now: Moment, result: Result<Vec<u8>, TransactionError>) -> bool {
+        let silent = result == Err(TransactionError::Timeout);
+        let dead = silent && (!self.answered_any || self.failed_last);
+        self.answered_any |= !silent;
+        self.failed_last = silent;
+        self.report(now, result);
+        self.next += 1;
+        (self.failed, self.written, self.doubts, self.doubt) = (0, 0, 0, None);
+        self.transaction = 0;
+        self.sent_at = None;
+        dead || self.question().is_none()
+    }
+
+    fn report(&mut self, now: Moment, result: Result<Vec<u8>, TransactionError>) {
+        self.reports.push(TransactionReport {
+            result,
+            attempts: self.written,
+            sent_at: self.sent_at.unwrap_or(now.at),
+            ended_at: now.at,
+        });
+    }
+
+    /// The deadline passed: what is left fails. A question that was asked already has timed out.
+    pub fn expire(&mut self, now: Moment) {
+        let mut reason = if self.written > 0 { TransactionError::Timeout } else { TransactionError::Deadline };
+        while self.question().is_some() {
+            self.conclude(now, Err(reason));
+            reason = TransactionError::Deadline;
+        }
+    }
+
+    /// The session ended: the present question is lost, the rest is left out.
+    pub fn lose(&mut self, now: Moment) {
+        if self.question().is_some() {
+            self.report(now, Err(TransactionError::SessionLost));
+        }
+    }
+
+    /// Keeps a raw frame of the visit.
+    pub fn keep(&mut self, at: DateTime<Utc>, kind: LineFrameKind, protocol: &'static str, bytes: Vec<u8>) {
+        if self.frames.len() < VISIT_FRAMES_MAX {
+            self.frames.push(LineFrame {
+                at,
+                meter: Some(self.job.meter),
+                poll: Some(self.job.poll),
+                kind,
+                protocol,
+                bytes,
+            });
+        }
+    }
+
+    /// What became of it.
+    pub fn finish(self) -> VisitOutcome {
+        VisitOutcome {
+            began_at: self.began_at,
+            reports: self.reports,
+            frames: self.frames,
+        }
+    }
+
+    fn rank(&self) -> (Priority, bool, u64, Ticket) {
+        (self.job.priority, !self.has_begun(), self.turn, self.ticket)
+    }
+}
+
+/// The queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{waiting} jobs wait for the line already")]
+pub struct QueueFull {
+    /// How many wait.
+    pub waiting: usize,
+}
+
+/// The visits of one line, in no particular place; [`Queue::pick`] knows the order.
+#[derive(Debug)]
+pub struct Queue {
+    size: usize,
+    visits: Vec<Visit>,
+    /// The turn of the visit that began last; new meters join here, not behind another's backlog.
+    turn: u64,
+    tickets: u64,
+}
+
+impl Queue {
+    /// Holds `size` jobs, and a quarter more of those that somebody waits for.
+    pub fn new(size: usize) -> Self {
+        Self {
+            size: size.max(1),
+            visits: Vec::new(),
+            turn: 0,
+            tickets: 0,
+        }
+    }
+
+    /// How many visits wait or run.
+    pub fn len(&self) -> usize {
+        self.visits.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.visits.is_empty()
+    }
+
+    /// Takes a job in.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; what somebody waits for (control, money, on demand) has room kept for it.
+    pub fn push(&mut self, now: Moment, job: PollJob) -> Result<Ticket, QueueFull> {
+        let room = if job.priority <= Priority::OnDemand { self.size + self.size.div_ceil(4) } else { self.size };
+        let waiting = self.visits.len();
+        if waiting >= room {
+            return Err(QueueFull { waiting });
+        }
+        let of_meter = self.visits.iter().filter(|visit| visit.job.meter == job.meter);
+        let turn = of_meter.map(|visit| visit.turn + 1).max().unwrap_or(0).max(self.turn);
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.visits.push(Visit {
+            ticket,
+            not_before: now.on,
+            transaction: 0,
+            failed: 0,
+            written: 0,
+            doubts: 0,
+            doubt: None,
+            turn,
+            next: 0,
+            began_at: None,
+            sent_at: None,
+            answered_any: false,
+            failed_last: false,
+            reports: Vec::with_capacity(job.requests.len()),
+            frames: Vec::new(),
+            job,
+        });
+        Ok(ticket)
+    }
+
+    /// The first in order among those that may be asked.
+    pub fn pick(&self, may_ask: impl Fn(&Visit) -> bool) -> Option<Ticket> {
+        self.visits
+            .iter()
+            .filter(|visit| may_ask(visit))
+            .min_by_key(|visit| visit.rank())
+            .map(|visit| visit.ticket)
+    }
+
+    /// The visit begins or goes on.
+    pub fn begin(&mut self, ticket: Ticket) {
+        if let Some(turn) = self.get(ticket).map(|visit| visit.turn) {
+            self.turn = self.turn.max(turn);
+        }
+    }
+
+    /// A visit.
+    pub fn get(&self, ticket: Ticket) -> Option<&Visit> {
+        self.visits.iter().find(|visit| visit.ticket == ticket)
+    }
+
+    /// A visit, to change.
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Visit> {
+        self.visits.iter_mut().find(|visit| visit.ticket == ticket)
+    }
+
+    /// All visits.
+    pub fn iter(&self) -> impl Iterator<Item = &Visit> {
+        self.visits.iter()
+    }
+
+    /// Takes a visit out.
+    pub fn remove(&mut self, ticket: Ticket) -> Option<Visit> {
+        let place = self.visits.iter().position(|visit| visit.ticket == ticket)?;
+        let visit = self.visits.swap_remove(place);
+        if self.visits.is_empty() {
+            // an idle line holds no memory
+            self.visits = Vec::new();
+        }
+        Some(visit)
+    }
+
+    /// The first visit whose deadline has passed, other than `running`.
+    pub fn expired(&self, now: Instant, running: Option<Ticket>) -> Option<Ticket> {
+        self.visits
+            .iter()
+            .find(|visit| visit.job.deadline <= now && Some(visit.ticket) != running)
+            .map(|visit| visit.ticket)
+    }
+
+    /// Any visit.
+    pub fn any(&self) -> Option<Ticket> {
+        self.visits.first().map(|visit| visit.ticket)
+    }
+}

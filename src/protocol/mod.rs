@@ -93,11 +93,7 @@ impl Request {
     /// The shape of this question's answer. For Modbus: unit, function and length.
     pub fn shape(&self) -> Shape {
         let kin = match self {
-            Self::Modbus(request) => {
-                let wire = request.wire();
-                let mut head = wire.iter().copied().map(u64::from);
-                (head.next().unwrap_or_default() << 8) | head.next().unwrap_or_default()
-            }
+            Self::Modbus(request) => u64::from(request.unit()) << 8 | u64::from(request.function().code()),
         };
         Shape {
             kin,

@@ -158,7 +158,7 @@ pub struct DialFailed<'a> {
     /// Where to.
     pub target: &'a str,
     /// What the system said.
-    pub error: &'a dyn std::fmt::Display,
+    pub error: &'a std::io::Error,
     /// Wait before the next try.
     pub wait_ms: u64,
 }

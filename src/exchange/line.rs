@@ -1,0 +1,655 @@
+//! The half-duplex line: one question at a time, and no answer but the right one.
+//!
+//! ```text
+//!            ask ──▶ writing ──written──▶ asking ──answer──▶ free
+//!             ▲                             │ time-out, stray, doubt
+//!             └──── free ◀── quiet ── holding ◀┘
+//! ```
+//!
+//! - *Asking*: bytes are collected in a bounded window and shown to the request's own finder, as they are and with
+//!   heartbeats taken out. What fits and is believed is the answer; all else is a stray or noise.
+//! - *Holding*: after a time-out, a stray or a retry the line is let go quiet for the guard time before anything is
+//!   asked. Bytes that come then, or while nothing is asked, are strays. The guard grows with the lateness seen.
+//! - *Belief* is [`super::memory`]'s: a question waits while an answer of its shape is still owed to an earlier one;
+//!   meanwhile other meters are asked. A frame that came before within the horizon is in doubt: it is recorded as a
+//!   stray, the window closes after a few round trips more, and the question is asked again when the frame is in doubt
+//!   no more. So two registers of one shape that hold the same bytes cost a wait, never a wrong value.
+//! - A higher priority goes first at the next transaction; it never cuts into one.
+
+use super::Moment;
+use super::job::{PollJob, TransactionError};
+use super::memory::{Belief, HorizonSettings, Memory, fingerprint};
+use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket, Visit, VisitOutcome};
+use crate::base::ids::MeterId;
+use crate::protocol::dtu::strip_candidates;
+use crate::protocol::{Finding, Request, Verdict};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Bytes in the window; the longest answer of a protocol on a line has 256, and there is room for noise around it.
+const WINDOW_MAX: usize = 2_048;
+/// Bytes that came unasked are taken for noise when no more come for this long.
+const IDLE_QUIET: Duration = Duration::from_millis(100);
+/// Attempts of one question that may end in doubt.
+const DOUBTS_MAX: u8 = 3;
+/// The least time that is left to the true answer after a frame in doubt.
+const SETTLE_MIN: Duration = Duration::from_millis(100);
+/// A line that never falls quiet is asked again after this many guard times.
+const GUARDS_MAX: u32 = 8;
+
+/// How a line behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct LineSettings {
+    /// The least quiet time after a time-out.
+    pub guard: Duration,
+    /// The most that it grows to.
+    pub guard_max: Duration,
+    /// How long an answer is owed, in time-outs of its attempt.
+    pub owed_timeouts: u32,
+    /// It is never owed longer.
+    pub owed_max: Duration,
+    /// Time-outs in a row, over all meters, that make the line dead.
+    pub dead_timeouts: u32,
+    /// Jobs that may wait.
+    pub queue_jobs: usize,
+}
+
+impl Default for LineSettings {
+    fn default() -> Self {
+        Self {
+            guard: Duration::from_millis(100),
+            guard_max: Duration::from_secs(2),
+            owed_timeouts: 4,
+            owed_max: Duration::from_secs(60),
+            dead_timeouts: 30,
+            queue_jobs: 256,
+        }
+    }
+}
+
+/// What the line has to say. Take all of it after every call.
+#[derive(Debug)]
+pub enum LineEvent {
+    /// A job has ended.
+    Done {
+        /// Which.
+        ticket: Ticket,
+        /// With what.
+        outcome: VisitOutcome,
+    },
+    /// Bytes came that belong to no visit.
+    Unasked(LineFrame),
+    /// Bytes that form no frame, wherever they came: the session may know them for a heartbeat. For the record they are
+    /// also among a visit's frames or [`LineEvent::Unasked`].
+    Noise(Vec<u8>),
+    /// A transaction was answered; the bytes it took.
+    Answered {
+        /// Length of the answer.
+        bytes: usize,
+    },
+    /// Too many time-outs in a row. Said once.
+    Dead,
+}
+
+/// What a line counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineStats {
+    /// Answered transactions, refusals included.
+    pub answers: u64,
+    /// Transactions without an answer.
+    pub timeouts: u64,
+    /// Valid frames that were nobody's answer.
+    pub strays: u64,
+    /// Smoothed round trip.
+    pub round_trip: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asking {
+    ticket: Ticket,
+    written_at: Instant,
+    until: Instant,
+    echoed: bool,
+    /// A stray came into the window.
+    disturbed: bool,
+    doubt: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Free,
+    Writing(Ticket),
+    Asking(Asking),
+    /// Until the line was quiet for the guard time, or at the latest.
+    Holding { quiet_at: Instant, at_most: Instant },
+}
+
+/// A half-duplex line. See the file's head.
+#[derive(Debug)]
+pub struct Line {
+    settings: LineSettings,
+    queue: Queue,
+    memory: Memory,
+    state: State,
+    /// A visit amidst the attempts of one transaction: nobody else is asked.
+    pinned: Option<Ticket>,
+    window: Vec<u8>,
+    heard_at: Instant,
+    free_at: Instant,
+    pause: Duration,
+    /// Meters that want a rest, until when.
+    resting: Vec<(MeterId, Instant)>,
+    /// The question asked last: its finder knows what a frame is.
+    last: Option<(Request, Duration)>,
+    lateness: Duration,
+    in_a_row: u32,
+    transactions: u64,
+    events: VecDeque<LineEvent>,
+    stats: LineStats,
+}
+
+impl Line {
+    /// A free line.
+    pub fn new(settings: LineSettings, now: Moment) -> Self {
+        Self {
+            settings,
+            queue: Queue::new(settings.queue_jobs),
+            memory: Memory::new(HorizonSettings {
+                timeouts: settings.owed_timeouts,
+                max: settings.owed_max,
+            }),
+            state: State::Free,
+            pinned: None,
+            window: Vec::new(),
+            heard_at: now.on,
+            free_at: now.on,
+            pause: Duration::ZERO,
+            resting: Vec::new(),
+            last: None,
+            lateness: Duration::ZERO,
+            in_a_row: 0,
+            transactions: 0,
+            events: VecDeque::new(),
+            stats: LineStats::default(),
+        }
+    }
+
+    /// Sets the pause between any answer and the next question.
+    pub fn set_pause(&mut self, pause: Duration) {
+        self.pause = pause;
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> LineStats {
+        self.stats
+    }
+
+    /// Jobs that wait or run.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether what arrives concerns the line at once: an answer is awaited, or quiet.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.state, State::Free)
+    }
+
+    fn is_asking(&self) -> bool {
+        matches!(self.state, State::Writing(_) | State::Asking(_))
+    }
+
+    /// Takes a job in.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub fn submit(&mut self, now: Moment, job: PollJob) -> Result<Ticket, QueueFull> {
+        let ticket = self.queue.push(now, job)?;
+        if self.queue.get(ticket).is_some_and(|visit| visit.question().is_none()) {
+            self.finish(ticket);
+        }
+        Ok(ticket)
+    }
+
+    /// The next thing to say.
+    pub fn event(&mut self) -> Option<LineEvent> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// When [`Line::tick`] wants to be called; none when nothing is due.
+    pub fn next_deadline(&self, now: Moment) -> Option<Instant> {
+        let own = match self.state {
+            State::Free => self.next_ask(now.on),
+            State::Writing(_) => None,
+            State::Asking(asking) => Some(asking.until),
+            State::Holding { quiet_at, at_most } => Some(quiet_at.min(at_most)),
+        };
+        let idle = (!self.is_asking() && !self.window.is_empty()).then(|| self.heard_at + IDLE_QUIET);
+        let running = self.running();
+        let expiry = self
+            .queue
+            .iter()
+            .filter(|visit| Some(visit.ticket) != running)
+            .map(|visit| visit.job.deadline)
+            .min();
+        [own, idle, expiry].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Moment) {
+        match self.state {
+            State::Asking(asking) if now.on >= asking.until => self.time_out(now, asking),
+            State::Holding { quiet_at, at_most } if now.on >= quiet_at.min(at_most) => {
+                self.flush(now);
+                self.state = State::Free;
+            }
+            _ => {}
+        }
+        if !self.is_asking() && !self.window.is_empty() && now.on >= self.heard_at + IDLE_QUIET {
+            self.flush(now);
+        }
+        while let Some(ticket) = self.queue.expired(now.on, self.running()) {
+            if let Some(visit) = self.queue.get_mut(ticket) {
+                visit.expire(now);
+            }
+            self.finish(ticket);
+        }
+    }
+
+    /// Whether [`Line::ask`] would give a request now. Read what the socket holds before you ask: it is older than the
+    /// question and must not be taken for its answer.
+    pub fn wants_to_ask(&self, now: Moment) -> bool {
+        self.choose(now.on).is_some()
+    }
+
+    /// The request to write now, if the line is free for one. Say [`Line::written`] when it is.
+    pub fn ask(&mut self, now: Moment) -> Option<Vec<u8>> {
+        self.tick(now);
+        let ticket = self.choose(now.on)?;
+        self.flush(now);
+        // the flush may have found a stray, which asks for quiet first
+        if !matches!(self.state, State::Free) {
+            return None;
+        }
+        self.queue.begin(ticket);
+        let visit = self.queue.get_mut(ticket)?;
+        let wire = visit.question()?.wire();
+        if visit.transaction == 0 {
+            self.transactions += 1;
+            visit.transaction = self.transactions;
+        }
+        self.state = State::Writing(ticket);
+        Some(wire)
+    }
+
+    /// The request has been written.
+    pub fn written(&mut self, now: Moment) {
+        let State::Writing(ticket) = self.state else { return };
+        let Some(visit) = self.queue.get_mut(ticket) else {
+            self.state = State::Free;
+            return;
+        };
+        let Some(request) = visit.question().cloned() else {
+            self.state = State::Free;
+            return;
+        };
+        visit.wrote(now);
+        visit.keep(now.at, LineFrameKind::Request, request.protocol().name(), request.wire());
+        let timeout = visit.job.timeout;
+        self.memory.wrote(now.on, visit.transaction, &request, timeout);
+        self.last = Some((request, timeout));
+        self.pinned = Some(ticket);
+        self.state = State::Asking(Asking {
+            ticket,
+            written_at: now.on,
+            until: now.on + timeout,
+            echoed: false,
+            disturbed: false,
+            doubt: None,
+        });
+    }
+
+    /// Bytes of the line, heartbeats between them taken out already; `heartbeats` are the packages that may still stand
+    /// inside.
+    pub fn feed(&mut self, now: Moment, bytes: &[u8], heartbeats: &[Vec<u8>]) {
+        self.tick(now);
+        self.heard_at = now.on;
+        self.window.extend_from_slice(bytes);
+        if let State::Holding { quiet_at, .. } = &mut self.state {
+            *quiet_at = now.on + guard_of(&self.settings, self.lateness);
+        }
+        if let State::Asking(_) = self.state {
+            self.examine(now, heartbeats);
+        }
+        if !matches!(self.state, State::Asking(_)) {
+            self.extract(now, false);
+        }
+        self.trim(now);
+    }
+
+    /// The session has ended: every job ends.
+    pub fn end(&mut self, now: Moment) {
+        self.close_window(now);
+        while let Some(ticket) = self.queue.any() {
+            if let Some(visit) = self.queue.get_mut(ticket) {
+                visit.lose(now);
+            }
+            self.finish(ticket);
+        }
+        self.state = State::Free;
+    }
+
+    // ---- whose turn it is
+
+    fn running(&self) -> Option<Ticket> {
+        match self.state {
+            State::Writing(ticket) | State::Asking(Asking { ticket, .. }) => Some(ticket),
+            _ => None,
+        }
+    }
+
+    /// When a visit may be asked.
+    fn asks_at(&self, now: Instant, visit: &Visit) -> Instant {
+        let rest = self.resting.iter().find(|(meter, _)| *meter == visit.job.meter).map(|(_, until)| *until);
+        let owed = visit.question().and_then(|request| self.memory.asks_at(now, visit.transaction, request));
+        let doubt = visit.doubt.and_then(|frame| self.memory.doubted_until(now, frame));
+        [Some(visit.not_before), Some(self.free_at), rest, owed, doubt]
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or(now)
+    }
+
+    fn choose(&self, now: Instant) -> Option<Ticket> {
+        if !matches!(self.state, State::Free) || self.queue.is_empty() {
+            return None;
+        }
+        self.queue.pick(|visit| {
+            self.pinned.is_none_or(|pinned| pinned == visit.ticket)
+                && visit.job.deadline > now
+                && self.asks_at(now, visit) <= now
+        })
+    }
+
+    fn next_ask(&self, now: Instant) -> Option<Instant> {
+        self.queue
+            .iter()
+            .filter(|visit| self.pinned.is_none_or(|pinned| pinned == visit.ticket))
+            .map(|visit| self.asks_at(now, visit))
+            .min()
+    }
+
+    // ---- what came
+
+    /// Looks for the answer in the window.
+    fn examine(&mut self, now: Moment, heartbeats: &[Vec<u8>]) {
+        while let State::Asking(asking) = self.state {
+            let Some(request) = self.queue.get(asking.ticket).and_then(Visit::question) else { return };
+            let found = match request.find(&self.window) {
+                Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
+                Finding::NeedMore { .. } => stripped(request, &self.window, heartbeats),
+            };
+            let Some(found) = found else { return };
+            self.noise(now, found.before);
+            self.window = found.after;
+            let bytes = found.frame;
+            match found.verdict {
+                Verdict::Echo if !asking.echoed => self.change(|asking| asking.echoed = true),
+                Verdict::Answer => self.fits(now, asking, bytes, None),
+                Verdict::Refused(code) => self.fits(now, asking, bytes, Some(code)),
+                Verdict::Echo | Verdict::Foreign => {
+                    self.change(|asking| asking.disturbed = true);
+                    self.stray(now, bytes);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Asking)) {
+        if let State::Asking(asking) = &mut self.state {
+            change(asking);
+        }
+    }
+
+    /// A frame that fits the question came.
+    fn fits(&mut self, now: Moment, asking: Asking, bytes: Vec<u8>, refused: Option<u8>) {
+        let Some(visit) = self.queue.get(asking.ticket) else { return };
+        let Some(request) = visit.question() else { return };
+        let (transaction, timeout) = (visit.transaction, visit.job.timeout);
+        let (question, frame) = (fingerprint(&request.wire()), fingerprint(&bytes));
+        let mut belief = self.memory.judge(now.on, transaction, question, frame);
+        if refused.is_some() && self.memory.owes_kin(now.on, transaction, &request.shape()) {
+            belief = Belief::Doubtful;
+        }
+        if belief == Belief::Doubtful {
+            self.memory.doubted(now.on, frame, timeout);
+            let round_trip = self.stats.round_trip.unwrap_or(timeout);
+            let settled = now.on + (round_trip * 4).max(SETTLE_MIN);
+            self.change(|asking| {
+                asking.doubt = Some(frame);
+                asking.disturbed = true;
+                asking.until = asking.until.min(settled);
+            });
+            self.stats.strays += 1;
+            self.keep(now, LineFrameKind::Stray, bytes);
+            return;
+        }
+        let again = belief == Belief::Again;
+        self.memory.answered(now.on, transaction, question, frame, timeout, again);
+        self.answer(now, asking, bytes, refused);
+    }
+
+    /// The answer came and is believed.
+    fn answer(&mut self, now: Moment, asking: Asking, bytes: Vec<u8>, refused: Option<u8>) {
+        self.in_a_row = 0;
+        self.stats.answers += 1;
+        let kind = if refused.is_some() { LineFrameKind::Refusal } else { LineFrameKind::Answer };
+        self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
+        self.keep(now, kind, bytes.clone());
+        self.pinned = None;
+        self.free_at = now.on + self.pause;
+        let Some(visit) = self.queue.get_mut(asking.ticket) else { return };
+        let clean = visit.written <= 1 && !asking.disturbed;
+        let (meter, rest) = (visit.job.meter, visit.job.pause);
+        let over = visit.conclude(now, refused.map_or(Ok(bytes), |code| Err(TransactionError::Refused(code))));
+        self.rest(now.on, meter, rest);
+        if clean {
+            self.state = State::Free;
+            let took = now.on.saturating_duration_since(asking.written_at);
+            self.stats.round_trip = Some(self.stats.round_trip.map_or(took, |old| (old * 7 + took) / 8));
+        } else {
+            self.hold(now.on);
+        }
+        if over {
+            self.finish(asking.ticket);
+        }
+    }
+
+    /// Nothing believable came in time.
+    fn time_out(&mut self, now: Moment, asking: Asking) {
+        self.close_window(now);
+        self.hold(now.on);
+        let Some(visit) = self.queue.get_mut(asking.ticket) else { return };
+        if let Some(frame) = asking.doubt
+            && visit.doubts < DOUBTS_MAX
+        {
+            // not the meter's fault: asked again when the frame is in doubt no more
+            visit.doubts += 1;
+            visit.doubt = Some(frame);
+            self.pinned = None;
+            return;
+        }
+        visit.failed = visit.failed.saturating_add(1);
+        self.in_a_row += 1;
+        if self.in_a_row == self.settings.dead_timeouts.max(1) {
+            self.events.push_back(LineEvent::Dead);
+        }
+        if visit.failed < visit.job.attempts.max(1) && visit.job.deadline > now.on {
+            return;
+        }
+        self.pinned = None;
+        self.stats.timeouts += 1;
+        let (meter, rest) = (visit.job.meter, visit.job.pause);
+        let over = visit.conclude(now, Err(TransactionError::Timeout));
+        self.rest(now.on, meter, rest);
+        if over {
+            self.finish(asking.ticket);
+        }
+    }
+
+    /// The window's time is over: what it still holds is strays and noise.
+    fn close_window(&mut self, now: Moment) {
+        self.extract(now, true);
+        let noise = std::mem::take(&mut self.window);
+        self.noise(now, noise);
+    }
+
+    /// Takes whole frames out of bytes that nobody asked for.
+    fn extract(&mut self, now: Moment, last: bool) {
+        while !self.window.is_empty() {
+            let Some((finder, _)) = &self.last else { return };
+            let found = if last { finder.find_last(&self.window) } else { finder.find(&self.window) };
+            let Finding::Frame { span, .. } = found else { return };
+            let noise = self.window.get(..span.start).unwrap_or_default().to_vec();
+            let bytes = self.window.get(span.clone()).unwrap_or_default().to_vec();
+            self.window.drain(..span.end.min(self.window.len()));
+            self.noise(now, noise);
+            self.stray(now, bytes);
+        }
+        self.window = Vec::new();
+    }
+
+    /// Ends what came unasked.
+    fn flush(&mut self, now: Moment) {
+        if !self.window.is_empty() {
+            self.close_window(now);
+        }
+        self.memory.sweep(now.on);
+        self.resting.retain(|(_, until)| *until > now.on);
+    }
+
+    /// Keeps the window within its bound.
+    fn trim(&mut self, now: Moment) {
+        let over = self.window.len().saturating_sub(WINDOW_MAX);
+        if over > 0 {
+            let noise = self.window.drain(..over).collect();
+            self.noise(now, noise);
+        }
+    }
+
+    // ---- what is kept
+
+    fn stray(&mut self, now: Moment, bytes: Vec<u8>) {
+        self.stats.strays += 1;
+        self.in_a_row = 0;
+        let timeout = self.last.as_ref().map_or(Duration::ZERO, |(_, timeout)| *timeout);
+        if let Some(late_by) = self.memory.stray(now.on, &bytes, timeout).late_by {
+            self.lateness = (self.lateness * 7 / 8).max(late_by);
+        }
+        self.keep(now, LineFrameKind::Stray, bytes);
+        if matches!(self.state, State::Free) {
+            self.hold(now.on);
+        }
+    }
+
+    fn noise(&mut self, now: Moment, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.events.push_back(LineEvent::Noise(bytes.clone()));
+            self.keep(now, LineFrameKind::Noise, bytes);
+        }
+    }
+
+    fn keep(&mut self, now: Moment, kind: LineFrameKind, bytes: Vec<u8>) {
+        let protocol = match (&self.last, kind) {
+            (_, LineFrameKind::Noise) | (None, _) => "",
+            (Some((request, _)), _) => request.protocol().name(),
+        };
+        let running = self.running();
+        match running.and_then(|ticket| self.queue.get_mut(ticket)) {
+            Some(visit) => visit.keep(now.at, kind, protocol, bytes),
+            None => self.events.push_back(LineEvent::Unasked(LineFrame {
+                at: now.at,
+                meter: None,
+                poll: None,
+                kind,
+                protocol,
+                bytes,
+            })),
+        }
+    }
+
+    fn rest(&mut self, now: Instant, meter: MeterId, pause: Duration) {
+        self.resting.retain(|(resting, until)| *resting != meter && *until > now);
+        if !pause.is_zero() {
+            self.resting.push((meter, now + pause));
+        }
+    }
+
+    fn hold(&mut self, now: Instant) {
+        let guard = guard_of(&self.settings, self.lateness);
+        self.state = State::Holding {
+            quiet_at: now + guard,
+            at_most: now + guard * GUARDS_MAX,
+        };
+    }
+
+    fn finish(&mut self, ticket: Ticket) {
+        if self.pinned == Some(ticket) {
+            self.pinned = None;
+        }
+        if let Some(visit) = self.queue.remove(ticket) {
+            let outcome = visit.finish();
+            self.events.push_back(LineEvent::Done { ticket, outcome });
+        }
+    }
+}
+
+/// A frame and what stood around it.
+struct Found {
+    before: Vec<u8>,
+    frame: Vec<u8>,
+    after: Vec<u8>,
+    verdict: Verdict,
+}
+
+impl Found {
+    fn cut(bytes: &[u8], span: &Range<usize>, verdict: Verdict) -> Self {
+        Self {
+            before: bytes.get(..span.start).unwrap_or_default().to_vec(),
+            frame: bytes.get(span.clone()).unwrap_or_default().to_vec(),
+            after: bytes.get(span.end..).unwrap_or_default().to_vec(),
+            verdict,
+        }
+    }
+}
+
+/// The quiet time: a quarter more than the lateness seen, within its bounds.
+fn guard_of(settings: &LineSettings, lateness: Duration) -> Duration {
+    (lateness + lateness / 4).clamp(settings.guard, settings.guard_max.max(settings.guard))
+}
+
+/// The answer or refusal that stands in the window once heartbeats are taken out, with what stands before and after.
+fn stripped(request: &Request, window: &[u8], heartbeats: &[Vec<u8>]) -> Option<Found> {
+    if heartbeats.is_empty() {
+        return None;
+    }
+    // the first candidate is the window as it is, which was looked at
+    let candidates = strip_candidates(window, heartbeats).into_iter().skip(1);
+    candidates
+        .map(|candidate| candidate.bytes)
+        .find_map(|bytes| match request.find(&bytes) {
+            Finding::Frame {
+                span,
+                verdict: verdict @ (Verdict::Answer | Verdict::Refused(_)),
+            } => Some(Found::cut(&bytes, &span, verdict)),
+            _ => None,
+        })
+}
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;
