@@ -122,7 +122,10 @@ enum State {
     Writing(Ticket),
     Asking(Asking),
     /// Until the line was quiet for the guard time, or at the latest.
-    Holding { quiet_at: Instant, at_most: Instant },
+    Holding {
+        quiet_at: Instant,
+        at_most: Instant,
+    },
 }
 
 /// A half-duplex line. See the file's head.
@@ -298,7 +301,12 @@ impl Line {
             return;
         };
         visit.wrote(now);
-        visit.keep(now.at, LineFrameKind::Request, request.protocol().name(), request.wire());
+        visit.keep(
+            now.at,
+            LineFrameKind::Request,
+            request.protocol().name(),
+            request.wire(),
+        );
         let timeout = visit.job.timeout;
         self.memory.wrote(now.on, visit.transaction, &request, timeout);
         self.last = Some((request, timeout));
@@ -354,8 +362,14 @@ impl Line {
 
     /// When a visit may be asked.
     fn asks_at(&self, now: Instant, visit: &Visit) -> Instant {
-        let rest = self.resting.iter().find(|(meter, _)| *meter == visit.job.meter).map(|(_, until)| *until);
-        let owed = visit.question().and_then(|request| self.memory.asks_at(now, visit.transaction, request));
+        let rest = self
+            .resting
+            .iter()
+            .find(|(meter, _)| *meter == visit.job.meter)
+            .map(|(_, until)| *until);
+        let owed = visit
+            .question()
+            .and_then(|request| self.memory.asks_at(now, visit.transaction, request));
         let doubt = visit.doubt.and_then(|frame| self.memory.doubted_until(now, frame));
         [Some(visit.not_before), Some(self.free_at), rest, owed, doubt]
             .into_iter()
@@ -388,7 +402,9 @@ impl Line {
     /// Looks for the answer in the window.
     fn examine(&mut self, now: Moment, heartbeats: &[Vec<u8>]) {
         while let State::Asking(asking) = self.state {
-            let Some(request) = self.queue.get(asking.ticket).and_then(Visit::question) else { return };
+            let Some(request) = self.queue.get(asking.ticket).and_then(Visit::question) else {
+                return;
+            };
             let found = match request.find(&self.window) {
                 Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
                 Finding::NeedMore { .. } => stripped(request, &self.window, heartbeats),
@@ -417,7 +433,9 @@ impl Line {
 
     /// A frame that fits the question came.
     fn fits(&mut self, now: Moment, asking: Asking, bytes: Vec<u8>, refused: Option<u8>) {
-        let Some(visit) = self.queue.get(asking.ticket) else { return };
+        let Some(visit) = self.queue.get(asking.ticket) else {
+            return;
+        };
         let Some(request) = visit.question() else { return };
         let (transaction, timeout) = (visit.transaction, visit.job.timeout);
         let (question, frame) = (fingerprint(&request.wire()), fingerprint(&bytes));
@@ -439,7 +457,8 @@ impl Line {
             return;
         }
         let again = belief == Belief::Again;
-        self.memory.answered(now.on, transaction, question, frame, timeout, again);
+        self.memory
+            .answered(now.on, transaction, question, frame, timeout, again);
         self.answer(now, asking, bytes, refused);
     }
 
@@ -447,15 +466,24 @@ impl Line {
     fn answer(&mut self, now: Moment, asking: Asking, bytes: Vec<u8>, refused: Option<u8>) {
         self.in_a_row = 0;
         self.stats.answers += 1;
-        let kind = if refused.is_some() { LineFrameKind::Refusal } else { LineFrameKind::Answer };
+        let kind = if refused.is_some() {
+            LineFrameKind::Refusal
+        } else {
+            LineFrameKind::Answer
+        };
         self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
         self.keep(now, kind, bytes.clone());
         self.pinned = None;
         self.free_at = now.on + self.pause;
-        let Some(visit) = self.queue.get_mut(asking.ticket) else { return };
+        let Some(visit) = self.queue.get_mut(asking.ticket) else {
+            return;
+        };
         let clean = visit.written <= 1 && !asking.disturbed;
         let (meter, rest) = (visit.job.meter, visit.job.pause);
-        let over = visit.conclude(now, refused.map_or(Ok(bytes), |code| Err(TransactionError::Refused(code))));
+        let over = visit.conclude(
+            now,
+            refused.map_or(Ok(bytes), |code| Err(TransactionError::Refused(code))),
+        );
         self.rest(now.on, meter, rest);
         if clean {
             self.state = State::Free;
@@ -473,7 +501,9 @@ impl Line {
     fn time_out(&mut self, now: Moment, asking: Asking) {
         self.close_window(now);
         self.hold(now.on);
-        let Some(visit) = self.queue.get_mut(asking.ticket) else { return };
+        let Some(visit) = self.queue.get_mut(asking.ticket) else {
+            return;
+        };
         if let Some(frame) = asking.doubt
             && visit.doubts < DOUBTS_MAX
         {
@@ -483,12 +513,12 @@ impl Line {
             self.pinned = None;
             return;
         }
-        visit.failed = visit.failed.saturating_add(1);
+        visit.fail();
         self.in_a_row += 1;
         if self.in_a_row == self.settings.dead_timeouts.max(1) {
             self.events.push_back(LineEvent::Dead);
         }
-        if visit.failed < visit.job.attempts.max(1) && visit.job.deadline > now.on {
+        if !visit.is_tried(now.on) {
             return;
         }
         self.pinned = None;
@@ -512,7 +542,11 @@ impl Line {
     fn extract(&mut self, now: Moment, last: bool) {
         while !self.window.is_empty() {
             let Some((finder, _)) = &self.last else { return };
-            let found = if last { finder.find_last(&self.window) } else { finder.find(&self.window) };
+            let found = if last {
+                finder.find_last(&self.window)
+            } else {
+                finder.find(&self.window)
+            };
             let Finding::Frame { span, .. } = found else { return };
             let noise = self.window.get(..span.start).unwrap_or_default().to_vec();
             let bytes = self.window.get(span.clone()).unwrap_or_default().to_vec();
@@ -583,7 +617,8 @@ impl Line {
     }
 
     fn rest(&mut self, now: Instant, meter: MeterId, pause: Duration) {
-        self.resting.retain(|(resting, until)| *resting != meter && *until > now);
+        self.resting
+            .retain(|(resting, until)| *resting != meter && *until > now);
         if !pause.is_zero() {
             self.resting.push((meter, now + pause));
         }

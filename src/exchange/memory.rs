@@ -18,9 +18,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// Frames remembered at most.
-pub const SEEN_MAX: usize = 128;
+pub(super) const SEEN_MAX: usize = 128;
 /// Unanswered attempts remembered at most; nothing is asked while it is full.
-pub const OWED_MAX: usize = 64;
+pub(super) const OWED_MAX: usize = 64;
 /// Clean transactions after which a line that misbehaved is trusted again.
 const WARY_TRANSACTIONS: u32 = 1_000;
 
@@ -242,8 +242,7 @@ impl Memory {
         };
         let after = now.saturating_duration_since(owed.written_at);
         let late_by = after.saturating_sub(owed.timeout);
-        let (transaction, question, its_timeout) =
-            (owed.transaction, fingerprint(&owed.request.wire()), owed.timeout);
+        let (transaction, question, its_timeout) = (owed.transaction, fingerprint(&owed.request.wire()), owed.timeout);
         self.latest = self.latest.max(after).min(self.settings.max);
         // a repeat of an answer that was believed pays no debt: the true one may still come
         if !repeat && let Some(i) = explained {

@@ -336,6 +336,11 @@ impl Session {
         self.heartbeats.is_heartbeat(now, bytes)
     }
 
+    /// Tells that these arrivals were asked for: an answer does not count as flood.
+    pub fn asked_for(&mut self, reads: u32, bytes: usize) {
+        self.tokens.give_back(reads, bytes);
+    }
+
     /// Puts the framing around bytes for the line. Before the DTU has said who it is: as they are.
     pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
         match &self.phase {
@@ -694,5 +699,10 @@ impl Tokens {
         self.bytes = fill(self.bytes, budget.bytes_per_s, budget.bytes_burst) - bytes as f64;
         self.reads = fill(self.reads, budget.reads_per_s, budget.reads_burst) - 1.0;
         self.bytes >= 0.0 && self.reads >= 0.0
+    }
+
+    fn give_back(&mut self, reads: u32, bytes: usize) {
+        self.bytes = (self.bytes + bytes as f64).min(f64::from(self.budget.bytes_burst));
+        self.reads = (self.reads + f64::from(reads)).min(f64::from(self.budget.reads_burst));
     }
 }

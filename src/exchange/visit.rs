@@ -72,7 +72,7 @@ pub struct Visit {
     /// The number of the transaction in progress.
     pub(super) transaction: u64,
     /// Attempts of the present question that got no answer.
-    pub(super) failed: u8,
+    failed: u8,
     /// Attempts of the present question written.
     pub(super) written: u8,
     /// Attempts that ended in doubt, see [`super::line`].
@@ -107,6 +107,16 @@ impl Visit {
         self.written = self.written.saturating_add(1);
     }
 
+    /// An attempt got no answer.
+    pub fn fail(&mut self) {
+        self.failed = self.failed.saturating_add(1);
+    }
+
+    /// Whether the present question has had all its attempts, or no time for another.
+    pub fn is_tried(&self, now: Instant) -> bool {
+        self.failed >= self.job.attempts.max(1) || self.job.deadline <= now
+    }
+
     /// Ends the present question; whether the visit is over with it. A meter that answers nothing at all, or nothing
     /// any more, is not asked the rest.
     pub fn conclude(&mut self, now: Moment, result: Result<Vec<u8>, TransactionError>) -> bool {
@@ -133,7 +143,11 @@ impl Visit {
 
     /// The deadline passed: what is left fails. A question that was asked already has timed out.
     pub fn expire(&mut self, now: Moment) {
-        let mut reason = if self.written > 0 { TransactionError::Timeout } else { TransactionError::Deadline };
+        let mut reason = if self.written > 0 {
+            TransactionError::Timeout
+        } else {
+            TransactionError::Deadline
+        };
         while self.question().is_some() {
             self.conclude(now, Err(reason));
             reason = TransactionError::Deadline;
@@ -219,7 +233,11 @@ impl Queue {
     /// # Errors
     /// [`QueueFull`]; what somebody waits for (control, money, on demand) has room kept for it.
     pub fn push(&mut self, now: Moment, job: PollJob) -> Result<Ticket, QueueFull> {
-        let room = if job.priority <= Priority::OnDemand { self.size + self.size.div_ceil(4) } else { self.size };
+        let room = if job.priority <= Priority::OnDemand {
+            self.size + self.size.div_ceil(4)
+        } else {
+            self.size
+        };
         let waiting = self.visits.len();
         if waiting >= room {
             return Err(QueueFull { waiting });

@@ -40,12 +40,6 @@ impl Bucket {
         enough
     }
 
-    /// Gives tokens back, up to the size.
-    pub(crate) fn give_back(&mut self, tokens: usize) {
-        let tokens = u32::try_from(tokens).map_or(self.size, f64::from);
-        self.level = (self.level + tokens).min(self.size);
-    }
-
     /// How long until one token is there.
     pub(crate) fn wait(&mut self, now: Instant) -> Duration {
         self.fill(now);
@@ -68,10 +62,11 @@ mod tests {
         assert!(!bucket.take(start, 1));
         assert_eq!(bucket.wait(start), Duration::from_millis(100));
         assert!(bucket.take(start + Duration::from_millis(100), 1));
-        assert!(!bucket.take(start + Duration::from_secs(60), 6), "never more than its size");
+        assert!(
+            !bucket.take(start + Duration::from_secs(60), 6),
+            "never more than its size"
+        );
         assert!(bucket.take(start + Duration::from_secs(60), 5));
-        bucket.give_back(3);
-        assert!(bucket.take(start + Duration::from_secs(60), 3));
     }
 
     #[test]

@@ -106,23 +106,23 @@ impl Link for LinkHandle {
 }
 
 impl LinkInbox {
-    /// The next wish; a close comes before all else. Cancel-safe. None once every handle is gone, which ends nothing:
-    /// await it no more then.
-    pub(super) async fn next(&mut self) -> Option<Wish> {
+    /// The next wish; a close comes before all else. Jobs only when `jobs`. Cancel-safe. Never ends by itself: the
+    /// connection holds a handle of its own.
+    pub(super) async fn next(&mut self, jobs: bool) -> Wish {
         loop {
             if let Some(wish) = self.wish_now() {
-                return Some(wish);
+                return wish;
             }
             tokio::select! {
                 biased;
                 () = self.shared.wished.notified() => {}
-                errand = self.errands.recv() => return errand.map(Wish::Poll),
+                Some(errand) = self.errands.recv(), if jobs => return Wish::Poll(errand),
             }
         }
     }
 
     /// A wish to close or adopt, if there is one by now.
-    pub(super) fn wish_now(&self) -> Option<Wish> {
+    fn wish_now(&self) -> Option<Wish> {
         let mut wishes = lock(&self.shared.wishes);
         if let Some(cause) = wishes.close {
             return Some(Wish::Close(cause));

@@ -5,6 +5,7 @@ use super::reserve::{Reserve, connections_allowed, is_shortage};
 use super::settings::{NetSettings, seconds};
 use super::{NetError, next_connection};
 use crate::base::ids::ConnectionId;
+use crate::protocol::dtu::Profile;
 use crate::telemetry::field::{AcceptFailed, AcceptPaused, CONNECTIONS};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::fmt;
@@ -111,8 +112,8 @@ pub struct Accepted {
     pub connection: ConnectionId,
     /// Where it comes from.
     pub peer: SocketAddr,
-    /// The registration profile that the listener pins, if it does.
-    pub profile: Option<String>,
+    /// The registration profile of its listener.
+    pub profile: Profile,
     pub(super) socket: std::net::TcpStream,
     pub(super) permit: Permit,
 }
@@ -120,12 +121,14 @@ pub struct Accepted {
 /// A bound listener.
 pub struct Listener {
     socket: TcpListener,
-    profile: Option<String>,
+    profile: Profile,
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("address", &self.address().ok()).finish()
+        f.debug_struct("Listener")
+            .field("address", &self.address().ok())
+            .finish()
     }
 }
 
@@ -134,7 +137,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`NetError::Bind`] with the address and the system's reason.
-    pub fn bind(address: SocketAddr, profile: Option<String>, settings: &NetSettings) -> Result<Self, NetError> {
+    pub fn bind(address: SocketAddr, profile: Profile, settings: &NetSettings) -> Result<Self, NetError> {
         let socket = listen(address, settings).map_err(|source| NetError::Bind { address, source })?;
         Ok(Self { socket, profile })
     }

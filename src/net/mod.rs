@@ -1,18 +1,34 @@
-//! Floor 4: sockets and serial ports.
+//! Floor 4: sockets and serial ports. Accept with permits, dial out, Modbus TCP; the one future that owns a connection.
+//!
+//! Knows bytes, sessions and lines, and the seams `port::field` and `port::frames`. Never decodes a reading, never
+//! touches the database, never names an actor.
 
 mod budget;
+mod connection;
+mod desk;
+mod dial;
 mod link;
 mod listener;
+mod modbus_tcp;
 mod reserve;
+mod serial;
 mod settings;
+mod wire;
 
+pub use dial::run_dialled;
 pub use listener::{Accepted, Gate, Listener, accept_loop};
 pub use settings::NetSettings;
 
 use crate::base::clock::Clock;
-use crate::base::ids::ConnectionId;
+use crate::base::ids::{ConnectionId, DtuId};
+use crate::exchange::Moment;
+use crate::exchange::session::{FloodBudget, Session, SessionSettings};
+use crate::exchange::visit::{LineFrame, LineFrameKind};
+use crate::port::field::EndCause;
 use crate::port::field::Registrar;
 use crate::port::frames::FrameRecorder;
+use crate::port::frames::{FrameKind, RawFrame};
+use crate::protocol::dtu::Profile;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,4 +73,71 @@ static CONNECTIONS_MADE: AtomicU64 = AtomicU64::new(0);
 
 fn next_connection() -> ConnectionId {
     ConnectionId(CONNECTIONS_MADE.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+impl NetDeps {
+    /// Now, on both clocks. The runtime's clock is the monotonic one, so that tests with paused time hold.
+    fn moment(&self) -> Moment {
+        Moment {
+            at: self.clock.now(),
+            on: tokio::time::Instant::now().into_std(),
+        }
+    }
+
+    fn session_settings(&self, profile: Profile) -> SessionSettings {
+        SessionSettings {
+            profile,
+            registration_timeout: settings::seconds(self.settings.registration_s),
+            budget: FloodBudget {
+                bytes_per_s: self.settings.flood_bytes_per_s,
+                bytes_burst: self.settings.flood_burst_bytes,
+                reads_per_s: self.settings.flood_reads_per_s,
+                reads_burst: self.settings.flood_burst_reads,
+            },
+            ..SessionSettings::default()
+        }
+    }
+}
+
+/// Runs an accepted connection from its first byte to its last. Registers the socket with the present runtime, so call
+/// it where the connection shall live. Tells the registrar exactly once that it has ended.
+pub async fn run_connection(accepted: Accepted, deps: NetDeps) -> EndCause {
+    let Accepted {
+        connection,
+        peer,
+        profile,
+        socket,
+        permit,
+    } = accepted;
+    let session = Session::new(deps.session_settings(profile), deps.moment().on);
+    let origin = desk::Origin::Inbound(peer);
+    let cause = match tokio::net::TcpStream::from_std(socket) {
+        Ok(socket) => connection::run(socket, connection, origin, session, deps).await,
+        Err(error) => {
+            tracing::error!(%error, "accepted socket cannot be used");
+            EndCause::SocketError
+        }
+    };
+    drop(permit);
+    cause
+}
+
+/// A line's frame as the recorder takes it.
+fn raw_frame(frame: LineFrame, dtu: Option<DtuId>, connection: ConnectionId) -> RawFrame {
+    RawFrame {
+        at: frame.at,
+        dtu,
+        connection,
+        meter: frame.meter,
+        poll: frame.poll,
+        kind: match frame.kind {
+            LineFrameKind::Request => FrameKind::Request,
+            LineFrameKind::Answer => FrameKind::Answer,
+            LineFrameKind::Refusal => FrameKind::Refusal,
+            LineFrameKind::Stray => FrameKind::Stray,
+            LineFrameKind::Noise => FrameKind::Noise,
+        },
+        protocol: frame.protocol.into(),
+        bytes: frame.bytes,
+    }
 }

@@ -34,6 +34,10 @@ pub struct NetSettings {
     pub flood_bytes_per_s: u32,
     /// Unasked bytes that may come in one burst.
     pub flood_burst_bytes: u32,
+    /// Reads a second with nothing asked.
+    pub flood_reads_per_s: u32,
+    /// Unasked reads that may come in one burst.
+    pub flood_burst_reads: u32,
     /// Jobs that wait for one line.
     pub queue_jobs: usize,
     /// The least quiet time of a line after a time-out, milliseconds.
@@ -68,8 +72,10 @@ impl Default for NetSettings {
             registration_s: 30,
             silence_s: 180,
             write_s: 10,
-            flood_bytes_per_s: 32 * 1024,
+            flood_bytes_per_s: 20_000,
             flood_burst_bytes: 256 * 1024,
+            flood_reads_per_s: 200,
+            flood_burst_reads: 2_000,
             queue_jobs: 256,
             guard_ms: 100,
             guard_max_ms: 2_000,

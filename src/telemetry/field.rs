@@ -31,14 +31,31 @@ static ACCEPT_PAUSES: LazyLock<IntCounter> = LazyLock::new(|| {
         "Times the device port paused because descriptors or socket memory ran out.",
     )
 });
-static ACCEPT_FAILURES: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("polyphase_accept_failures_total", "Accepts that failed for other reasons."));
-static NOISE: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("polyphase_noise_bytes_total", "Bytes from devices that formed no frame."));
-static TRANSACTIONS: LazyLock<IntCounterVec> =
-    LazyLock::new(|| counters("polyphase_transactions_total", "Transactions on lines, by result.", &["result"]));
-static DIALS_FAILED: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("polyphase_dials_failed_total", "Dial-outs and serial ports that could not be opened."));
+static ACCEPT_FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_accept_failures_total",
+        "Accepts that failed for other reasons.",
+    )
+});
+static NOISE: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_noise_bytes_total",
+        "Bytes from devices that formed no frame.",
+    )
+});
+static TRANSACTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_transactions_total",
+        "Transactions on lines, by result.",
+        &["result"],
+    )
+});
+static DIALS_FAILED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_dials_failed_total",
+        "Dial-outs and serial ports that could not be opened.",
+    )
+});
 
 pub(super) fn touch() {
     LazyLock::force(&ACCEPT_PAUSES);

@@ -1,0 +1,424 @@
+//! The one future that owns a connection, from the first byte to the last.
+//!
+//! ```text
+//!  socket ─bytes─▶ session ─line bytes─▶ line ─answers─▶ outcome to the asker, frames to the recorder
+//!    ▲                │ registration ─▶ registrar (introduce; owner, quarantine or refusal)
+//!    └── replies ─────┘◀── requests ─── line ◀── jobs from the link
+//! ```
+//!
+//! It knows no meaning of a reading. Whatever happens, panic included, it tells the registrar once that it has ended, and
+//! every asker gets an answer.
+
+use super::NetDeps;
+use super::desk::{Desk, Origin, wide};
+use super::link::Wish;
+use super::settings::{millis, seconds};
+use super::wire::{read_now, read_some, write_all};
+use crate::base::hex;
+use crate::base::ids::ConnectionId;
+use crate::domain::device::SerialNumber;
+use crate::exchange::Moment;
+use crate::exchange::line::{Line, LineEvent, LineSettings};
+use crate::exchange::session::{LearnedProfile, Session, SessionEvent, SessionFault};
+use crate::exchange::visit::{LineFrame, LineFrameKind};
+use crate::port::field::{Admission, EndCause, Hello, Learned, Owner};
+use crate::port::frames::FrameKind;
+use crate::telemetry::field::{FrameStrayed, NoiseHeard};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A registrar that does not answer is as good as none.
+const INTRODUCE_MAX: Duration = Duration::from_secs(30);
+
+type Introduction = Pin<Box<dyn Future<Output = Admission> + Send>>;
+
+struct Connection<S> {
+    io: S,
+    origin: Origin,
+    deps: NetDeps,
+    session: Session,
+    line: Line,
+    desk: Desk,
+    introduction: Option<Introduction>,
+    heartbeats: Vec<Vec<u8>>,
+    bytes: Vec<u8>,
+    /// Reads and bytes since the present question was written, given back to the flood budget when it is answered.
+    asked_reads: u32,
+    asked_bytes: usize,
+    silence: Duration,
+    heard_on: Instant,
+}
+
+/// Runs a connection over any stream until it ends.
+pub(super) async fn run<S>(io: S, id: ConnectionId, origin: Origin, session: Session, deps: NetDeps) -> EndCause
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut connection = Connection::new(io, id, origin, session, deps);
+    let cause = match connection.live().await {
+        Ok(never) => match never {},
+        Err(cause) => cause,
+    };
+    connection.end(cause);
+    cause
+}
+
+/// How lines behave under these settings.
+fn line_settings(deps: &NetDeps) -> LineSettings {
+    let settings = &deps.settings;
+    LineSettings {
+        guard: millis(settings.guard_ms),
+        guard_max: millis(settings.guard_max_ms),
+        owed_timeouts: settings.owed_timeouts,
+        owed_max: millis(settings.owed_max_ms),
+        dead_timeouts: settings.dead_line_timeouts,
+        queue_jobs: settings.queue_jobs,
+    }
+}
+
+impl<S> Connection<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn new(io: S, id: ConnectionId, origin: Origin, session: Session, deps: NetDeps) -> Self {
+        let now = deps.moment();
+        Self {
+            line: Line::new(line_settings(&deps), now),
+            silence: seconds(deps.settings.silence_s),
+            heard_on: now.on,
+            introduction: None,
+            desk: Desk::new(id, origin, deps.clone()),
+            heartbeats: Vec::new(),
+            bytes: Vec::new(),
+            asked_reads: 0,
+            asked_bytes: 0,
+            io,
+            origin,
+            deps,
+            session,
+        }
+    }
+
+    /// Lives until there is a cause to end.
+    async fn live(&mut self) -> Result<std::convert::Infallible, EndCause> {
+        if let Origin::Ours { dtu, peer } = self.origin {
+            let (registrar, id) = (Arc::clone(&self.deps.registrar), self.desk.id);
+            let link = self.desk.handle();
+            self.introduction = Some(Box::pin(async move { registrar.connected(id, dtu, peer, link).await }));
+        }
+        let stop = self.deps.stop.child_token();
+        let stopped = stop.cancelled();
+        let alarm = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(stopped, alarm);
+        loop {
+            self.work().await?;
+            let due = tokio::time::Instant::from_std(self.due());
+            // an alarm that rings too early costs less than setting it anew for every question
+            if due < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(due);
+            }
+            let introducing = self.introduction.is_some();
+            tokio::select! {
+                biased;
+                count = read_some(&mut self.io, &mut self.bytes) => self.heard(count).await?,
+                admission = introduced(&mut self.introduction) => self.admit(admission)?,
+                wish = self.desk.inbox.next(!introducing) => self.grant(wish)?,
+                () = &mut alarm => {}
+                () = &mut stopped => return Err(EndCause::Shutdown),
+            }
+        }
+    }
+
+    /// When there is something to do at the latest.
+    fn due(&self) -> Instant {
+        let silence = self.heard_on + self.silence;
+        [
+            self.line.next_deadline(self.deps.moment()),
+            self.session.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(silence, Instant::min)
+    }
+
+    /// Does all that can be done now: time, requests, outcomes.
+    async fn work(&mut self) -> Result<(), EndCause> {
+        loop {
+            let now = self.deps.moment();
+            if now.on >= self.heard_on + self.silence {
+                return Err(EndCause::Silence);
+            }
+            let events = self.session.tick(now.on);
+            self.act(events).await?;
+            self.line.tick(now);
+            self.report(now)?;
+            if !self.line.wants_to_ask(now) {
+                let events = self.session.line_busy(now.on, self.line.is_busy());
+                if events.is_empty() {
+                    return Ok(());
+                }
+                self.act(events).await?;
+                continue;
+            }
+            // what came before the question is not its answer
+            if let Some(count) = read_now(&mut self.io, &mut self.bytes).await {
+                self.heard(count).await?;
+                continue;
+            }
+            let events = self.session.line_busy(now.on, true);
+            if !events.is_empty() {
+                self.act(events).await?;
+                continue;
+            }
+            if let Some(request) = self.line.ask(now) {
+                let wire = self.session.wrap(&request);
+                self.write(&wire).await?;
+                self.line.written(self.deps.moment());
+                (self.asked_reads, self.asked_bytes) = (0, 0);
+            }
+        }
+    }
+
+    /// Bytes came, or the end.
+    async fn heard(&mut self, read: std::io::Result<usize>) -> Result<(), EndCause> {
+        let count = match read {
+            Ok(0) => return Err(EndCause::PeerClosed),
+            Ok(count) => count,
+            Err(_) => return Err(EndCause::SocketError),
+        };
+        let now = self.deps.moment();
+        self.heard_on = now.on;
+        self.asked_reads = self.asked_reads.saturating_add(1);
+        self.asked_bytes = self.asked_bytes.saturating_add(count);
+        self.desk.inbox.stats(|stats| {
+            stats.bytes_in = stats.bytes_in.saturating_add(wide(count));
+            stats.last_heard_at = Some(now.at);
+        });
+        let events = self.session.feed(now.on, &self.bytes);
+        self.bytes.clear();
+        self.act(events).await
+    }
+
+    /// Acts on what the session says.
+    async fn act(&mut self, events: Vec<SessionEvent>) -> Result<(), EndCause> {
+        for event in events {
+            let now = self.deps.moment();
+            match event {
+                SessionEvent::Line(bytes) => {
+                    self.line.feed(now, &bytes, &self.heartbeats);
+                    self.report(now)?;
+                }
+                SessionEvent::Heartbeat(bytes) => {
+                    self.beat(1);
+                    self.desk.record(FrameKind::Heartbeat, now, bytes);
+                }
+                SessionEvent::Noise(bytes) => {
+                    self.desk
+                        .inbox
+                        .stats(|stats| stats.noise_bytes = stats.noise_bytes.saturating_add(wide(bytes.len())));
+                    NoiseHeard {
+                        dtu: self.desk.dtu(),
+                        bytes: bytes.len(),
+                    }
+                    .emit();
+                    self.desk.record(FrameKind::Noise, now, bytes);
+                }
+                SessionEvent::Reply(bytes) => self.write(&bytes).await?,
+                SessionEvent::Identified {
+                    sn,
+                    learned,
+                    first_bytes,
+                    package,
+                } => {
+                    self.desk.record(FrameKind::Registration, now, package);
+                    self.introduce(sn, &learned, first_bytes);
+                }
+                SessionEvent::Fault(fault) => return Err(self.fault(&fault)),
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&self, fault: &SessionFault) -> EndCause {
+        tracing::info!(dtu.id = self.desk.dtu(), peer = self.desk.peer(), %fault, "session fault");
+        match fault {
+            SessionFault::NoRegistration { .. } => EndCause::NoRegistration,
+            SessionFault::BadRegistration(_) | SessionFault::IdentityChanged { .. } => EndCause::BadRegistration,
+            SessionFault::Flood { .. } => EndCause::Flood,
+        }
+    }
+
+    // ---- who it is
+
+    fn introduce(&mut self, sn: SerialNumber, learned: &LearnedProfile, first_bytes: Vec<u8>) {
+        self.heartbeats = self.session.heartbeat_patterns();
+        let learned = learned_of(learned);
+        self.desk.inbox.stats(|stats| stats.learned = learned.clone());
+        let Origin::Inbound(peer) = self.origin else { return };
+        let hello = Hello {
+            connection: self.desk.id,
+            sn,
+            peer,
+            first_bytes,
+            learned,
+            link: self.desk.handle(),
+        };
+        let registrar = Arc::clone(&self.deps.registrar);
+        self.introduction = Some(Box::pin(async move {
+            let introduced = tokio::time::timeout(INTRODUCE_MAX, registrar.introduce(hello)).await;
+            introduced.unwrap_or(Admission::Refused(EndCause::Internal))
+        }));
+    }
+
+    fn admit(&mut self, admission: Admission) -> Result<(), EndCause> {
+        self.introduction = None;
+        match admission {
+            Admission::Owner(owner) => self.adopt(owner),
+            Admission::Quarantined { silence } => self.silence = silence,
+            Admission::Refused(cause) => return Err(cause),
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, owner: Owner) {
+        self.silence = owner.silence;
+        self.line.set_pause(owner.pause);
+        self.desk.adopt(owner);
+    }
+
+    fn grant(&mut self, wish: Wish) -> Result<(), EndCause> {
+        match wish {
+            Wish::Close(cause) => return Err(cause),
+            Wish::Adopt(owner) => self.adopt(owner),
+            Wish::Poll(errand) => {
+                let (line, now) = (&mut self.line, self.deps.moment());
+                self.desk.take(*errand, |job| line.submit(now, job));
+            }
+        }
+        Ok(())
+    }
+
+    // ---- what the line says
+
+    fn report(&mut self, now: Moment) -> Result<(), EndCause> {
+        let mut dead = false;
+        let mut said = false;
+        while let Some(event) = self.line.event() {
+            said = true;
+            match event {
+                LineEvent::Done { ticket, outcome } => {
+                    let heartbeats = &self.heartbeats;
+                    self.desk
+                        .done(ticket, outcome, |bytes| heartbeats.iter().any(|known| known == bytes));
+                }
+                LineEvent::Unasked(frame) => self.unasked(frame),
+                LineEvent::Noise(bytes) => self.noise(now, &bytes),
+                LineEvent::Answered { .. } => {
+                    self.session.asked_for(self.asked_reads, self.asked_bytes);
+                    (self.asked_reads, self.asked_bytes) = (0, 0);
+                }
+                LineEvent::Dead => dead = true,
+            }
+        }
+        if said || self.line.queued() > 0 {
+            self.count();
+        }
+        if dead { Err(EndCause::DeadLine) } else { Ok(()) }
+    }
+
+    fn count(&self) {
+        let line = self.line.stats();
+        let queued = self.line.queued();
+        self.desk.inbox.stats(|stats| {
+            stats.answers = line.answers;
+            stats.timeouts = line.timeouts;
+            stats.strays = line.strays;
+            stats.round_trip_ms = line
+                .round_trip
+                .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
+            stats.queued = queued;
+        });
+    }
+
+    fn unasked(&self, frame: LineFrame) {
+        if frame.kind == LineFrameKind::Stray {
+            FrameStrayed {
+                dtu: self.desk.dtu(),
+                bytes: frame.bytes.len(),
+            }
+            .emit();
+        }
+        let heartbeats = &self.heartbeats;
+        self.desk
+            .record_line(frame, |bytes| heartbeats.iter().any(|known| known == bytes));
+    }
+
+    /// The line could not use these bytes; the session may know them for a heartbeat.
+    fn noise(&mut self, now: Moment, bytes: &[u8]) {
+        if self.session.noise(now.on, bytes) {
+            self.beat(1);
+        } else {
+            self.desk
+                .inbox
+                .stats(|stats| stats.noise_bytes = stats.noise_bytes.saturating_add(wide(bytes.len())));
+            NoiseHeard {
+                dtu: self.desk.dtu(),
+                bytes: bytes.len(),
+            }
+            .emit();
+        }
+    }
+
+    fn beat(&mut self, count: u64) {
+        let patterns = self.session.heartbeat_patterns();
+        let learned = (patterns != self.heartbeats).then(|| learned_of(&self.session.learned()));
+        self.heartbeats = patterns;
+        self.desk.inbox.stats(|stats| {
+            stats.heartbeats = stats.heartbeats.saturating_add(count);
+            if let Some(learned) = learned {
+                stats.learned = learned;
+            }
+        });
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), EndCause> {
+        write_all(&mut self.io, bytes, seconds(self.deps.settings.write_s)).await?;
+        self.desk
+            .inbox
+            .stats(|stats| stats.bytes_out = stats.bytes_out.saturating_add(wide(bytes.len())));
+        Ok(())
+    }
+
+    /// Every asker gets an answer.
+    fn end(&mut self, cause: EndCause) {
+        let now = self.deps.moment();
+        self.desk.close(cause);
+        self.line.end(now);
+        // a line that dies while it ends is as dead as it was
+        let _ended = self.report(now);
+        self.count();
+    }
+}
+
+/// The registrar's verdict; never, while nobody was introduced.
+async fn introduced(introduction: &mut Option<Introduction>) -> Admission {
+    match introduction {
+        Some(introduction) => introduction.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn learned_of(learned: &LearnedProfile) -> Learned {
+    Learned {
+        framing: learned.framing.name().into(),
+        registration: learned.registration_name(),
+        registration_hex: hex::encode(&learned.package),
+        heartbeats_hex: learned.heartbeats.iter().map(|bytes| hex::encode(bytes)).collect(),
+        heartbeat_interval_s: learned
+            .heartbeat_interval
+            .map(|interval| u32::try_from(interval.as_secs()).unwrap_or(u32::MAX)),
+    }
+}

@@ -1,0 +1,243 @@
+//! The desk of a connection: jobs come in over its link, outcomes go back, frames go to the recorder, and its end is told
+//! once. What all kinds of connection share.
+
+use super::link::{Errand, LinkHandle, LinkInbox, link};
+use super::{NetDeps, raw_frame};
+use crate::base::ids::{ConnectionId, DtuId, FrameRange};
+use crate::exchange::Moment;
+use crate::exchange::visit::{LineFrame, QueueFull, Ticket, VisitOutcome};
+use crate::port::field::{EndCause, Link, LinkError, Owner, PollJob, PollOutcome, Registrar, TransactionError};
+use crate::port::frames::{FrameKind, RawFrame};
+use crate::telemetry::field::{SessionEnded, TransactionEnded};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Jobs taken from the link at once.
+const ERRANDS_AT_ONCE: usize = 16;
+
+type Reply = oneshot::Sender<Result<PollOutcome, LinkError>>;
+
+/// Who a connection belongs to before anything is said.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// It dialled us and has to say who it is.
+    Inbound(SocketAddr),
+    /// We reached it.
+    Ours {
+        /// The DTU.
+        dtu: DtuId,
+        /// Its address; none for a serial port.
+        peer: Option<SocketAddr>,
+    },
+}
+
+impl Origin {
+    fn peer(self) -> String {
+        match self {
+            Self::Inbound(peer) | Self::Ours { peer: Some(peer), .. } => peer.to_string(),
+            Self::Ours { peer: None, .. } => "serial".into(),
+        }
+    }
+}
+
+/// Tells the registrar once, even when the future is dropped or panics.
+struct Farewell {
+    registrar: Arc<dyn Registrar>,
+    connection: ConnectionId,
+    handle: LinkHandle,
+    peer: String,
+    dtu: Option<DtuId>,
+    cause: EndCause,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        SessionEnded {
+            dtu: self.dtu.map_or(0, |dtu| dtu.0),
+            peer: &self.peer,
+            cause: self.cause.as_str(),
+        }
+        .emit();
+        self.registrar.ended(self.connection, self.cause, self.handle.stats());
+    }
+}
+
+/// See the file's head.
+pub(super) struct Desk {
+    pub(super) id: ConnectionId,
+    pub(super) inbox: LinkInbox,
+    deps: NetDeps,
+    farewell: Farewell,
+    owner: Option<Owner>,
+    waiting: Vec<(Ticket, Reply)>,
+}
+
+impl Desk {
+    pub(super) fn new(id: ConnectionId, origin: Origin, deps: NetDeps) -> Self {
+        let (handle, inbox) = link();
+        let farewell = Farewell {
+            registrar: Arc::clone(&deps.registrar),
+            connection: id,
+            handle,
+            peer: origin.peer(),
+            dtu: match origin {
+                Origin::Ours { dtu, .. } => Some(dtu),
+                Origin::Inbound(_) => None,
+            },
+            // stands when the future is dropped or panics
+            cause: EndCause::Internal,
+        };
+        Self {
+            id,
+            inbox,
+            deps,
+            farewell,
+            owner: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// A handle for the registrar.
+    pub(super) fn handle(&self) -> Arc<dyn Link> {
+        Arc::new(self.farewell.handle.clone())
+    }
+
+    /// The peer, for people.
+    pub(super) fn peer(&self) -> &str {
+        &self.farewell.peer
+    }
+
+    /// The DTU, 0 when not known yet: for logs.
+    pub(super) fn dtu(&self) -> i32 {
+        self.farewell.dtu.map_or(0, |dtu| dtu.0)
+    }
+
+    /// It belongs to somebody now, and takes jobs.
+    pub(super) fn adopt(&mut self, owner: Owner) {
+        self.farewell.dtu = Some(owner.dtu);
+        self.owner = Some(owner);
+    }
+
+    /// Takes a job and those that wait behind it; `submit` is the queue's door.
+    pub(super) fn take(&mut self, errand: Errand, mut submit: impl FnMut(PollJob) -> Result<Ticket, QueueFull>) {
+        self.take_one(errand, &mut submit);
+        for _ in 1..ERRANDS_AT_ONCE {
+            let Some(errand) = self.inbox.errand_now() else { return };
+            self.take_one(*errand, &mut submit);
+        }
+    }
+
+    fn take_one(&mut self, errand: Errand, submit: &mut impl FnMut(PollJob) -> Result<Ticket, QueueFull>) {
+        let Errand { job, reply } = errand;
+        if self.owner.is_none() {
+            answer(reply, Err(LinkError::Closed));
+        } else if !reply.is_closed() {
+            match submit(job) {
+                Ok(ticket) => self.waiting.push((ticket, reply)),
+                Err(QueueFull { .. }) => answer(reply, Err(LinkError::Busy)),
+            }
+        }
+    }
+
+    /// A job has ended: its frames go to the recorder in one call, its outcome to the asker.
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: VisitOutcome, is_heartbeat: impl Fn(&[u8]) -> bool) {
+        let VisitOutcome {
+            began_at,
+            reports,
+            frames,
+        } = outcome;
+        for report in &reports {
+            TransactionEnded {
+                result: result_name(&report.result),
+            }
+            .emit();
+        }
+        let frames: Vec<_> = frames.into_iter().map(|frame| self.raw(frame, &is_heartbeat)).collect();
+        let frames = if frames.is_empty() {
+            FrameRange::EMPTY
+        } else {
+            self.deps.recorder.record(frames)
+        };
+        let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == ticket) else {
+            return;
+        };
+        let (_, reply) = self.waiting.swap_remove(place);
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
+        }
+        let lost = reports
+            .last()
+            .is_some_and(|report| report.result == Err(TransactionError::SessionLost));
+        let outcome = PollOutcome {
+            began_at,
+            reports,
+            frames,
+        };
+        let never_begun = lost && began_at.is_none();
+        answer(
+            reply,
+            if never_begun {
+                Err(LinkError::Closed)
+            } else {
+                Ok(outcome)
+            },
+        );
+    }
+
+    /// Records a frame that belongs to no visit.
+    pub(super) fn record_line(&self, frame: LineFrame, is_heartbeat: impl Fn(&[u8]) -> bool) {
+        let frame = self.raw(frame, &is_heartbeat);
+        let _range = self.deps.recorder.record(vec![frame]);
+    }
+
+    /// Records what the DTU itself said.
+    pub(super) fn record(&self, kind: FrameKind, now: Moment, bytes: Vec<u8>) {
+        let _range = self.deps.recorder.record(vec![RawFrame {
+            at: now.at,
+            dtu: self.farewell.dtu,
+            connection: self.id,
+            meter: None,
+            poll: None,
+            kind,
+            protocol: String::new(),
+            bytes,
+        }]);
+    }
+
+    fn raw(&self, frame: LineFrame, is_heartbeat: &impl Fn(&[u8]) -> bool) -> RawFrame {
+        let mut raw = raw_frame(frame, self.farewell.dtu, self.id);
+        if raw.kind == FrameKind::Noise && is_heartbeat(&raw.bytes) {
+            raw.kind = FrameKind::Heartbeat;
+        }
+        raw
+    }
+
+    /// No more jobs; those on their way are refused. The cause is told when the desk is dropped.
+    pub(super) fn close(&mut self, cause: EndCause) {
+        self.farewell.cause = cause;
+        for errand in self.inbox.close() {
+            answer(errand.reply, Err(LinkError::Closed));
+        }
+    }
+}
+
+/// The asker may have gone, which is its own affair.
+fn answer(reply: Reply, with: Result<PollOutcome, LinkError>) {
+    drop(reply.send(with));
+}
+
+fn result_name(result: &Result<Vec<u8>, TransactionError>) -> &'static str {
+    match result {
+        Ok(_) => "answered",
+        Err(TransactionError::Refused(_)) => "refused",
+        Err(TransactionError::Timeout) => "timeout",
+        Err(TransactionError::Deadline) => "deadline",
+        Err(TransactionError::SessionLost) => "session_lost",
+    }
+}
+
+/// A length as a counter takes it.
+pub(super) fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
