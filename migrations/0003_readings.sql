@@ -202,13 +202,42 @@ CREATE TABLE frame_evidence (
 CREATE INDEX frame_evidence_at ON frame_evidence (at);
 CREATE INDEX frame_evidence_dtu ON frame_evidence (dtu_id, id DESC);
 
--- Hours in which register readings of a meter came in and whose consumption is not computed anew yet.
+-- Hours in which register readings of a meter came in and whose consumption is not computed anew yet. Whoever marks
+-- shares the row of consumption_round and marks with its number; a roll-up first raises the number, which waits for
+-- every mark under way, and then works off the smaller ones. So no mark is lost between the two.
+CREATE TABLE consumption_round (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    round bigint NOT NULL
+);
+INSERT INTO consumption_round (round) VALUES (1);
+
 CREATE TABLE consumption_dirty (
     meter_id int NOT NULL,
     hour timestamptz NOT NULL,
+    round bigint NOT NULL,
     account_id int NOT NULL,
-    PRIMARY KEY (meter_id, hour)
+    PRIMARY KEY (meter_id, hour, round)
 );
+
+-- Marks the hours of a meter from p_from to p_to (for edits of installations; readings are marked by the storage path).
+CREATE FUNCTION mark_consumption(p_account int, p_meter int, p_from timestamptz, p_to timestamptz) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+DECLARE
+    scope int := nullif(current_setting('app.account', true), '')::int;
+    current_round bigint;
+BEGIN
+    IF scope IS NOT NULL AND scope IS DISTINCT FROM p_account
+       OR NOT EXISTS (SELECT FROM meter WHERE id = p_meter AND account_id = p_account) THEN
+        RAISE EXCEPTION 'meter % is not of account %', p_meter, p_account USING ERRCODE = '42501';
+    END IF;
+    SELECT round INTO current_round FROM consumption_round FOR SHARE;
+    INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
+    SELECT p_meter, hour, current_round, p_account
+    FROM generate_series(date_trunc('hour', p_from, 'UTC'), p_to, interval '1 hour') AS hour
+    ON CONFLICT DO NOTHING;
+END
+$$;
 
 -- Consumption of a metering point over [start, start + 1 h), and over a day of the account's time zone that begins at
 -- start. quality: the worst of the readings used, as in reading_side. interpolated: a boundary lies between readings.

@@ -53,7 +53,6 @@ GRANT SELECT, UPDATE ON account TO polyphase_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     app_user, api_key, login_session, idempotency_key, schedule, schedule_rule, meter_group, dtu, metering_point, meter,
     installation, meter_own_schedule, meter_schedule TO polyphase_app;
-GRANT SELECT, INSERT ON consumption_dirty TO polyphase_app; -- a meter exchange makes hours dirty
 GRANT SELECT ON
     audit, dtu_session, reading_electricity, reading_fluid, reading_side, slot_ending, latest_reading, reading_conflict,
     reading_rejected, frame_evidence, consumption_hour, consumption_day, watermark TO polyphase_app;
@@ -63,7 +62,6 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     account, app_user, api_key, login_session, login_throttle, idempotency_key, claim_code, grafana_login,
     schedule, schedule_rule, meter_group, dtu, metering_point, meter, installation, meter_own_schedule, meter_schedule
     TO polyphase_platform;
-GRANT SELECT, INSERT ON consumption_dirty TO polyphase_platform;
 GRANT SELECT ON
     audit, dtu_session, reading_electricity, reading_fluid, reading_side, slot_ending, latest_reading, reading_conflict,
     reading_rejected, frame_evidence, consumption_hour, consumption_day, watermark TO polyphase_platform;
@@ -72,7 +70,7 @@ GRANT SELECT ON
 GRANT SELECT ON
     account, schedule, schedule_rule, dtu, metering_point, meter, installation, meter_schedule TO polyphase_ingest;
 GRANT UPDATE (learned) ON dtu TO polyphase_ingest;
-GRANT SELECT, INSERT, UPDATE ON dtu_session, watermark TO polyphase_ingest;
+GRANT SELECT, INSERT, UPDATE ON dtu_session, watermark, consumption_round TO polyphase_ingest;
 GRANT SELECT, INSERT ON
     reading_electricity, reading_fluid, reading_side, slot_ending, reading_conflict, reading_rejected TO polyphase_ingest;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
@@ -90,6 +88,7 @@ GRANT EXECUTE ON FUNCTION ensure_day(date), close_day(date), drop_day(text, date
 GRANT EXECUTE ON FUNCTION
     wanted_schedules(int, int, int), refresh_meter_schedules(int, int, int, timestamptz),
     audit_append(int, timestamptz, text, text, text, jsonb), audit_verify(),
+    mark_consumption(int, int, timestamptz, timestamptz),
     audit_digest(bytea, bigint, int, timestamptz, text, text, text, jsonb)
     TO polyphase_app, polyphase_platform;
 GRANT EXECUTE ON FUNCTION audit_append(int, timestamptz, text, text, text, jsonb) TO polyphase_ingest;

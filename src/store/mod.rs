@@ -8,13 +8,17 @@
 
 mod copy;
 mod counts;
+pub mod directory;
 pub mod embedded;
 pub mod error;
 mod groups;
 pub mod handles;
+pub mod ingest;
+pub mod ledger;
 mod meters;
 mod points;
 mod roles;
+mod rollup;
 mod schedules;
 mod slots;
 pub mod wide;

@@ -6,6 +6,9 @@
 use crate::domain::quantity::{Family, Kind, Quantity};
 use crate::domain::reading::{Item, Measurand, Quality, Reading, Source, Value};
 use rust_decimal::Decimal;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -341,6 +344,43 @@ pub fn items(laid: &Laid) -> Vec<Item> {
         quality: row.quality,
     });
     wide.chain(side).collect()
+}
+
+/// A wide row that was selected with [`Table::columns`]; its side rows are yet to be added.
+///
+/// # Errors
+/// When a column is missing or has another type.
+pub fn from_row(table: Table, row: &PgRow) -> Result<Laid, sqlx::Error> {
+    let mut cells = Vec::with_capacity(table.quantities().len());
+    for (place, quantity) in table.quantities().iter().enumerate() {
+        let place = place + HEADER.len();
+        cells.push(match quantity.kind() {
+            Kind::Register => row.try_get::<Option<Decimal>, _>(place)?.map(Cell::Numeric),
+            Kind::Instant | Kind::State => row.try_get::<Option<f32>, _>(place)?.map(Cell::Real),
+        });
+    }
+    let quality: Option<Json<QualityExceptions>> = row.try_get("quality")?;
+    Ok(Laid {
+        table,
+        cells,
+        quality: quality.map(|json| json.0).unwrap_or_default(),
+        side: Vec::new(),
+    })
+}
+
+/// A side row that was selected with `quantity`, `exact`, `approx` and `quality`.
+///
+/// # Errors
+/// When a column is missing or has another type.
+pub fn side_from_row(row: &PgRow) -> Result<SideRow, sqlx::Error> {
+    let exact: Option<Decimal> = row.try_get("exact")?;
+    let approx: Option<f64> = row.try_get("approx")?;
+    Ok(SideRow {
+        name: row.try_get("quantity")?,
+        // a check of the table says that one of them is there
+        value: exact.map_or_else(|| SideValue::Approx(approx.unwrap_or(f64::NAN)), SideValue::Exact),
+        quality: quality_by_code(row.try_get("quality")?),
+    })
 }
 
 /// The name of a measurand in `reading_side` and in the API.

@@ -102,6 +102,15 @@ impl TestDb {
         connect(self.url().expose_secret()).await
     }
 
+    /// Runs a statement as superuser from another database, e.g. about this one.
+    pub async fn outside(&self, statement: &str) {
+        connect(&self.superuser)
+            .await
+            .execute(AssertSqlSafe(statement.to_owned()))
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
     /// Runs a statement as superuser.
     pub async fn sql(&self, statement: &str) {
         self.superuser()

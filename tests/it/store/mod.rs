@@ -1,5 +1,8 @@
 //! The store against a real PostgreSQL, under the roles of production.
 
+mod fleet;
+mod ingest;
+
 use crate::harness::db::TestDb;
 use polyphase::base::ids::AccountId;
 use polyphase::store::{Database, StoreError};

@@ -1,0 +1,261 @@
+//! Readings into the day's partitions: binary COPY, comparison on collision.
+
+use super::batch::{Conflict, Key, Prepared, Reject};
+use super::bisect::{Rows, guarded, put_all};
+use crate::base::ids::MeterId;
+use crate::store::StoreError;
+use crate::store::copy::CopyBuffer;
+use crate::store::wide::{self, Cell, HEADER, Laid, SideRow, SideValue, Table};
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use std::collections::HashMap;
+
+const SIDE_COLUMNS: &str = "ts, meter_id, account_id, approx, source, quality, quantity, exact";
+const SIDE_FIELDS: usize = 8;
+
+/// What became of a batch's readings.
+#[derive(Debug, Default)]
+pub(super) struct Outcome<'p, 'a> {
+    pub(super) inserted: Vec<&'p Prepared<'a>>,
+    pub(super) duplicates: u64,
+    pub(super) conflicts: Vec<Conflict>,
+    pub(super) rejects: Vec<Reject>,
+}
+
+/// Writes readings, sorted by key and each key once; a day at a time, because a partition is a table of its own.
+pub(super) async fn store<'p, 'a>(
+    connection: &mut PgConnection,
+    readings: &'p [Prepared<'a>],
+) -> Result<Outcome<'p, 'a>, StoreError> {
+    let mut outcome = Outcome::default();
+    for day in readings.chunk_by(|a, b| a.day() == b.day()) {
+        let Some(date) = day.first().map(Prepared::day) else {
+            continue;
+        };
+        let rows: Vec<&'p Prepared<'a>> = day.iter().collect();
+        store_day(connection, Day { date }, rows, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+async fn store_day<'p, 'a>(
+    connection: &mut PgConnection,
+    day: Day,
+    rows: Vec<&'p Prepared<'a>>,
+    outcome: &mut Outcome<'p, 'a>,
+) -> Result<(), StoreError> {
+    let Err(error) = guarded(connection, &day, &rows).await? else {
+        outcome.inserted.extend(rows);
+        return Ok(());
+    };
+    let new = match error {
+        StoreError::Unique { .. } => settle(connection, day, rows, outcome).await?,
+        _ => rows,
+    };
+    let bad = put_all(connection, &day, &new).await?;
+    let is_bad = |row: &Prepared<'_>| bad.iter().any(|(bad, _)| bad.key == row.key);
+    outcome.inserted.extend(new.iter().filter(|row| !is_bad(row)));
+    for (row, error) in bad {
+        if matches!(error, StoreError::Unique { .. }) {
+            // written by somebody else between our look and our COPY
+            let left = settle(connection, day, vec![row], outcome).await?;
+            if left.is_empty() {
+                continue;
+            }
+        }
+        let sqlstate = match &error {
+            StoreError::Data { sqlstate, .. } => sqlstate.clone(),
+            _ => "23000".to_owned(),
+        };
+        outcome
+            .rejects
+            .push(Reject::reading(row.reading, &sqlstate, &error.to_string()));
+    }
+    Ok(())
+}
+
+/// Takes out the rows whose key is there already, as duplicates or conflicts; returns the new ones.
+async fn settle<'p, 'a>(
+    connection: &mut PgConnection,
+    day: Day,
+    rows: Vec<&'p Prepared<'a>>,
+    outcome: &mut Outcome<'p, 'a>,
+) -> Result<Vec<&'p Prepared<'a>>, StoreError> {
+    let stored = fetch(connection, day, &rows).await?;
+    let mut new = Vec::new();
+    for row in rows {
+        match stored.get(&row.key) {
+            None => new.push(row),
+            Some(there) if row.says(there) => outcome.duplicates += 1,
+            Some(there) => outcome.conflicts.push(Conflict {
+                account: row.reading.account,
+                key: row.key,
+                stored: wide::items(there),
+                offered: wide::items(&row.laid),
+            }),
+        }
+    }
+    Ok(new)
+}
+
+/// A day's partitions.
+#[derive(Clone, Copy)]
+struct Day {
+    date: NaiveDate,
+}
+
+impl Day {
+    fn partition(self, parent: &str) -> String {
+        format!("{parent}_{}", self.date.format("%Y%m%d"))
+    }
+}
+
+impl<'p, 'a> Rows<&'p Prepared<'a>> for Day {
+    async fn put(&self, connection: &mut PgConnection, rows: &[&'p Prepared<'a>]) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            let mut buffer = CopyBuffer::new(rows.len());
+            let mut count = 0u64;
+            for row in rows.iter().filter(|row| row.laid.table == table) {
+                write_wide(&mut buffer, row);
+                count += 1;
+            }
+            let partition = self.partition(table.name());
+            copy(connection, &partition, table.columns(), buffer, count).await?;
+        }
+        let mut buffer = CopyBuffer::new(rows.len());
+        let mut count = 0u64;
+        for row in rows {
+            for side in &row.laid.side {
+                write_side(&mut buffer, row, side);
+                count += 1;
+            }
+        }
+        copy(connection, &self.partition("reading_side"), SIDE_COLUMNS, buffer, count).await
+    }
+}
+
+async fn copy(
+    connection: &mut PgConnection,
+    partition: &str,
+    columns: &str,
+    buffer: CopyBuffer,
+    count: u64,
+) -> Result<(), StoreError> {
+    if count == 0 {
+        return Ok(());
+    }
+    let statement = format!("COPY {partition} ({columns}) FROM STDIN WITH (FORMAT binary)");
+    let mut copy = connection.copy_in_raw(&statement).await?;
+    copy.send(buffer.finish()).await?;
+    let written = copy.finish().await?;
+    if written == count {
+        Ok(())
+    } else {
+        Err(StoreError::Internal(format!(
+            "COPY took {written} of {count} rows of {partition}"
+        )))
+    }
+}
+
+fn write_wide(buffer: &mut CopyBuffer, row: &Prepared<'_>) {
+    let reading = row.reading;
+    buffer.row(HEADER.len() + row.laid.cells.len());
+    buffer.timestamp(row.key.0);
+    buffer.timestamp(reading.read_at);
+    match reading.meter_time {
+        Some(at) => buffer.timestamp(at),
+        None => buffer.null(),
+    }
+    buffer.i64(reading.poll.0);
+    buffer.i64(reading.frames.first.0);
+    buffer.i32(reading.meter.0);
+    buffer.i32(reading.account.0);
+    buffer.i16(row.key.2);
+    buffer.i16(i16::try_from(reading.frames.count).unwrap_or(i16::MAX));
+    if row.laid.quality.is_empty() {
+        buffer.null();
+    } else {
+        buffer.jsonb(&super::batch::json(&row.laid.quality));
+    }
+    for cell in &row.laid.cells {
+        match cell {
+            None => buffer.null(),
+            Some(Cell::Real(value)) => buffer.f32(*value),
+            Some(Cell::Numeric(value)) => buffer.numeric(*value),
+        }
+    }
+}
+
+fn write_side(buffer: &mut CopyBuffer, row: &Prepared<'_>, side: &SideRow) {
+    buffer.row(SIDE_FIELDS);
+    buffer.timestamp(row.key.0);
+    buffer.i32(row.reading.meter.0);
+    buffer.i32(row.reading.account.0);
+    match side.value {
+        SideValue::Approx(value) => buffer.f64(value),
+        SideValue::Exact(_) => buffer.null(),
+    }
+    buffer.i16(row.key.2);
+    buffer.i16(wide::quality_code(side.quality));
+    buffer.text(&side.name);
+    match side.value {
+        SideValue::Exact(value) => buffer.numeric(value),
+        SideValue::Approx(_) => buffer.null(),
+    }
+}
+
+/// The stored rows under the keys of `rows`.
+async fn fetch(
+    connection: &mut PgConnection,
+    day: Day,
+    rows: &[&Prepared<'_>],
+) -> Result<HashMap<Key, Laid>, StoreError> {
+    let ts: Vec<DateTime<Utc>> = rows.iter().map(|row| row.key.0).collect();
+    let meters: Vec<i32> = rows.iter().map(|row| row.key.1.0).collect();
+    let sources: Vec<i16> = rows.iter().map(|row| row.key.2).collect();
+    let mut stored = HashMap::new();
+    // electricity last: should a key be in both tables (a meter whose model changed family), the row that has most says
+    for table in [Table::Fluid, Table::Electricity] {
+        let statement = format!(
+            "SELECT {} FROM {} JOIN unnest($1::timestamptz[], $2::int[], $3::smallint[]) AS k (ts, meter_id, source) \
+             USING (ts, meter_id, source)",
+            table.columns(),
+            day.partition(table.name())
+        );
+        let found = sqlx::query(AssertSqlSafe(statement))
+            .bind(&ts)
+            .bind(&meters)
+            .bind(&sources)
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &found {
+            stored.insert(key_of(row)?, wide::from_row(table, row)?);
+        }
+    }
+    let statement = format!(
+        "SELECT {SIDE_COLUMNS} FROM {} JOIN unnest($1::timestamptz[], $2::int[], $3::smallint[]) \
+         AS k (ts, meter_id, source) USING (ts, meter_id, source) ORDER BY quantity",
+        day.partition("reading_side")
+    );
+    let found = sqlx::query(AssertSqlSafe(statement))
+        .bind(&ts)
+        .bind(&meters)
+        .bind(&sources)
+        .fetch_all(&mut *connection)
+        .await?;
+    for row in &found {
+        if let Some(laid) = stored.get_mut(&key_of(row)?) {
+            laid.side.push(wide::side_from_row(row)?);
+        }
+    }
+    Ok(stored)
+}
+
+fn key_of(row: &PgRow) -> Result<Key, StoreError> {
+    Ok((
+        row.try_get("ts")?,
+        MeterId(row.try_get("meter_id")?),
+        row.try_get("source")?,
+    ))
+}
