@@ -404,17 +404,9 @@ async fn make_dirty(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO consumption_dirty (meter_id, hour, account_id)
-         SELECT $1, hour, $2 FROM generate_series(date_trunc('hour', $3::timestamptz, 'UTC'), $4, interval '1 hour') AS hour
-         ON CONFLICT DO NOTHING",
-        meter.0,
-        account.0,
-        from,
-        to
-    )
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query!("SELECT mark_consumption($1, $2, $3, $4)", account.0, meter.0, from, to)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 
