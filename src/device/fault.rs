@@ -55,6 +55,11 @@ impl<'a> Faults<'a> {
         });
     }
 
+    /// Keeps the first fault of each line.
+    pub(super) fn one_a_line(&mut self) {
+        self.list.dedup_by_key(|fault| fault.line);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }

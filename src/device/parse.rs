@@ -20,6 +20,8 @@ pub(super) fn parse(file: &Path, folder: Folder, text: &str) -> Result<MeterMode
         let span = error.span().unwrap_or(0..0);
         faults.add(&span, format!("not TOML: {}", error.message()), "correct the syntax");
     }
+    // the parser goes on in the same line and trips again over the same fault
+    faults.one_a_line();
     if !errors.is_empty() {
         return Err(faults.into_sorted());
     }

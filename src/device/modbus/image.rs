@@ -95,7 +95,7 @@ impl RegisterImage {
     }
 
     fn write(&mut self, point: &Point, registers: &[u16]) {
-        for (address, register) in (point.address..).zip(registers) {
+        for (address, register) in (point.address..=point.last()).zip(registers) {
             self.cells.insert((point.function, address), *register);
         }
     }
@@ -120,20 +120,14 @@ impl RegisterImage {
         if *count > max {
             return Reply::Exception(3);
         }
-        let cells: Option<Vec<u16>> = (*address..)
-            .take((*count).into())
+        // the request is valid by construction, so the range does not run past 65535
+        let cells: Option<Vec<u16>> = (*address..=address.saturating_add(count - 1))
             .map(|address| self.cells.get(&(*function, address)).copied())
             .collect();
         match cells {
-            // a range that ends at 65535 must not be short
-            Some(cells) if cells.len() == usize::from(*count) => {
-                if function.is_bits() {
-                    Reply::Bits(cells.into_iter().map(|cell| cell != 0).collect())
-                } else {
-                    Reply::Registers(cells)
-                }
-            }
-            _ => Reply::Exception(2),
+            Some(cells) if function.is_bits() => Reply::Bits(cells.into_iter().map(|cell| cell != 0).collect()),
+            Some(cells) => Reply::Registers(cells),
+            None => Reply::Exception(2),
         }
     }
 }
