@@ -58,6 +58,24 @@ pub const OPERATIONS: &[Operation] = &[
     op("POST",   "/session",                    "sign_in",              Public),
     op("GET",    "/session",                    "who_am_i",             SignedIn),
     op("DELETE", "/session",                    "sign_out",             SignedIn),
+    // people, keys, accounts
+    op("GET",    "/accounts",                   "list_accounts",        READ),
+    op("POST",   "/accounts",                   "create_account",       PLATFORM),
+    op("GET",    "/accounts/{id}",              "get_account",          READ),
+    op("PATCH",  "/accounts/{id}",              "edit_account",         ADMIN),
+    op("GET",    "/users",                      "list_users",           ADMIN),
+    op("POST",   "/users",                      "create_user",          ADMIN),
+    op("GET",    "/users/{id}",                 "get_user",             ADMIN),
+    op("PATCH",  "/users/{id}",                 "edit_user",            ADMIN),
+    op("DELETE", "/users/{id}",                 "delete_user",          ADMIN),
+    op("GET",    "/api-keys",                   "list_api_keys",        SignedIn),
+    op("POST",   "/api-keys",                   "create_api_key",       SignedIn),
+    op("DELETE", "/api-keys/{id}",              "revoke_api_key",       SignedIn),
+    op("GET",    "/audit",                      "list_audit",           ADMIN),
+    // the device port
+    op("GET",    "/quarantine",                 "list_quarantine",      ADMIN),
+    op("POST",   "/quarantine/{sn}/claim",      "claim",                ADMIN),
+    op("PUT",    "/quarantine/{sn}/code",       "set_claim_code",       PLATFORM),
     // meters, points, readings
     // slots, schedules
     // stream

@@ -15,7 +15,18 @@ pub struct In<H: ?Sized>(Box<H>);
 /// A handle across accounts; only callers with role `platform` get one.
 pub struct Across<H: ?Sized>(Box<H>);
 
+/// A handle that reaches the caller's account, or every account for role `platform` that names none.
+pub struct Reach<H: ?Sized>(Box<H>);
+
 impl<H: ?Sized> Deref for In<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.0
+    }
+}
+
+impl<H: ?Sized> Deref for Reach<H> {
     type Target = H;
 
     fn deref(&self) -> &H {
@@ -58,6 +69,24 @@ where
             } else {
                 Err(ApiError::new(Kind::Forbidden, "this is for role platform"))
             }
+        }))
+    }
+}
+
+impl<H: ?Sized + 'static> FromRequest for Reach<H>
+where
+    dyn Stores: InAccount<H> + AcrossAccounts<H>,
+{
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(caller_and_state(request).and_then(|(caller, state)| {
+            Ok(Self(if caller.is_platform() && caller.account.is_none() {
+                state.stores.across_accounts(caller.actor())
+            } else {
+                state.stores.in_account(caller.scope()?)
+            }))
         }))
     }
 }

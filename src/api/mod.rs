@@ -8,6 +8,9 @@
 //! [`resources`], and a row per operation in [`access::OPERATIONS`].
 
 pub mod access;
+pub mod accounts;
+pub mod api_keys;
+pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod edge;
@@ -19,11 +22,13 @@ pub mod openapi;
 pub mod page;
 pub mod password;
 pub mod problem;
+pub mod quarantine;
 pub mod query;
 pub mod server;
 pub mod session;
 pub mod throttle;
 pub mod token;
+pub mod users;
 
 pub use server::{HttpSettings, RunningServer, ServeError, TlsFiles, serve};
 
@@ -104,7 +109,12 @@ pub enum ClaimRule {
 
 /// Every resource of the API: one line each.
 fn resources(cfg: &mut ServiceConfig<'_>) {
-    cfg.configure(session::routes);
+    cfg.configure(session::routes)
+        .configure(accounts::routes)
+        .configure(users::routes)
+        .configure(api_keys::routes)
+        .configure(quarantine::routes)
+        .configure(audit::routes);
 }
 
 /// The application, one per worker.

@@ -1,6 +1,9 @@
 //! Floor 3: the seams. Traits between the rooms that decide and the rooms that touch sockets, disks and databases,
 //! and the account-scoped handles that the API works through. No sqlx, no tokio, no actix types.
 
+pub mod accounts;
+pub mod api_keys;
+pub mod audit;
 pub mod auth;
 pub mod disk;
 pub mod disk_model;
@@ -11,8 +14,10 @@ pub mod groups;
 pub mod ledger;
 pub mod live;
 pub mod meters;
+pub mod quarantine;
 pub mod readiness;
 pub mod readings;
 pub mod schedules;
 pub mod scope;
 pub mod slots;
+pub mod users;

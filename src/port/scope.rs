@@ -5,6 +5,11 @@
 //! the same transaction. So a handler cannot forget either.
 
 use crate::base::ids::{AccountId, ApiKeyId, UserId};
+use crate::port::accounts::AccountStore;
+use crate::port::api_keys::ApiKeyStore;
+use crate::port::audit::AuditStore;
+use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
+use crate::port::users::UserStore;
 use serde::Serialize;
 
 /// Who acts; goes into the audit row of each change.
@@ -93,6 +98,17 @@ pub trait AcrossAccounts<H: ?Sized>: Send + Sync {
 }
 
 /// Everything the API works through. A new resource adds one line here.
-pub trait Stores: Send + Sync + 'static //    + AcrossAccounts<dyn AccountStore>
+pub trait Stores:
+    InAccount<dyn AccountStore>
+    + AcrossAccounts<dyn AccountStore>
+    + InAccount<dyn UserStore>
+    + AcrossAccounts<dyn UserStore>
+    + InAccount<dyn ApiKeyStore>
+    + AcrossAccounts<dyn ApiKeyStore>
+    + InAccount<dyn AuditStore>
+    + AcrossAccounts<dyn AuditStore>
+    + InAccount<dyn ClaimStore>
+    + AcrossAccounts<dyn ClaimCodeStore>
+    + 'static
 {
 }

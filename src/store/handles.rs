@@ -102,6 +102,49 @@ impl PlatformHandle {
     }
 }
 
+/// One account or all of them, by who asks; the statements are the same, row policies make the difference.
+#[derive(Clone, Debug)]
+pub(super) enum Reach {
+    /// One account.
+    Account(AccountHandle),
+    /// All.
+    Platform(PlatformHandle),
+}
+
+impl Reach {
+    /// A transaction. Dropping it rolls back.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        match self {
+            Self::Account(handle) => handle.begin().await,
+            Self::Platform(handle) => handle.begin().await,
+        }
+    }
+
+    /// The account, when it is one.
+    pub(super) fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Account(handle) => Some(handle.account),
+            Self::Platform(_) => None,
+        }
+    }
+
+    /// Writes the audit row of a change to a thing of `account`, in the change's transaction.
+    pub(super) async fn audit(
+        &self,
+        transaction: &mut PgConnection,
+        account: Option<AccountId>,
+        now: DateTime<Utc>,
+        action: &str,
+        object: &str,
+        detail: Value,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Account(handle) => handle.audit(transaction, now, action, object, detail).await,
+            Self::Platform(handle) => handle.audit(transaction, account, now, action, object, detail).await,
+        }
+    }
+}
+
 /// Appends to the audit chain. `detail` says what changed; who and from where is added. Call it last in a transaction:
 /// from here on others wait for the commit.
 pub(super) async fn append(
@@ -174,10 +217,11 @@ pub(super) fn unique(error: sqlx::Error, constraint: &str, field: &'static str, 
     }
 }
 
-/// Why an update with `WHERE version = …` hit nothing: the object is gone, or has another version.
-pub(super) fn stale_or_gone(what: &'static str, current: Option<i32>) -> StoreError {
-    match current {
-        Some(current) => StoreError::Stale { current },
-        None => StoreError::NotFound(what),
+/// Holds the version of a locked row against the one the caller saw (none: any).
+pub(super) fn check_version(what: &'static str, found: Option<i32>, seen: Option<i32>) -> Result<(), StoreError> {
+    let current = found.ok_or(StoreError::NotFound(what))?;
+    match seen {
+        Some(seen) if seen != current => Err(StoreError::Stale { current }),
+        _ => Ok(()),
     }
 }

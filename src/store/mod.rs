@@ -6,6 +6,10 @@
 //! transactions have set the account before anything else runs. SQLSTATE becomes an error in `error`, nowhere else.
 //! It must not know HTTP, actors or sockets of the field.
 
+mod accounts;
+mod api_keys;
+mod audit;
+pub mod auth;
 mod copy;
 mod counts;
 pub mod directory;
@@ -17,12 +21,15 @@ pub mod ingest;
 pub mod ledger;
 mod meters;
 mod points;
+mod quarantine;
 mod roles;
 mod rollup;
 mod schedules;
 mod slots;
+mod users;
 pub mod wide;
 
+pub use auth::PgAuth;
 pub use error::StoreError;
 pub use handles::PgStores;
 
