@@ -2,4 +2,5 @@
 //! `app.rs`, that knows actix.
 
 pub mod live;
+pub mod session_log;
 pub mod supervise;

@@ -95,3 +95,20 @@ impl FrameRange {
         (0..i64::from(self.count)).map(move |i| FrameId(self.first.0.saturating_add(i)))
     }
 }
+
+/// Hands out growing ids that stay unique over restarts: unix seconds of the start in the high bits, a counter below.
+/// Holds as long as fewer than two million ids a second are taken on average, and keeps below 2^53.
+#[derive(Debug)]
+pub struct GrowingIds(std::sync::atomic::AtomicI64);
+
+impl GrowingIds {
+    /// Starts behind everything that a process started before `now` can have handed out.
+    pub fn starting_at(now: chrono::DateTime<chrono::Utc>) -> Self {
+        Self(std::sync::atomic::AtomicI64::new(now.timestamp().max(0) << 21))
+    }
+
+    /// The next id.
+    pub fn take(&self) -> i64 {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+}

@@ -253,6 +253,16 @@ impl<H: Clone> Admissions<H> {
             .filter_map(|(dtu, known)| Some((*dtu, known.live.as_ref()?)))
     }
 
+    /// How many sessions there are.
+    pub fn sessions_len(&self) -> usize {
+        self.by_connection.len()
+    }
+
+    /// How many SNs wait in quarantine.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The quarantine.
     pub fn waiting(&self) -> impl Iterator<Item = (&SerialNumber, &Waiting<H>)> {
         self.waiting.iter()

@@ -1,0 +1,141 @@
+//! Actix-free ways to the actors: they implement the ports that `net/` and `api/` hold.
+
+use crate::actor::messages::{
+    Connected, Ended, GetCounts, GetLive, GetQuarantine, Introduce, ReadMeter, ReplaceDirectory, UpdateDtu,
+};
+use crate::actor::registry::{Registry, shard_of};
+use crate::actor::shard::Shard;
+use crate::actor::storage::MeterIndex;
+use crate::base::clock::Clock;
+use crate::base::ids::{AccountId, ConnectionId, DtuId, MeterId};
+use crate::domain::device::DtuRecord;
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::Reading;
+use crate::domain::slot::MissReason;
+use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats, Registrar};
+use crate::port::fleet::{DtuLive, Fleet, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::ledger::DeviceDirectory;
+use actix::Addr;
+use async_trait::async_trait;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+
+/// The registry for `net/`.
+#[derive(Clone)]
+pub struct RegistrarHandle(pub Addr<Registry>);
+
+#[async_trait]
+impl Registrar for RegistrarHandle {
+    async fn introduce(&self, hello: Hello) -> Admission {
+        self.0.send(Introduce(hello)).await.unwrap_or(Admission::Refused(EndCause::Shutdown))
+    }
+
+    async fn connected(
+        &self,
+        connection: ConnectionId,
+        dtu: DtuId,
+        peer: Option<SocketAddr>,
+        link: Arc<dyn Link>,
+    ) -> Admission {
+        let up = Connected { connection, dtu, peer, link };
+        self.0.send(up).await.unwrap_or(Admission::Refused(EndCause::Shutdown))
+    }
+
+    fn ended(&self, connection: ConnectionId, cause: EndCause, stats: LinkStats) {
+        self.0.do_send(Ended { connection, cause, stats });
+    }
+}
+
+/// The running front end for `api/`.
+#[derive(Clone)]
+pub struct FleetHandle {
+    /// The registry.
+    pub registry: Addr<Registry>,
+    /// The shards.
+    pub shards: Vec<Addr<Shard>>,
+    /// The directory.
+    pub directory: Arc<dyn DeviceDirectory>,
+    /// Meter → DTU.
+    pub index: Arc<MeterIndex>,
+    /// Bounds reads on demand.
+    pub reads: Arc<Semaphore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl FleetHandle {
+    /// Takes the whole directory in; the start of the server waits for it.
+    ///
+    /// # Errors
+    /// When the directory cannot be loaded.
+    pub async fn load(&self) -> Result<usize, crate::port::ledger::StoreUnavailable> {
+        let dtus = self.directory.load_all().await?;
+        let count = dtus.len();
+        self.index.replace(dtus.iter().flat_map(|dtu| dtu.meters.iter().map(|meter| (meter.id, dtu.id))).collect());
+        let (done, placed) = oneshot::channel();
+        self.registry.do_send(ReplaceDirectory { dtus, done });
+        if placed.await.is_err() {
+            tracing::error!("the registry is gone");
+        }
+        Ok(count)
+    }
+
+    async fn update(&self, dtu: DtuId, record: Option<DtuRecord>) {
+        let meters = record.as_ref().map(|record| record.meters.iter().map(|meter| meter.id).collect::<Vec<_>>());
+        self.index.update(dtu, meters.unwrap_or_default().into_iter());
+        let (done, placed) = oneshot::channel();
+        self.registry.do_send(UpdateDtu { dtu, record, done });
+        if placed.await.is_err() {
+            tracing::error!("the registry is gone");
+        }
+    }
+}
+
+#[async_trait]
+impl Fleet for FleetHandle {
+    async fn live(&self, dtus: &[DtuId]) -> Vec<DtuLive> {
+        self.registry.send(GetLive(dtus.to_vec())).await.unwrap_or_default()
+    }
+
+    async fn quarantine(&self) -> Vec<QuarantineEntry> {
+        self.registry.send(GetQuarantine).await.unwrap_or_default()
+    }
+
+    async fn reload(&self, dtu: DtuId) {
+        match self.directory.load(dtu).await {
+            Ok(record) => self.update(dtu, record).await,
+            Err(error) => tracing::error!(dtu.id = dtu.0, %error, "the changed DTU cannot be loaded, the old one stays in force"),
+        }
+    }
+
+    async fn reload_all(&self) {
+        if let Err(error) = self.load().await {
+            tracing::error!(%error, "the directory cannot be loaded, the old one stays in force");
+        }
+    }
+
+    async fn read(
+        &self,
+        meter: MeterId,
+        quantities: Vec<Quantity>,
+        deadline: Duration,
+    ) -> Result<Reading, ReadFailure> {
+        let _permit = self.reads.try_acquire().map_err(|_| ReadFailure::Busy)?;
+        let shard = self
+            .index
+            .dtu(meter)
+            .and_then(|dtu| self.shards.get(shard_of(dtu, self.shards.len())))
+            .ok_or(ReadFailure::UnknownMeter)?;
+        let (answer, answered) = oneshot::channel();
+        let deadline = self.clock.monotonic() + deadline;
+        shard.do_send(ReadMeter { meter, quantities, deadline, answer });
+        // the asker's answer is dropped when the meter's actor dies
+        answered.await.unwrap_or(Err(ReadFailure::Missed { reason: MissReason::Internal, detail: None }))
+    }
+
+    async fn counts(&self, account: Option<AccountId>) -> FleetCounts {
+        self.registry.send(GetCounts(account)).await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,202 @@
+//! What actors say to one another. Plain structs; commands are imperative, happenings past tense, questions `Get…`.
+
+use crate::actor::supervise::Generation;
+use crate::base::ids::{AccountId, ConnectionId, DtuId, MeterId};
+use crate::domain::device::DtuRecord;
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::Reading;
+use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats};
+use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry, ReadFailure};
+use actix::Message;
+use chrono::{DateTime, Utc};
+use futures::future::LocalBoxFuture;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A connection's whole life, to be run on the arbiter of the actor that owns it. Knows how to end itself.
+pub type ConnectionTask = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+// ---- to the registry
+
+/// A connection said its SN.
+#[derive(Message)]
+#[rtype(result = "Admission")]
+pub struct Introduce(pub Hello);
+
+/// A connection that we made is up.
+#[derive(Message)]
+#[rtype(result = "Admission")]
+pub struct Connected {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// For this DTU.
+    pub dtu: DtuId,
+    /// The far end.
+    pub peer: Option<SocketAddr>,
+    /// The way to it.
+    pub link: Arc<dyn Link>,
+}
+
+/// A connection is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Ended {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Why.
+    pub cause: EndCause,
+    /// Its counters.
+    pub stats: LinkStats,
+}
+
+/// The whole directory. Answered when every shard has it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReplaceDirectory {
+    /// Every DTU.
+    pub dtus: Vec<DtuRecord>,
+    /// Notified when it is in force.
+    pub done: oneshot::Sender<()>,
+}
+
+/// One DTU of the directory changed, or is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct UpdateDtu {
+    /// Which.
+    pub dtu: DtuId,
+    /// Its record; none: gone.
+    pub record: Option<DtuRecord>,
+    /// Notified when it is in force.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Live state of DTUs.
+#[derive(Message)]
+#[rtype(result = "Vec<DtuLive>")]
+pub struct GetLive(pub Vec<DtuId>);
+
+/// The quarantine.
+#[derive(Message)]
+#[rtype(result = "Vec<QuarantineEntry>")]
+pub struct GetQuarantine;
+
+/// Counts.
+#[derive(Message)]
+#[rtype(result = "FleetCounts")]
+pub struct GetCounts(pub Option<AccountId>);
+
+/// Close every session, for the stop of the server. Answered with how many there were.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub struct CloseSessions;
+
+// ---- registry (and handles) to a shard
+
+/// The DTU's record for the shard; none: gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PlaceDtu {
+    /// Which.
+    pub dtu: DtuId,
+    /// Its record.
+    pub record: Option<Arc<DtuRecord>>,
+}
+
+/// The DTU has a session.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SessionUp {
+    /// Which.
+    pub dtu: DtuId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The way to it.
+    pub link: Arc<dyn Link>,
+}
+
+/// The DTU's session is gone (ignored when another connection owns it by now).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SessionDown {
+    /// Which.
+    pub dtu: DtuId,
+    /// The connection that was its session.
+    pub connection: ConnectionId,
+}
+
+/// Run an accepted connection on this shard.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RunConnection {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its life.
+    pub task: ConnectionTask,
+}
+
+/// Read a meter now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReadMeter {
+    /// Which meter.
+    pub meter: MeterId,
+    /// What; empty: all.
+    pub quantities: Vec<Quantity>,
+    /// No attempt begins after it.
+    pub deadline: std::time::Instant,
+    /// Where the answer goes. Dropping it is an answer too.
+    pub answer: oneshot::Sender<Result<Reading, ReadFailure>>,
+}
+
+/// The due time of the oldest slot without a durable ending, and how many are open.
+#[derive(Message)]
+#[rtype(result = "OpenSlots")]
+pub struct GetOpenSlots;
+
+/// Open slots of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
+pub struct OpenSlots {
+    /// Due time of the oldest.
+    pub oldest: Option<DateTime<Utc>>,
+    /// How many.
+    pub count: usize,
+}
+
+/// Begin schedules: recovery is over. Before it no meter is polled and nothing ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginSchedules {
+    /// Slots due before it all have endings; none on a fresh database.
+    pub watermark: Option<DateTime<Utc>>,
+    /// Endings of slots due since, of every meter.
+    pub ended: Arc<Vec<crate::port::ledger::EndedSlot>>,
+}
+
+/// No more polls; answered when the running ones are over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StopSchedules;
+
+// ---- within a shard
+
+/// A child actor is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct MeterExited {
+    /// Which.
+    pub meter: MeterId,
+    /// Which incarnation.
+    pub generation: Generation,
+}
+
+/// A dialled connection's actor is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DialledExited {
+    /// Which.
+    pub dtu: DtuId,
+    /// Which incarnation.
+    pub generation: Generation,
+}

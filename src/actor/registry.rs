@@ -1,0 +1,404 @@
+//! The registry actor: SN → DTU → account, who owns a session, quarantine. Newest session wins.
+//!
+//! What it decides sits in [`Admissions`]; this shell holds records, talks to shards and writes session history.
+
+use crate::actor::messages::{
+    CloseSessions, Connected, Ended, GetCounts, GetLive, GetQuarantine, Introduce, PlaceDtu, ReplaceDirectory,
+    SessionDown, SessionUp, UpdateDtu,
+};
+use crate::actor::session_log::SessionLog;
+use crate::actor::shard::Shard;
+use crate::base::clock::Clock;
+use crate::base::ids::{AccountId, ConnectionId, DtuId, GrowingIds, SessionId};
+use crate::domain::device::{Connect, DtuRecord};
+use crate::exchange::admission::{Admissions, Introduced, Live};
+use crate::port::field::{Admission, EndCause, Link, LinkStats, Owner};
+use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry};
+use crate::port::ledger::SessionRow;
+use crate::port::live::{LiveFeed, Topic};
+use crate::telemetry::actor::{
+    ACTORS, DTUS, DTUS_ONLINE, METERS, QUARANTINED, QuarantineRefused, SessionTakenOver,
+};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A waiting socket may stay silent for this long.
+const QUARANTINE_SILENCE: Duration = Duration::from_secs(600);
+const QUARANTINE_LIST_MAX: usize = 10_000;
+
+type LinkRef = Arc<dyn Link>;
+
+/// A session as the registry remembers it.
+struct Session {
+    id: SessionId,
+    dtu: DtuId,
+    account: AccountId,
+    peer: String,
+    began_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// What the registry is built of.
+pub struct RegistryParts {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where session history goes.
+    pub log: SessionLog,
+    /// Where happenings are shown.
+    pub live: Arc<dyn LiveFeed>,
+    /// Shards; a DTU lives on one of them by hash.
+    pub shards: Vec<Addr<Shard>>,
+    /// SNs that may wait.
+    pub quarantine_max: usize,
+}
+
+/// The actor.
+pub struct Registry {
+    parts: RegistryParts,
+    book: Admissions<LinkRef>,
+    records: HashMap<DtuId, Arc<DtuRecord>>,
+    sessions: HashMap<ConnectionId, Session>,
+    ids: GrowingIds,
+    meters: usize,
+}
+
+/// The shard of a DTU: a multiplicative hash, so that ids in a row spread evenly.
+pub fn shard_of(dtu: DtuId, shards: usize) -> usize {
+    let hash = dtu.0.unsigned_abs().wrapping_mul(2_654_435_769) >> 8;
+    usize::try_from(hash).unwrap_or(0).checked_rem(shards).unwrap_or(0)
+}
+
+impl Registry {
+    /// An empty registry; the directory comes by [`ReplaceDirectory`].
+    pub fn new(parts: RegistryParts) -> Self {
+        let ids = GrowingIds::starting_at(parts.clock.now());
+        let book = Admissions::new(parts.quarantine_max);
+        Self { parts, book, records: HashMap::new(), sessions: HashMap::new(), ids, meters: 0 }
+    }
+
+    fn shard(&self, dtu: DtuId) -> Option<&Addr<Shard>> {
+        self.parts.shards.get(shard_of(dtu, self.parts.shards.len()))
+    }
+
+    /// Makes the connection the DTU's session and tells everybody concerned.
+    fn begin_session(&mut self, dtu: DtuId, connection: ConnectionId, peer: String, link: LinkRef) -> Option<Owner> {
+        let record = self.records.get(&dtu)?;
+        let owner = Owner {
+            session: SessionId(self.ids.take()),
+            dtu,
+            account: record.account,
+            silence: Duration::from_secs(record.silence_s.max(1).into()),
+            pause: Duration::from_millis(record.pause_ms.into()),
+        };
+        let session = Session { id: owner.session, dtu, account: owner.account, peer, began_at: self.parts.clock.now() };
+        let row = row_of(&session, None, LinkStats::default());
+        self.show(&session, "up", None);
+        self.parts.log.save(row);
+        self.sessions.insert(connection, session);
+        if let Some(shard) = self.shard(dtu) {
+            shard.do_send(SessionUp { dtu, connection, link });
+        }
+        self.gauges();
+        Some(owner)
+    }
+
+    fn admit(&mut self, introduced: Introduced<LinkRef>, connection: ConnectionId, peer: String, link: LinkRef) -> Admission {
+        match introduced {
+            Introduced::Full => {
+                QuarantineRefused.emit();
+                Admission::Refused(EndCause::QuarantineFull)
+            }
+            Introduced::Waits { replaced } => {
+                if let Some(older) = replaced {
+                    older.close(EndCause::Replaced);
+                }
+                self.gauges();
+                Admission::Quarantined { silence: QUARANTINE_SILENCE }
+            }
+            Introduced::Owner { dtu, replaced, clone_suspected } => {
+                if let Some(older) = replaced {
+                    SessionTakenOver { dtu: dtu.0, clone_suspected }.emit();
+                    self.close_session(&older, EndCause::Replaced);
+                }
+                match self.begin_session(dtu, connection, peer, link) {
+                    Some(owner) => Admission::Owner(owner),
+                    None => Admission::Refused(EndCause::Disabled),
+                }
+            }
+        }
+    }
+
+    /// Ends a session from our side: its row is written now, with the counters of now.
+    fn close_session(&mut self, live: &Live<LinkRef>, cause: EndCause) {
+        if let Some(session) = self.sessions.remove(&live.connection) {
+            self.end_row(&session, cause, live.handle.stats());
+        }
+        live.handle.close(cause);
+    }
+
+    fn end_row(&self, session: &Session, cause: EndCause, stats: LinkStats) {
+        self.show(session, "down", Some(cause));
+        self.parts.log.save(row_of(session, Some((self.parts.clock.now(), cause.as_str().to_owned())), stats));
+    }
+
+    fn show(&self, session: &Session, state: &str, cause: Option<EndCause>) {
+        let data = serde_json::json!({
+            "dtu_id": session.dtu, "session_id": session.id, "state": state, "peer": session.peer,
+            "cause": cause, "at": self.parts.clock.now(),
+        });
+        self.parts.live.publish(session.account, Topic::Sessions, Some(session.dtu), None, data);
+    }
+
+    /// Takes a record in. Answers what has to be told to the shard.
+    fn place(&mut self, record: DtuRecord) -> PlaceDtu {
+        let dtu = record.id;
+        let record = Arc::new(record);
+        let old = self.records.insert(dtu, Arc::clone(&record));
+        self.meters = self.meters + record.meters.len() - old.as_ref().map_or(0, |old| old.meters.len());
+        let moved = old.as_ref().is_some_and(|old| old.connect != record.connect || old.sn != record.sn);
+        if (moved || !record.enabled) && let Some(live) = self.book.live(dtu).cloned() {
+            self.close_session(&live, EndCause::Disabled);
+            self.book.ended(live.connection, self.parts.clock.now());
+            self.tell_down(dtu, live.connection);
+        }
+        PlaceDtu { dtu, record: Some(record) }
+    }
+
+    /// After the shard knows the record: a waiting socket with its SN is adopted.
+    fn adopt(&mut self, dtu: DtuId) {
+        let Some(record) = self.records.get(&dtu) else { return };
+        let inbound = matches!(record.connect, Connect::Inbound);
+        let sn = if record.enabled && inbound { record.sn.clone() } else { None };
+        let now = self.parts.clock.now();
+        if let Some(live) = self.book.know(dtu, sn, now) {
+            let handle = Arc::clone(&live.handle);
+            match self.begin_session(dtu, live.connection, live.peer, Arc::clone(&handle)) {
+                Some(owner) => handle.adopt(owner),
+                None => handle.close(EndCause::Disabled),
+            }
+        }
+    }
+
+    fn remove(&mut self, dtu: DtuId) -> PlaceDtu {
+        if let Some(old) = self.records.remove(&dtu) {
+            self.meters -= old.meters.len();
+        }
+        if let Some(live) = self.book.forget(dtu) {
+            self.close_session(&live, EndCause::Disabled);
+            self.tell_down(dtu, live.connection);
+        }
+        PlaceDtu { dtu, record: None }
+    }
+
+    fn tell_down(&self, dtu: DtuId, connection: ConnectionId) {
+        if let Some(shard) = self.shard(dtu) {
+            shard.do_send(SessionDown { dtu, connection });
+        }
+    }
+
+    fn gauges(&self) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        DTUS.set(number(self.records.len()));
+        DTUS_ONLINE.set(number(self.book.sessions_len()));
+        METERS.set(number(self.meters));
+        QUARANTINED.set(number(self.book.waiting_len()));
+    }
+}
+
+fn row_of(session: &Session, ended: Option<(chrono::DateTime<chrono::Utc>, String)>, stats: LinkStats) -> SessionRow {
+    SessionRow {
+        session: session.id,
+        dtu: session.dtu,
+        account: session.account,
+        peer: session.peer.clone(),
+        began_at: session.began_at,
+        ended,
+        stats,
+    }
+}
+
+impl Actor for Registry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["registry"]).inc();
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["registry"]).dec();
+    }
+}
+
+impl Handler<Introduce> for Registry {
+    type Result = MessageResult<Introduce>;
+
+    fn handle(&mut self, Introduce(hello): Introduce, _ctx: &mut Self::Context) -> Self::Result {
+        let now = self.parts.clock.now();
+        let peer = hello.peer.to_string();
+        let link = Arc::clone(&hello.link);
+        let introduced =
+            self.book.introduce(&hello.sn, hello.connection, peer.clone(), &hello.first_bytes, hello.link, now);
+        MessageResult(self.admit(introduced, hello.connection, peer, link))
+    }
+}
+
+impl Handler<Connected> for Registry {
+    type Result = MessageResult<Connected>;
+
+    fn handle(&mut self, up: Connected, _ctx: &mut Self::Context) -> Self::Result {
+        let now = self.parts.clock.now();
+        let peer = up.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let live =
+            Live { connection: up.connection, since: now, peer: peer.clone(), handle: Arc::clone(&up.link) };
+        let admission = match self.book.own(up.dtu, live, now) {
+            Introduced::Full => Admission::Refused(EndCause::Disabled),
+            introduced => self.admit(introduced, up.connection, peer, up.link),
+        };
+        MessageResult(admission)
+    }
+}
+
+impl Handler<Ended> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, ended: Ended, _ctx: &mut Self::Context) {
+        if let Some(dtu) = self.book.ended(ended.connection, self.parts.clock.now()) {
+            self.tell_down(dtu, ended.connection);
+        }
+        if let Some(session) = self.sessions.remove(&ended.connection) {
+            self.end_row(&session, ended.cause, ended.stats);
+        }
+        self.gauges();
+    }
+}
+
+impl Handler<ReplaceDirectory> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, message: ReplaceDirectory, ctx: &mut Self::Context) {
+        let mut gone: std::collections::HashSet<DtuId> = self.records.keys().copied().collect();
+        let mut placed = Vec::with_capacity(message.dtus.len());
+        for record in message.dtus {
+            gone.remove(&record.id);
+            placed.push(self.place(record));
+        }
+        for dtu in gone {
+            placed.push(self.remove(dtu));
+        }
+        self.distribute(placed, message.done, ctx);
+    }
+}
+
+impl Handler<UpdateDtu> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, message: UpdateDtu, ctx: &mut Self::Context) {
+        let placed = match message.record {
+            Some(record) => self.place(record),
+            None => self.remove(message.dtu),
+        };
+        self.distribute(vec![placed], message.done, ctx);
+    }
+}
+
+impl Registry {
+    /// Tells the shards first, so that a session never arrives before its DTU, then adopts waiting sockets.
+    fn distribute(&mut self, placed: Vec<PlaceDtu>, done: tokio::sync::oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        use actix::{ActorFutureExt, WrapFuture};
+        let ids: Vec<DtuId> = placed.iter().filter(|p| p.record.is_some()).map(|p| p.dtu).collect();
+        let answers: Vec<_> =
+            placed.into_iter().filter_map(|place| Some(self.shard(place.dtu)?.send(place))).collect();
+        // waits one by one: the shard has got every message already when the last is answered
+        let told = async move {
+            for answer in answers {
+                if answer.await.is_err() {
+                    tracing::error!("a shard is gone");
+                }
+            }
+        };
+        ctx.spawn(told.into_actor(self).map(move |(), registry, _ctx| {
+            for dtu in ids {
+                registry.adopt(dtu);
+            }
+            registry.gauges();
+            // nobody waits any more: fine
+            let _answered = done.send(());
+        }));
+    }
+}
+
+impl Handler<GetLive> for Registry {
+    type Result = MessageResult<GetLive>;
+
+    fn handle(&mut self, GetLive(dtus): GetLive, _ctx: &mut Self::Context) -> Self::Result {
+        let state = |dtu: DtuId| match self.book.live(dtu) {
+            Some(live) => DtuLive {
+                online: true,
+                since: Some(live.since),
+                session: self.sessions.get(&live.connection).map(|session| session.id),
+                peer: Some(live.peer.clone()),
+                stats: Some(live.handle.stats()),
+            },
+            None => DtuLive { online: false, since: self.book.offline_since(dtu), session: None, peer: None, stats: None },
+        };
+        MessageResult(dtus.into_iter().map(state).collect())
+    }
+}
+
+impl Handler<GetQuarantine> for Registry {
+    type Result = MessageResult<GetQuarantine>;
+
+    fn handle(&mut self, _: GetQuarantine, _ctx: &mut Self::Context) -> Self::Result {
+        let mut entries: Vec<_> = self
+            .book
+            .waiting()
+            .map(|(sn, waiting)| QuarantineEntry {
+                sn: sn.clone(),
+                first_seen: waiting.first_seen,
+                last_seen: waiting.last_seen,
+                connections: waiting.connections,
+                connected: waiting.open.is_some(),
+                peer: waiting.peer.clone(),
+                first_bytes_hex: crate::base::hex::encode(&waiting.first_bytes),
+            })
+            .collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.last_seen));
+        entries.truncate(QUARANTINE_LIST_MAX);
+        MessageResult(entries)
+    }
+}
+
+impl Handler<GetCounts> for Registry {
+    type Result = MessageResult<GetCounts>;
+
+    fn handle(&mut self, GetCounts(account): GetCounts, _ctx: &mut Self::Context) -> Self::Result {
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let own = |record: &&Arc<DtuRecord>| account.is_none_or(|account| record.account == account);
+        let online = |record: &&Arc<DtuRecord>| self.book.live(record.id).is_some();
+        MessageResult(FleetCounts {
+            dtus: number(self.records.values().filter(own).count()),
+            online: number(self.records.values().filter(own).filter(online).count()),
+            meters: number(self.records.values().filter(own).map(|record| record.meters.len()).sum()),
+            quarantine: if account.is_none() { number(self.book.waiting_len()) } else { 0 },
+        })
+    }
+}
+
+impl Handler<CloseSessions> for Registry {
+    type Result = ResponseFuture<usize>;
+
+    fn handle(&mut self, _: CloseSessions, _ctx: &mut Self::Context) -> Self::Result {
+        let open: Vec<_> = self.book.sessions().map(|(dtu, live)| (dtu, live.clone())).collect();
+        let count = open.len();
+        for (_, live) in &open {
+            self.close_session(live, EndCause::Shutdown);
+        }
+        for (_, waiting) in self.book.waiting() {
+            if let Some((_, link)) = &waiting.open {
+                link.close(EndCause::Shutdown);
+            }
+        }
+        Box::pin(async move { count })
+    }
+}

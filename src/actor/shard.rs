@@ -1,0 +1,451 @@
+//! A shard: one arbiter's DTUs with their meters and connections, and the one timer that wakes the meters.
+//!
+//! The shard is the supervisor of its children: a meter or connection that dies is built anew from its record after a
+//! back-off, and nobody else is touched. A meter's agenda outlives its actor ([`MeterCell`]), so no slot is lost or
+//! doubled with it.
+
+use crate::actor::connection::{DtuConnection, StopConnection};
+use crate::actor::durable::PollLog;
+use crate::actor::messages::{
+    BeginSchedules, ConnectionTask, DialledExited, GetOpenSlots, MeterExited, OpenSlots, PlaceDtu, ReadMeter,
+    RunConnection, SessionDown, SessionUp, StopSchedules,
+};
+use crate::actor::meter::{Agenda, Meter, MeterParts, OnDemand, Wake};
+use crate::actor::supervise::{ExitGuard, Generation, RestartPolicy, Restarts};
+use crate::actor::wakes::Wakes;
+use crate::base::clock::Clock;
+use crate::base::ids::{ConnectionId, DtuId, GrowingIds, MeterId};
+use crate::device::Catalogue;
+use crate::domain::device::{Connect, DtuRecord, MeterRecord};
+use crate::port::field::Link;
+use crate::port::fleet::ReadFailure;
+use crate::port::frames::FrameLog;
+use crate::telemetry::actor::{ACTORS, ActorRestarted};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The timer never sleeps longer, so that a step of the wall clock is noticed.
+const TICK_MAX: Duration = Duration::from_secs(1);
+/// Wakes handled in one go before the shard lets others run.
+const WAKES_PER_TURN: usize = 512;
+
+/// Makes the life of a connection that we dial, again after each death.
+pub trait Connector: Send + Sync + 'static {
+    /// The task for this DTU; it dials, redials and runs until it is dropped.
+    fn dial(&self, dtu: DtuRecord) -> ConnectionTask;
+}
+
+/// What a shard is built of.
+pub struct ShardParts {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where polls become durable.
+    pub log: Arc<dyn PollLog>,
+    /// Meter models.
+    pub catalogue: Arc<Catalogue>,
+    /// Raw frames, for evidence of failures.
+    pub frames: Option<Arc<dyn FrameLog>>,
+    /// How dialled DTUs are reached.
+    pub connector: Arc<dyn Connector>,
+    /// Ids of polls, shared by all shards.
+    pub polls: Arc<GrowingIds>,
+    /// Limits of restarting.
+    pub restarts: RestartPolicy,
+}
+
+/// A DTU of this shard.
+struct DtuCell {
+    record: Arc<DtuRecord>,
+    link: Option<(ConnectionId, Arc<dyn Link>)>,
+    dialled: Option<Dialled>,
+}
+
+struct Dialled {
+    addr: Option<Addr<DtuConnection>>,
+    generation: Generation,
+    restarts: Restarts,
+}
+
+/// A meter of this shard; what outlives its actor.
+struct MeterCell {
+    addr: Option<Addr<Meter>>,
+    generation: Generation,
+    restarts: Restarts,
+    dtu: DtuId,
+    record: Rc<MeterRecord>,
+    agenda: Rc<RefCell<Agenda>>,
+}
+
+/// The actor.
+pub struct Shard {
+    parts: Rc<ShardParts>,
+    dtus: HashMap<DtuId, DtuCell>,
+    meters: HashMap<MeterId, MeterCell>,
+    wakes: Rc<RefCell<Wakes>>,
+    timer: Option<SpawnHandle>,
+    /// Schedules run; before recovery and while stopping they do not.
+    running: bool,
+}
+
+/// A meter changed its next wake to the earliest of all.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Rearm;
+
+impl Shard {
+    /// An empty shard; its DTUs come by [`PlaceDtu`].
+    pub fn new(parts: ShardParts) -> Self {
+        Self {
+            parts: Rc::new(parts),
+            dtus: HashMap::new(),
+            meters: HashMap::new(),
+            wakes: Rc::default(),
+            timer: None,
+            running: false,
+        }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if !self.running {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let wait = self
+            .wakes
+            .borrow_mut()
+            .earliest()
+            .map_or(TICK_MAX, |at| (at - now).to_std().unwrap_or(Duration::ZERO).min(TICK_MAX));
+        self.timer = Some(ctx.run_later(wait, |shard, ctx| {
+            shard.timer = None;
+            shard.wake_due();
+            shard.arm(ctx);
+        }));
+    }
+
+    fn wake_due(&mut self) {
+        let now = self.parts.clock.now();
+        for _ in 0..WAKES_PER_TURN {
+            let Some(meter) = self.wakes.borrow_mut().pop_due(now) else { break };
+            if let Some(addr) = self.meters.get(&meter).and_then(|cell| cell.addr.as_ref()) {
+                addr.do_send(Wake);
+            }
+        }
+    }
+
+    fn start_meter(&mut self, id: MeterId, ctx: &mut Context<Self>) {
+        let Some(cell) = self.meters.get_mut(&id) else { return };
+        cell.generation = cell.generation.next();
+        let (generation, shard) = (cell.generation, ctx.address());
+        let guard = {
+            let shard = shard.clone();
+            ExitGuard::new(move || shard.do_send(MeterExited { meter: id, generation }))
+        };
+        let dtu = self.dtus.get(&cell.dtu);
+        let parts = MeterParts {
+            shard: Rc::clone(&self.parts),
+            record: Rc::clone(&cell.record),
+            dtu: dtu.map(|dtu| Arc::clone(&dtu.record)),
+            agenda: Rc::clone(&cell.agenda),
+            wakes: Rc::clone(&self.wakes),
+            rearm: shard.recipient(),
+            link: dtu.and_then(|dtu| dtu.link.as_ref()).map(|(_, link)| Arc::clone(link)),
+            running: self.running,
+        };
+        cell.addr = Some(Meter::new(parts, guard).start());
+    }
+
+    fn start_dialled(&mut self, id: DtuId, ctx: &mut Context<Self>) {
+        let Some(cell) = self.dtus.get_mut(&id) else { return };
+        if matches!(cell.record.connect, Connect::Inbound) || !cell.record.enabled {
+            return;
+        }
+        let task = self.parts.connector.dial((*cell.record).clone());
+        let dialled =
+            cell.dialled.get_or_insert_with(|| Dialled { addr: None, generation: Generation(0), restarts: Restarts::default() });
+        dialled.generation = dialled.generation.next();
+        let (generation, shard) = (dialled.generation, ctx.address());
+        let guard = ExitGuard::new(move || shard.do_send(DialledExited { dtu: id, generation }));
+        dialled.addr = Some(DtuConnection::new(task, guard).start());
+    }
+
+    fn stop_dialled(&mut self, id: DtuId) {
+        let dialled = self.dtus.get_mut(&id).and_then(|cell| cell.dialled.take());
+        if let Some(addr) = dialled.and_then(|dialled| dialled.addr) {
+            addr.do_send(StopConnection);
+        }
+    }
+
+    fn remove_meter(&mut self, id: MeterId) {
+        self.wakes.borrow_mut().set(id, None);
+        if let Some(addr) = self.meters.remove(&id).and_then(|cell| cell.addr) {
+            addr.do_send(crate::actor::meter::Retire);
+        }
+    }
+
+    fn place(&mut self, dtu: DtuId, record: Arc<DtuRecord>, ctx: &mut Context<Self>) {
+        let redial = self
+            .dtus
+            .get(&dtu)
+            .is_none_or(|cell| cell.record.connect != record.connect || cell.record.enabled != record.enabled);
+        if redial {
+            self.stop_dialled(dtu);
+        }
+        match self.dtus.get_mut(&dtu) {
+            Some(cell) => cell.record = Arc::clone(&record),
+            None => {
+                self.dtus.insert(dtu, DtuCell { record: Arc::clone(&record), link: None, dialled: None });
+            }
+        }
+        let gone: Vec<MeterId> = self
+            .meters
+            .iter()
+            .filter(|(id, cell)| cell.dtu == dtu && !record.meters.iter().any(|meter| meter.id == **id))
+            .map(|(id, _)| *id)
+            .collect();
+        gone.into_iter().for_each(|id| self.remove_meter(id));
+        for meter in &record.meters {
+            self.place_meter(dtu, meter, ctx);
+        }
+        if redial {
+            self.start_dialled(dtu, ctx);
+        }
+    }
+
+    fn place_meter(&mut self, dtu: DtuId, record: &MeterRecord, ctx: &mut Context<Self>) {
+        let now = self.parts.clock.now();
+        match self.meters.get_mut(&record.id) {
+            Some(cell) if *cell.record == *record => {}
+            Some(cell) => {
+                cell.record = Rc::new(record.clone());
+                cell.agenda.borrow_mut().replace(now, record.schedules.clone());
+                if let Some(addr) = &cell.addr {
+                    addr.do_send(crate::actor::meter::Changed(Rc::clone(&cell.record)));
+                }
+            }
+            None => {
+                let agenda = Agenda::new(record.account, record.id, record.schedules.clone(), now);
+                let cell = MeterCell {
+                    addr: None,
+                    generation: Generation(0),
+                    restarts: Restarts::default(),
+                    dtu,
+                    record: Rc::new(record.clone()),
+                    agenda: Rc::new(RefCell::new(agenda)),
+                };
+                self.meters.insert(record.id, cell);
+                self.start_meter(record.id, ctx);
+            }
+        }
+    }
+
+    fn tell_meters(&self, dtu: DtuId, link: Option<&Arc<dyn Link>>) {
+        let Some(cell) = self.dtus.get(&dtu) else { return };
+        for meter in &cell.record.meters {
+            if let Some(addr) = self.meters.get(&meter.id).and_then(|meter| meter.addr.as_ref()) {
+                addr.do_send(crate::actor::meter::LinkChanged(link.map(Arc::clone)));
+            }
+        }
+    }
+}
+
+impl Actor for Shard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["shard"]).inc();
+        self.arm(ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["shard"]).dec();
+    }
+}
+
+impl Handler<Rearm> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: Rearm, ctx: &mut Self::Context) {
+        self.arm(ctx);
+    }
+}
+
+impl Handler<PlaceDtu> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: PlaceDtu, ctx: &mut Self::Context) {
+        match message.record {
+            Some(record) => self.place(message.dtu, record, ctx),
+            None => {
+                self.stop_dialled(message.dtu);
+                if let Some(cell) = self.dtus.remove(&message.dtu) {
+                    cell.record.meters.iter().for_each(|meter| self.remove_meter(meter.id));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<SessionUp> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, up: SessionUp, _ctx: &mut Self::Context) {
+        if let Some(cell) = self.dtus.get_mut(&up.dtu) {
+            cell.link = Some((up.connection, Arc::clone(&up.link)));
+            self.tell_meters(up.dtu, Some(&up.link));
+        }
+    }
+}
+
+impl Handler<SessionDown> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, down: SessionDown, _ctx: &mut Self::Context) {
+        let Some(cell) = self.dtus.get_mut(&down.dtu) else { return };
+        if cell.link.as_ref().is_some_and(|(connection, _)| *connection == down.connection) {
+            cell.link = None;
+            self.tell_meters(down.dtu, None);
+        }
+    }
+}
+
+impl Handler<RunConnection> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, run: RunConnection, _ctx: &mut Self::Context) {
+        let connection = run.connection;
+        // the connection's own end (also by panic) is told to the registry by the task's owner; here it only counts
+        let guard = ExitGuard::new(move || {
+            let id = i64::try_from(connection.0).unwrap_or(i64::MAX);
+            ActorRestarted { kind: "connection", id, wait_ms: 0, intense: false }.emit();
+        });
+        DtuConnection::new(run.task, guard).start();
+    }
+}
+
+impl Handler<ReadMeter> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, read: ReadMeter, _ctx: &mut Self::Context) {
+        match self.meters.get(&read.meter).and_then(|cell| cell.addr.as_ref()) {
+            Some(addr) => addr.do_send(OnDemand { quantities: read.quantities, deadline: read.deadline, answer: read.answer }),
+            None => {
+                let _gone = read.answer.send(Err(ReadFailure::UnknownMeter));
+            }
+        }
+    }
+}
+
+impl Handler<GetOpenSlots> for Shard {
+    type Result = MessageResult<GetOpenSlots>;
+
+    fn handle(&mut self, _: GetOpenSlots, _ctx: &mut Self::Context) -> Self::Result {
+        let mut open = OpenSlots::default();
+        for cell in self.meters.values() {
+            let agenda = cell.agenda.borrow();
+            open.count += agenda.open_count();
+            open.oldest = match (open.oldest, agenda.oldest_open()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        MessageResult(open)
+    }
+}
+
+impl Handler<BeginSchedules> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, begin: BeginSchedules, ctx: &mut Self::Context) {
+        let now = self.parts.clock.now();
+        if let Some(watermark) = begin.watermark {
+            let mut ended: HashMap<MeterId, Vec<_>> = HashMap::new();
+            for slot in begin.ended.iter().filter(|slot| self.meters.contains_key(&slot.meter)) {
+                ended.entry(slot.meter).or_default().push((slot.due_at, slot.schedule));
+            }
+            for (id, cell) in &self.meters {
+                let ended = ended.remove(id).unwrap_or_default();
+                cell.agenda.borrow_mut().recover(now, watermark, &ended);
+            }
+        }
+        self.running = true;
+        for cell in self.meters.values() {
+            if let Some(addr) = &cell.addr {
+                addr.do_send(crate::actor::meter::Run(true));
+            }
+        }
+        self.arm(ctx);
+    }
+}
+
+impl Handler<StopSchedules> for Shard {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopSchedules, _ctx: &mut Self::Context) -> Self::Result {
+        self.running = false;
+        let idle: Vec<_> = self
+            .meters
+            .values()
+            .filter_map(|cell| cell.addr.as_ref())
+            .map(|addr| addr.send(crate::actor::meter::Run(false)))
+            .collect();
+        Box::pin(async move {
+            for answer in idle {
+                if answer.await.is_err() {
+                    continue;
+                }
+            }
+        })
+    }
+}
+
+impl Handler<MeterExited> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, exited: MeterExited, ctx: &mut Self::Context) {
+        let Some(cell) = self.meters.get_mut(&exited.meter) else { return };
+        if cell.generation != exited.generation {
+            return;
+        }
+        cell.addr = None;
+        let now = self.parts.clock.monotonic();
+        let restart = cell.restarts.died(now, &self.parts.restarts);
+        cell.agenda.borrow_mut().abandon(self.parts.clock.now());
+        let intense = matches!(restart, crate::actor::supervise::Restart::Intense(_));
+        ActorRestarted { kind: "meter", id: exited.meter.0.into(), wait_ms: restart.wait().as_millis(), intense }.emit();
+        ctx.run_later(restart.wait(), move |shard, ctx| {
+            if shard.meters.get(&exited.meter).is_some_and(|cell| cell.generation == exited.generation) {
+                shard.start_meter(exited.meter, ctx);
+            }
+        });
+    }
+}
+
+impl Handler<DialledExited> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, exited: DialledExited, ctx: &mut Self::Context) {
+        let now = self.parts.clock.monotonic();
+        let policy = self.parts.restarts;
+        let Some(dialled) = self.dtus.get_mut(&exited.dtu).and_then(|cell| cell.dialled.as_mut()) else { return };
+        if dialled.generation != exited.generation {
+            return;
+        }
+        dialled.addr = None;
+        let restart = dialled.restarts.died(now, &policy);
+        let intense = matches!(restart, crate::actor::supervise::Restart::Intense(_));
+        ActorRestarted { kind: "connection", id: exited.dtu.0.into(), wait_ms: restart.wait().as_millis(), intense }.emit();
+        ctx.run_later(restart.wait(), move |shard, ctx| {
+            let same = |dialled: &Dialled| dialled.generation == exited.generation;
+            if shard.dtus.get(&exited.dtu).and_then(|cell| cell.dialled.as_ref()).is_some_and(same) {
+                shard.start_dialled(exited.dtu, ctx);
+            }
+        });
+    }
+}

@@ -1,0 +1,208 @@
+//! The storage actor: drains the spool into PostgreSQL in batches, then publishes what was committed.
+//!
+//! A batch that has been taken from the spool stays in [`Pending`] until its commit, so a writer that dies is built anew
+//! with it. The database may be away for as long as the spool has room; polling does not notice.
+
+use crate::actor::supervise::{ExitGuard, RestartPolicy, Restarts};
+use crate::base::clock::Clock;
+use crate::base::ids::{DtuId, MeterId};
+use crate::port::ledger::{PollRecord, ReadingStore, SpoolDrain, SpoolPosition};
+use crate::port::live::{LiveFeed, Topic};
+use crate::telemetry::actor::{ACTORS, ActorRestarted};
+use crate::telemetry::storage::{BatchStored, BatchWaits};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Records of one batch. At most one reading row each.
+const BATCH_RECORDS: usize = 4_000;
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// Which DTU a meter hangs behind, for the live stream. Written by the fleet's handle, read here.
+#[derive(Debug, Default)]
+pub struct MeterIndex(RwLock<HashMap<MeterId, DtuId>>);
+
+impl MeterIndex {
+    /// The meter's DTU.
+    pub fn dtu(&self, meter: MeterId) -> Option<DtuId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&meter).copied()
+    }
+
+    /// Replaces all of it.
+    pub fn replace(&self, index: HashMap<MeterId, DtuId>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = index;
+    }
+
+    /// Puts one DTU's meters in place of what it had.
+    pub fn update(&self, dtu: DtuId, meters: impl Iterator<Item = MeterId>) {
+        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        index.retain(|_, behind| *behind != dtu);
+        index.extend(meters.map(|meter| (meter, dtu)));
+    }
+}
+
+/// What is shown of a committed record; made by `app` from the API's own shapes, so that stream and API agree.
+pub type Describe = Arc<dyn Fn(&PollRecord) -> Vec<(Topic, serde_json::Value)> + Send + Sync>;
+
+/// The drain and the batch that was taken from it; survives the actor.
+pub struct Pending {
+    drain: Box<dyn SpoolDrain>,
+    batch: Option<(Vec<PollRecord>, SpoolPosition)>,
+}
+
+/// What the writer is built of; survives the actor.
+#[derive(Clone)]
+pub struct StorageParts {
+    pending: Arc<Mutex<Pending>>,
+    store: Arc<dyn ReadingStore>,
+    live: Arc<dyn LiveFeed>,
+    index: Arc<MeterIndex>,
+    describe: Describe,
+    clock: Arc<dyn Clock>,
+}
+
+impl StorageParts {
+    /// The parts of the one writer.
+    pub fn new(
+        drain: Box<dyn SpoolDrain>,
+        store: Arc<dyn ReadingStore>,
+        live: Arc<dyn LiveFeed>,
+        index: Arc<MeterIndex>,
+        describe: Describe,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let pending = Arc::new(Mutex::new(Pending { drain, batch: None }));
+        Self { pending, store, live, index, describe, clock }
+    }
+
+    /// Runs until the spool is closed and empty.
+    async fn write_all(self) {
+        // one writer: a second one (after a death) waits here until the first one's guard is gone
+        let mut pending = self.pending.lock().await;
+        loop {
+            if pending.batch.is_none() {
+                match pending.drain.next(BATCH_RECORDS).await {
+                    Ok(Some(batch)) => pending.batch = Some(batch),
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "the spool cannot be read");
+                        tokio::time::sleep(RETRY_LONGEST).await;
+                        continue;
+                    }
+                }
+            }
+            let Some((records, position)) = &pending.batch else { continue };
+            self.commit(records).await;
+            let position = *position;
+            if let Err(error) = pending.drain.committed(position).await {
+                // harmless: the records will be replayed and found to be there
+                tracing::error!(%error, "the spool's cursor cannot be kept");
+            }
+            if let Some((records, _)) = pending.batch.take() {
+                self.publish(&records);
+            }
+        }
+    }
+
+    async fn commit(&self, records: &[PollRecord]) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            let begun = self.clock.monotonic();
+            match self.store.write(records).await {
+                Ok(report) => {
+                    let seconds = self.clock.monotonic().duration_since(begun).as_secs_f64();
+                    return BatchStored { records: records.len(), report: &report, seconds }.emit();
+                }
+                Err(error) => {
+                    BatchWaits { records: records.len(), error: &error.message }.emit();
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_LONGEST);
+                }
+            }
+        }
+    }
+
+    fn publish(&self, records: &[PollRecord]) {
+        for record in records {
+            let whose = record
+                .reading
+                .as_ref()
+                .map(|reading| (reading.account, reading.meter))
+                .or_else(|| record.endings.first().map(|ending| (ending.account, ending.meter)));
+            let Some((account, meter)) = whose else { continue };
+            let dtu = self.index.dtu(meter);
+            for (topic, data) in (self.describe)(record) {
+                self.live.publish(account, topic, dtu, Some(meter), data);
+            }
+        }
+    }
+}
+
+/// The actor; its own supervisor's child.
+struct Writer {
+    parts: StorageParts,
+    guard: ExitGuard,
+}
+
+impl Actor for Writer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["storage"]).inc();
+        ctx.spawn(self.parts.clone().write_all().into_actor(self).map(|(), writer, ctx| {
+            writer.guard.disarm();
+            ctx.stop();
+        }));
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["storage"]).dec();
+    }
+}
+
+/// Keeps one writer alive.
+pub struct Storage {
+    parts: StorageParts,
+    restarts: Restarts,
+    policy: RestartPolicy,
+}
+
+/// The writer is gone without having finished.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct WriterExited;
+
+impl Storage {
+    /// The actor; it writes from its start on and ends when the spool is closed and empty.
+    pub fn new(parts: StorageParts, policy: RestartPolicy) -> Self {
+        Self { parts, restarts: Restarts::default(), policy }
+    }
+
+    fn start_writer(&mut self, ctx: &mut Context<Self>) {
+        let parent = ctx.address();
+        let guard = ExitGuard::new(move || parent.do_send(WriterExited));
+        Writer { parts: self.parts.clone(), guard }.start();
+    }
+}
+
+impl Actor for Storage {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.start_writer(ctx);
+    }
+}
+
+impl actix::Handler<WriterExited> for Storage {
+    type Result = ();
+
+    fn handle(&mut self, _: WriterExited, ctx: &mut Self::Context) {
+        let restart = self.restarts.died(self.parts.clock.monotonic(), &self.policy);
+        let intense = matches!(restart, crate::actor::supervise::Restart::Intense(_));
+        ActorRestarted { kind: "storage", id: 0, wait_ms: restart.wait().as_millis(), intense }.emit();
+        ctx.run_later(restart.wait(), |storage, ctx| storage.start_writer(ctx));
+    }
+}
