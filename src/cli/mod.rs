@@ -1,8 +1,28 @@
-//! The command line (interface contract): one sub-command a file.
+//! The command line (interface contract): one sub-command a file. 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod virtual_dtu;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Parses arguments and runs the sub-command. 0 done, 1 failed, 2 wrong usage or invalid configuration.
+#[derive(Parser, Debug)]
+#[command(name = "polyphase", version, about = "Head-end system for electricity and water meters", propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Turn a local serial port or TCP device into a DTU that dials a head end
+    VirtualDtu(virtual_dtu::VirtualDtuArgs),
+}
+
+/// Parses arguments and runs the sub-command.
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    // clap exits with 2 by itself on wrong usage and with 0 after --help
+    match Cli::parse().command {
+        Command::VirtualDtu(args) => virtual_dtu::run(args),
+    }
 }
