@@ -145,10 +145,11 @@ async fn carry(args: &VirtualDtuArgs, device: impl AsyncRead + AsyncWrite) -> io
             let mut packet = Vec::with_capacity(64);
             // reading into a buffer loses nothing when the time-out cancels it
             match tokio::time::timeout(heartbeat, from_device.read_buf(&mut packet)).await {
-                Ok(count) if count? == 0 => {
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(0)) => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the device closed"));
                 }
-                Ok(_) => {
+                Ok(Ok(_)) => {
                     fill(&mut from_device, &mut packet).await?;
                     to_server.write_all(&packet).await?;
                 }

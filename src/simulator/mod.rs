@@ -1,1 +1,4 @@
-//! (room)
+//! Virtual meters and DTUs that answer from the same meter models as the server reads, with faults. Used by `demo`,
+//! `simulate`, tests and benches. Never knows the server's rooms.
+
+pub mod physics;
