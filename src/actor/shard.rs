@@ -225,9 +225,7 @@ impl Shard {
             Some(cell) => {
                 cell.record = Rc::new(record.clone());
                 cell.agenda.borrow_mut().replace(now, record.schedules.clone());
-                if let Some(addr) = &cell.addr {
-                    addr.do_send(crate::actor::meter::Changed(Rc::clone(&cell.record)));
-                }
+
             }
             None => {
                 let agenda = Agenda::new(record.account, record.id, record.schedules.clone(), now);

@@ -1,0 +1,417 @@
+//! The actor of one meter: its schedules, its polls, its misses. Lives with or without a connection, so that misses are
+//! known.
+//!
+//! What is due and how a slot ends is decided by [`Agenda`]; what to ask and what an answer means by `device/`. The
+//! actor carries a poll to the line as one job, makes what came of it durable, and only then tells anybody.
+
+use crate::actor::durable::Durable;
+use crate::actor::shard::{Rearm, ShardParts};
+use crate::actor::supervise::ExitGuard;
+use crate::actor::verdict::{self, Heard};
+use crate::actor::wakes::Wakes;
+use crate::base::ids::PollId;
+use crate::device::model::MeterModel;
+use crate::device::plan::plan;
+use crate::domain::device::{DtuRecord, MeterRecord};
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::{Reading, Source};
+use crate::domain::slot::MissReason;
+pub use crate::exchange::agenda::Agenda;
+use crate::exchange::agenda::{Action, Ended, Failure, PollOrder, PollVerdict};
+use crate::exchange::job::{PollJob, PollOutcome, Priority};
+use crate::port::field::{Link, LinkError};
+use crate::port::fleet::ReadFailure;
+use crate::port::ledger::{PollRecord, SinkError};
+use crate::protocol::Request;
+use crate::telemetry::actor::{ACTORS, PollEnded, SlotEnded};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
+};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Actions taken in one turn before others run.
+const ACTIONS_PER_TURN: usize = 32;
+
+/// What a meter's actor is built of.
+pub struct MeterParts {
+    /// What all meters of the shard share.
+    pub shard: Rc<ShardParts>,
+    /// The meter.
+    pub record: Rc<MeterRecord>,
+    /// Its DTU.
+    pub dtu: Option<Arc<DtuRecord>>,
+    /// Its agenda; outlives the actor.
+    pub agenda: Rc<RefCell<Agenda>>,
+    /// The shard's heap of wakes.
+    pub wakes: Rc<RefCell<Wakes>>,
+    /// Tells the shard that its timer is too late.
+    pub rearm: Recipient<Rearm>,
+    /// The way to the line, while there is one.
+    pub link: Option<Arc<dyn Link>>,
+    /// Schedules run.
+    pub running: bool,
+}
+
+/// The actor.
+pub struct Meter {
+    parts: MeterParts,
+    guard: ExitGuard,
+    /// Polls and saves under way.
+    busy: usize,
+    waiting_idle: Vec<oneshot::Sender<()>>,
+}
+
+/// Something is due.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// The session came or went.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LinkChanged(pub Option<Arc<dyn Link>>);
+
+/// The meter's record or its DTU's changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Changed {
+    /// The meter.
+    pub record: Rc<MeterRecord>,
+    /// Its DTU.
+    pub dtu: Option<Arc<DtuRecord>>,
+}
+
+/// The meter is gone from the directory.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire;
+
+/// Begin (true) or end (false) polling; answered when nothing is under way any more (at once for true).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Run(pub bool);
+
+/// Read now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OnDemand {
+    /// What; empty: all.
+    pub quantities: Vec<Quantity>,
+    /// No attempt begins after it.
+    pub deadline: Instant,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Reading, ReadFailure>>,
+}
+
+/// A job with what is needed to read its outcome.
+struct Prepared {
+    job: PollJob,
+    link: Arc<dyn Link>,
+    model: Arc<MeterModel>,
+    requests: Vec<Request>,
+}
+
+impl Meter {
+    /// `guard` tells the shard on any end but an orderly one.
+    pub fn new(parts: MeterParts, guard: ExitGuard) -> Self {
+        Self { parts, guard, busy: 0, waiting_idle: Vec::new() }
+    }
+
+    fn id(&self) -> i32 {
+        self.parts.record.id.0
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.parts.shard.clock.now()
+    }
+
+    /// Does what the agenda says until it says sleep.
+    fn step(&mut self, ctx: &mut Context<Self>) {
+        if self.parts.running {
+            let online = self.parts.link.is_some();
+            for _ in 0..ACTIONS_PER_TURN {
+                let action = self.parts.agenda.borrow_mut().wake(self.now(), online);
+                match action {
+                    Action::Poll(order) => self.poll(order, ctx),
+                    Action::End(ended) => self.save(None, ended, ctx),
+                    Action::Sleep => break,
+                }
+            }
+        }
+        self.set_wake();
+    }
+
+    fn set_wake(&self) {
+        let next = if self.parts.running { self.parts.agenda.borrow().next_wake() } else { None };
+        if self.parts.wakes.borrow_mut().set(self.parts.record.id, next) {
+            self.parts.rearm.do_send(Rearm);
+        }
+    }
+
+    /// A job for the line, or why there can be none.
+    fn prepare(
+        &self,
+        quantities: &[Quantity],
+        priority: Priority,
+        attempts: u8,
+        deadline: Instant,
+    ) -> Result<Prepared, Failure> {
+        let record = &self.parts.record;
+        let model = self
+            .parts
+            .shard
+            .catalogue
+            .find(&record.protocol, &record.model)
+            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
+        let requests = plan(&model, &record.address, quantities)
+            .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
+        let link = self.parts.link.clone().ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
+        let (timeout_ms, pause_ms) = self.parts.dtu.as_ref().map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+        let job = PollJob {
+            poll: PollId(self.parts.shard.polls.take()),
+            meter: record.id,
+            priority,
+            requests: requests.clone(),
+            attempts,
+            timeout: Duration::from_millis(timeout_ms.max(model.timeout_ms).into()),
+            pause: Duration::from_millis(pause_ms.max(model.pause_ms).into()),
+            deadline,
+        };
+        Ok(Prepared { job, link, model, requests })
+    }
+
+    fn poll(&mut self, order: PollOrder, ctx: &mut Context<Self>) {
+        let left = (order.deadline - self.now()).to_std().unwrap_or(Duration::ZERO);
+        let deadline = self.parts.shard.clock.monotonic() + left;
+        match self.prepare(&order.quantities, order.priority, order.attempts, deadline) {
+            Ok(prepared) => {
+                let poll = prepared.job.poll;
+                let begun = self.parts.shard.clock.monotonic();
+                self.run(prepared, ctx, move |meter, heard, ctx| {
+                    let heard = heard.wanting(&order.quantities);
+                    let seconds = meter.parts.shard.clock.monotonic().duration_since(begun).as_secs_f64();
+                    PollEnded { meter: meter.id(), poll: poll.0, outcome: heard.outcome(), seconds }.emit();
+                    meter.settle(&order, poll, heard, ctx);
+                });
+            }
+            Err(failure) => {
+                let heard = Heard::nothing(failure);
+                self.settle(&order, PollId(0), heard, ctx);
+            }
+        }
+    }
+
+    /// Runs a job and hands what was heard to `then`.
+    fn run(
+        &mut self,
+        prepared: Prepared,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Heard, &mut Context<Self>) + 'static,
+    ) {
+        let Prepared { job, link, model, requests } = prepared;
+        self.busy += 1;
+        let visit = async move { link.poll(job).await };
+        ctx.spawn(visit.into_actor(self).map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
+            then(meter, verdict::hear(&model, &requests, outcome), ctx);
+            meter.done(ctx);
+        }));
+    }
+
+    /// One thing under way is over.
+    fn done(&mut self, ctx: &mut Context<Self>) {
+        self.busy = self.busy.saturating_sub(1);
+        if self.busy == 0 {
+            for waiting in self.waiting_idle.drain(..) {
+                let _gone = waiting.send(());
+            }
+        }
+        self.step(ctx);
+    }
+
+    fn reading(&self, ts: DateTime<Utc>, source: Source, poll: PollId, heard: &mut Heard) -> Option<Reading> {
+        if heard.items.is_empty() {
+            return None;
+        }
+        Some(Reading {
+            account: self.parts.record.account,
+            meter: self.parts.record.id,
+            ts,
+            source,
+            read_at: heard.read_at.unwrap_or_else(|| self.now()),
+            meter_time: heard.meter_time,
+            poll,
+            frames: heard.frames,
+            items: std::mem::take(&mut heard.items),
+        })
+    }
+
+    /// A scheduled poll is over: what ended becomes durable together with its reading.
+    fn settle(&mut self, order: &PollOrder, poll: PollId, mut heard: Heard, ctx: &mut Context<Self>) {
+        let verdict =
+            PollVerdict { began_at: heard.began_at, attempts: heard.attempts, got: heard.got(), failure: heard.failure.take() };
+        let settlement = self.parts.agenda.borrow_mut().outcome(self.now(), order.serial, verdict);
+        let reading =
+            if settlement.store { self.reading(order.due_at, Source::Scheduled, poll, &mut heard) } else { None };
+        if reading.is_some() || !settlement.ended.is_empty() {
+            self.save(reading, settlement.ended, ctx);
+        }
+    }
+
+    /// Makes endings (with their reading) durable; only then are they shown.
+    fn save(&mut self, reading: Option<Reading>, ended: Ended, ctx: &mut Context<Self>) {
+        let record = PollRecord { reading, endings: ended.endings.clone(), evidence: Vec::new() };
+        let log = Arc::clone(&self.parts.shard.log);
+        self.busy += 1;
+        let append = async move { log.append(record).await };
+        ctx.spawn(append.into_actor(self).map(move |saved: Result<Durable, SinkError>, meter, ctx| {
+            let now = meter.now();
+            match saved {
+                Ok(durable) => {
+                    meter.parts.agenda.borrow_mut().saved(&ended);
+                    meter.show(&ended, &durable);
+                }
+                Err(error) => {
+                    tracing::error!(meter.id = meter.id(), %error, "endings are not durable, they stay open");
+                    meter.parts.agenda.borrow_mut().refused(now, &ended);
+                }
+            }
+            meter.done(ctx);
+        }));
+    }
+
+    fn show(&self, ended: &Ended, _proof: &Durable) {
+        for _ in &ended.by_reading {
+            SlotEnded { meter: self.id(), state: "actual", reason: "" }.emit();
+        }
+        for ending in &ended.endings {
+            let reason = ending.reason.map_or("", MissReason::as_str);
+            SlotEnded { meter: self.id(), state: ending.state.as_str(), reason }.emit();
+        }
+    }
+
+    fn read_now(&mut self, read: OnDemand, ctx: &mut Context<Self>) {
+        let missed = |failure: Failure| ReadFailure::Missed { reason: failure.reason, detail: failure.detail };
+        // microseconds, as the database keeps them: the key has to compare equal after a replay
+        let ts = self.now().duration_trunc(TimeDelta::microseconds(1)).unwrap_or_else(|_| self.now());
+        match self.prepare(&read.quantities, Priority::OnDemand, 2, read.deadline) {
+            Err(failure) => {
+                let _gone = read.answer.send(Err(missed(failure)));
+            }
+            Ok(prepared) => {
+                let poll = prepared.job.poll;
+                self.run(prepared, ctx, move |meter, heard, ctx| {
+                    let mut heard = heard.wanting(&read.quantities);
+                    match meter.reading(ts, Source::OnDemand, poll, &mut heard) {
+                        Some(reading) => meter.save_on_demand(reading, read.answer, ctx),
+                        None => {
+                            let failure = heard.failure.unwrap_or_else(|| Failure::of(MissReason::Undecodable));
+                            let _gone = read.answer.send(Err(missed(failure)));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    fn save_on_demand(
+        &mut self,
+        reading: Reading,
+        answer: oneshot::Sender<Result<Reading, ReadFailure>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let record = PollRecord { reading: Some(reading.clone()), ..PollRecord::default() };
+        let log = Arc::clone(&self.parts.shard.log);
+        self.busy += 1;
+        let append = async move { log.append(record).await };
+        ctx.spawn(append.into_actor(self).map(move |saved, meter, ctx| {
+            let result = match saved {
+                Ok(_durable) => Ok(reading),
+                Err(error) => {
+                    Err(ReadFailure::Missed { reason: MissReason::StorageRefused, detail: Some(verdict::detail(&error.to_string())) })
+                }
+            };
+            let _gone = answer.send(result);
+            meter.done(ctx);
+        }));
+    }
+}
+
+impl Actor for Meter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["meter"]).inc();
+        self.step(ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        ACTORS.with_label_values(&["meter"]).dec();
+    }
+}
+
+impl Handler<Wake> for Meter {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        self.step(ctx);
+    }
+}
+
+impl Handler<LinkChanged> for Meter {
+    type Result = ();
+
+    fn handle(&mut self, LinkChanged(link): LinkChanged, ctx: &mut Self::Context) {
+        self.parts.link = link;
+        self.step(ctx);
+    }
+}
+
+impl Handler<Changed> for Meter {
+    type Result = ();
+
+    fn handle(&mut self, changed: Changed, ctx: &mut Self::Context) {
+        self.parts.record = changed.record;
+        self.parts.dtu = changed.dtu;
+        self.step(ctx);
+    }
+}
+
+impl Handler<Retire> for Meter {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        self.guard.disarm();
+        ctx.stop();
+    }
+}
+
+impl Handler<Run> for Meter {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Run(running): Run, ctx: &mut Self::Context) -> Self::Result {
+        self.parts.running = running;
+        self.step(ctx);
+        if running || self.busy == 0 {
+            return Box::pin(std::future::ready(()));
+        }
+        let (idle, waiting) = oneshot::channel();
+        self.waiting_idle.push(idle);
+        Box::pin(async move {
+            // an actor that dies is idle too
+            let _idle = waiting.await;
+        })
+    }
+}
+
+impl Handler<OnDemand> for Meter {
+    type Result = ();
+
+    fn handle(&mut self, read: OnDemand, ctx: &mut Self::Context) {
+        self.read_now(read, ctx);
+    }
+}

@@ -1,0 +1,149 @@
+//! From the reports of a poll to values and a verdict: what came, what did not, and why. Plain functions.
+
+use crate::base::ids::FrameRange;
+use crate::device::decode::decode;
+use crate::device::model::MeterModel;
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::{Item, Measurand};
+use crate::domain::slot::MissReason;
+use crate::exchange::agenda::{Failure, Got};
+use crate::exchange::job::{PollOutcome, TransactionError};
+use crate::port::field::LinkError;
+use crate::protocol::Request;
+use chrono::{DateTime, Utc};
+
+const DETAIL_MAX: usize = 64;
+
+/// What was heard of a meter in one visit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard {
+    /// The values.
+    pub items: Vec<Item>,
+    /// The meter's own time.
+    pub meter_time: Option<DateTime<Utc>>,
+    /// When the first attempt was written.
+    pub began_at: Option<DateTime<Utc>>,
+    /// When the last reply came.
+    pub read_at: Option<DateTime<Utc>>,
+    /// Attempts on the line.
+    pub attempts: u16,
+    /// Wanted quantities that did not come.
+    pub missing: Vec<Quantity>,
+    /// Why not all came.
+    pub failure: Option<Failure>,
+    /// The raw frames.
+    pub frames: FrameRange,
+}
+
+/// A detail for the ledger: printable, at most 64 bytes.
+pub fn detail(text: &str) -> String {
+    let mut kept = String::with_capacity(DETAIL_MAX);
+    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if kept.len() + character.len_utf8() > DETAIL_MAX {
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
+/// A failure with detail.
+pub fn failure(reason: MissReason, text: &str) -> Failure {
+    Failure { reason, detail: Some(detail(text)) }
+}
+
+impl Heard {
+    /// Nothing, for this reason.
+    pub fn nothing(failure: Failure) -> Self {
+        Self {
+            items: Vec::new(),
+            meter_time: None,
+            began_at: None,
+            read_at: None,
+            attempts: 0,
+            missing: Vec::new(),
+            failure: Some(failure),
+            frames: FrameRange::EMPTY,
+        }
+    }
+
+    /// Only what was wanted counts (empty: all of the model): neighbours that a block brought along are left out.
+    #[must_use]
+    pub fn wanting(mut self, wanted: &[Quantity]) -> Self {
+        if !wanted.is_empty() {
+            self.items.retain(|item| matches!(&item.measurand, Measurand::Standard(q) if wanted.contains(q)));
+            self.missing.retain(|quantity| wanted.contains(quantity));
+        }
+        self
+    }
+
+    /// How much came.
+    pub fn got(&self) -> Got {
+        match (&self.failure, self.items.is_empty()) {
+            (None, _) => Got::Everything,
+            (Some(_), true) => Got::Nothing,
+            (Some(_), false) => Got::Partly { missing: self.missing.clone() },
+        }
+    }
+
+    /// The outcome as a metric label.
+    pub fn outcome(&self) -> &'static str {
+        match (&self.failure, self.items.is_empty()) {
+            (None, _) => "read",
+            (Some(_), false) => "partial",
+            (Some(failure), true) => failure.reason.as_str(),
+        }
+    }
+}
+
+fn reason(error: TransactionError) -> Failure {
+    match error {
+        TransactionError::Timeout => Failure::of(MissReason::Timeout),
+        TransactionError::Refused(code) => Failure { reason: MissReason::Exception, detail: Some(format!("0x{code:02x}")) },
+        TransactionError::Deadline => Failure::of(MissReason::LineBusy),
+        TransactionError::SessionLost => Failure::of(MissReason::SessionLost),
+    }
+}
+
+/// Reads the outcome of a job.
+pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcome, LinkError>) -> Heard {
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(LinkError::Closed) => return Heard::nothing(Failure::of(MissReason::SessionLost)),
+        Err(LinkError::Busy) => return Heard::nothing(Failure::of(MissReason::LineBusy)),
+    };
+    let mut frames: Vec<Option<&[u8]>> = vec![None; requests.len()];
+    for (slot, report) in frames.iter_mut().zip(&outcome.reports) {
+        *slot = report.result.as_deref().ok();
+    }
+    let decoded = decode(model, requests, &frames);
+    let answered = outcome.reports.iter().filter(|report| report.result.is_ok());
+    let mut failure = outcome.reports.iter().rev().find_map(|report| report.result.as_ref().err().copied()).map(reason);
+    let broken = decoded.problems.iter().find(|problem| !problem.kind.is_no_value());
+    if failure.is_none() {
+        if let Some(problem) = broken {
+            failure = Some(self::failure(MissReason::Undecodable, crate::device::decode::name(&problem.measurand)));
+        } else if outcome.reports.len() < requests.len() {
+            failure = Some(Failure::of(MissReason::LineBusy));
+        }
+    }
+    let missing = decoded
+        .problems
+        .iter()
+        .filter(|problem| !problem.kind.is_no_value())
+        .filter_map(|problem| match &problem.measurand {
+            Measurand::Standard(quantity) => Some(*quantity),
+            Measurand::Vendor(_) => None,
+        })
+        .collect();
+    Heard {
+        meter_time: decoded.meter_time,
+        began_at: outcome.began_at,
+        read_at: answered.map(|report| report.ended_at).max(),
+        attempts: outcome.reports.iter().map(|report| u16::from(report.attempts)).sum(),
+        missing,
+        failure,
+        frames: outcome.frames,
+        items: decoded.items,
+    }
+}
