@@ -1,0 +1,113 @@
+//! `polyphase simulate`: virtual DTUs and meters against any head end.
+
+use crate::base::clock::{Clock, SystemClock};
+use crate::device::Catalogue;
+use crate::protocol::Protocol;
+use crate::simulator::dtu::{FleetStats, Registration};
+use crate::simulator::faults::Faults;
+use crate::simulator::fleet::FleetPlan;
+use crate::simulator::meter::Mould;
+use clap::Args;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Arguments of `simulate`.
+#[derive(Args, Clone, Debug)]
+pub struct SimulateArgs {
+    /// The head end's device port
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: String,
+    /// Virtual DTUs
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    dtus: u32,
+    /// Meters behind each DTU, at Modbus units 1, 2, 3 …
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=247))]
+    meters: u8,
+    /// Meter models that take turns
+    #[arg(long, value_delimiter = ',', default_value = "eastron_sdm630,eastron_sdm120")]
+    models: Vec<String>,
+    /// Prefix of serial numbers
+    #[arg(long, default_value = "SIM")]
+    sn_prefix: String,
+    /// How DTUs say their serial number
+    #[arg(long, value_enum, default_value = "ascii")]
+    registration: Registration,
+    /// Seconds between heartbeats; 0: none
+    #[arg(long, default_value_t = 30)]
+    heartbeat_s: u64,
+    /// Line speed; 0: replies take no line time
+    #[arg(long, default_value_t = 9600)]
+    baud: u32,
+    /// Seed: the same seed gives the same loads and the same faults
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Stop after this many seconds; 0: run until interrupted
+    #[arg(long, default_value_t = 0)]
+    for_s: u64,
+    #[command(flatten)]
+    faults: Faults,
+}
+
+/// Runs until it is interrupted or the time is over; prints its counters at the end.
+pub fn run(args: SimulateArgs) -> ExitCode {
+    let moulds = match moulds(&args.models) {
+        Ok(moulds) => moulds,
+        Err(message) => {
+            eprintln!("polyphase: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let plan = FleetPlan {
+        dtus: usize::try_from(args.dtus).unwrap_or(usize::MAX),
+        meters: args.meters,
+        prefix: args.sn_prefix,
+        seed: args.seed,
+        registration: args.registration,
+        heartbeat: Duration::from_secs(args.heartbeat_s),
+        baud: args.baud,
+        faults: args.faults,
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("polyphase: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stats = Arc::new(FleetStats::default());
+    runtime.block_on(async {
+        let fleet = plan.start(&args.connect, &moulds, &clock, &stats).await;
+        let end = Duration::from_secs(if args.for_s == 0 { u32::MAX.into() } else { args.for_s });
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = tokio::time::sleep(end) => {}
+        }
+        drop(fleet);
+    });
+    eprintln!(
+        "dialled {}, requests heard {}, replies sent {}",
+        stats.dialled.load(Ordering::Relaxed),
+        stats.requests.load(Ordering::Relaxed),
+        stats.replies.load(Ordering::Relaxed)
+    );
+    ExitCode::SUCCESS
+}
+
+/// The moulds of models by name.
+///
+/// # Errors
+/// Names the unknown model and where the known ones are listed.
+pub fn moulds(models: &[String]) -> Result<Vec<Mould>, String> {
+    let catalogue = Catalogue::builtin()
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    models
+        .iter()
+        .map(|name| match catalogue.get(Protocol::ModbusRtu, name) {
+            Some(model) => Ok(Mould::new(Arc::clone(model))),
+            None => Err(format!("there is no meter model {name:?}; the models are the file names in config/meter-models/modbus")),
+        })
+        .collect()
+}

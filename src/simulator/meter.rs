@@ -1,0 +1,141 @@
+//! A virtual meter: a load seen through the registers of a meter model.
+
+use crate::device::image::RegisterImage;
+use crate::device::model::{MeterModel, Profile};
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::{Measurand, Value};
+use crate::protocol::modbus::{AnswerError, Reply, Request};
+use crate::simulator::physics::{Instant, Load};
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use std::sync::Arc;
+
+/// What all virtual meters of one model share.
+#[derive(Clone, Debug)]
+pub struct Mould {
+    /// The model.
+    pub model: Arc<MeterModel>,
+    blank: Arc<RegisterImage>,
+    quantities: Arc<[Quantity]>,
+}
+
+impl Mould {
+    /// A mould of a model.
+    pub fn new(model: Arc<MeterModel>) -> Self {
+        let Profile::Modbus(profile) = &model.profile;
+        let blank = Arc::new(RegisterImage::new(Arc::clone(profile)));
+        let quantities = model
+            .profile
+            .measurands()
+            .filter_map(|(measurand, _)| match measurand {
+                Measurand::Standard(quantity) => Some(*quantity),
+                Measurand::Vendor(_) => None,
+            })
+            .collect();
+        Self { model, blank, quantities }
+    }
+}
+
+/// The meter.
+#[derive(Debug)]
+pub struct SimMeter {
+    /// Unit id on the line.
+    pub unit: u8,
+    /// Never answers.
+    pub mute: bool,
+    mould: Mould,
+    load: Load,
+}
+
+impl SimMeter {
+    /// A meter at this unit id, with the load of a seed.
+    pub fn new(unit: u8, mould: Mould, seed: u64, mute: bool) -> Self {
+        let load = Load::new(seed, mould.model.phases);
+        Self { unit, mute, mould, load }
+    }
+
+    /// The reply frame to a request at `now`.
+    ///
+    /// # Errors
+    /// [`AnswerError`] when the reply cannot be put into a frame.
+    pub fn answer(&self, request: &Request, now: DateTime<Utc>) -> Result<Vec<u8>, AnswerError> {
+        request.reply_frame(&self.reply(request, now))
+    }
+
+    fn reply(&self, request: &Request, now: DateTime<Utc>) -> Reply {
+        let shown = self.load.at(now);
+        let mut image = (*self.mould.blank).clone();
+        for quantity in self.mould.quantities.iter().copied() {
+            if let Some(value) = value_of(quantity, &shown) {
+                // a value that the registers cannot hold stays at zero, as a meter's counter would stay at its end
+                let _held = image.set(&Measurand::Standard(quantity), value);
+            }
+        }
+        image.reply(request)
+    }
+
+    /// What the meter shows of a quantity at `now`, before rounding to its registers; none: zero.
+    pub fn shows(&self, quantity: Quantity, now: DateTime<Utc>) -> Option<Value> {
+        value_of(quantity, &self.load.at(now))
+    }
+}
+
+/// The value of a quantity in its canonical unit.
+fn value_of(quantity: Quantity, shown: &Instant) -> Option<Value> {
+    use Quantity as Q;
+    let [u1, u2, u3] = shown.voltage_v;
+    let [s1, s2, s3] = shown.share;
+    let apparent = shown.power_w / shown.power_factor.max(0.1);
+    let current = |share: f64, volts: f64| apparent * share / volts;
+    let total_current = current(s1, u1) + current(s2, u2) + current(s3, u3);
+    let float = match quantity {
+        Q::VoltageL1 => u1,
+        Q::VoltageL2 => u2,
+        Q::VoltageL3 => u3,
+        Q::VoltageAvg => (u1 + u2 + u3) / 3.0,
+        Q::VoltageL1L2 => (u1 + u2) / 2.0 * 3f64.sqrt(),
+        Q::VoltageL2L3 => (u2 + u3) / 2.0 * 3f64.sqrt(),
+        Q::VoltageL3L1 => (u3 + u1) / 2.0 * 3f64.sqrt(),
+        Q::CurrentL1 => current(s1, u1),
+        Q::CurrentL2 => current(s2, u2),
+        Q::CurrentL3 => current(s3, u3),
+        Q::CurrentTotal => total_current,
+        Q::ActivePowerTotal => shown.power_w,
+        Q::ActivePowerL1 => shown.power_w * s1,
+        Q::ActivePowerL2 => shown.power_w * s2,
+        Q::ActivePowerL3 => shown.power_w * s3,
+        Q::ReactivePowerTotal => shown.reactive_var,
+        Q::ReactivePowerL1 => shown.reactive_var * s1,
+        Q::ReactivePowerL2 => shown.reactive_var * s2,
+        Q::ReactivePowerL3 => shown.reactive_var * s3,
+        Q::ApparentPowerTotal => apparent,
+        Q::ApparentPowerL1 => apparent * s1,
+        Q::ApparentPowerL2 => apparent * s2,
+        Q::ApparentPowerL3 => apparent * s3,
+        Q::PowerFactorTotal | Q::PowerFactorL1 | Q::PowerFactorL2 | Q::PowerFactorL3 => shown.power_factor,
+        Q::Frequency => shown.frequency_hz,
+        Q::FlowRate => shown.flow_m3h,
+        Q::Temperature => shown.temperature_c,
+        _ => return register_of(quantity, shown).map(Value::Decimal),
+    };
+    Some(Value::F64(float))
+}
+
+fn register_of(quantity: Quantity, shown: &Instant) -> Option<Decimal> {
+    use Quantity as Q;
+    let energy = shown.import_kwh;
+    let third = || (energy / Decimal::from(3)).trunc_with_scale(3);
+    Some(match quantity {
+        Q::ActiveEnergyImport | Q::ActiveEnergyTotal | Q::ActiveEnergyNet => energy,
+        Q::ActiveEnergyImportL1 | Q::ActiveEnergyImportL2 | Q::ActiveEnergyTotalL1 | Q::ActiveEnergyTotalL2 => third(),
+        Q::ActiveEnergyImportL3 | Q::ActiveEnergyTotalL3 => energy - third() - third(),
+        // two tariffs that always sum to the whole
+        Q::ActiveEnergyImportT1 | Q::ActiveEnergyTotalT1 => (energy * Decimal::new(65, 2)).trunc_with_scale(3),
+        Q::ActiveEnergyImportT2 | Q::ActiveEnergyTotalT2 => energy - (energy * Decimal::new(65, 2)).trunc_with_scale(3),
+        Q::ReactiveEnergyImport | Q::ReactiveEnergyTotal => (energy * Decimal::new(3, 1)).trunc_with_scale(3),
+        Q::ApparentEnergyImport | Q::ApparentEnergyTotal => (energy * Decimal::new(105, 2)).trunc_with_scale(3),
+        Q::VolumeTotal => shown.volume_m3,
+        Q::CtRatio | Q::PtRatio => Decimal::ONE,
+        _ => return None,
+    })
+}
