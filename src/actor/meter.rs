@@ -22,7 +22,7 @@ use crate::exchange::job::{PollJob, PollOutcome, Priority};
 use crate::port::field::{Link, LinkError};
 use crate::port::fleet::ReadFailure;
 use crate::port::ledger::{PollRecord, SinkError};
-use crate::protocol::Request;
+use crate::protocol::{Protocol, Request};
 use crate::telemetry::actor::{ACTORS, PollEnded, SlotEnded};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
@@ -162,11 +162,14 @@ impl Meter {
         deadline: Instant,
     ) -> Result<Prepared, Failure> {
         let record = &self.parts.record;
+        let protocol = Protocol::by_name(&record.protocol)
+            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.protocol))?;
         let model = self
             .parts
             .shard
             .catalogue
-            .find(&record.protocol, &record.model)
+            .get(protocol, &record.model)
+            .cloned()
             .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
         let requests = plan(&model, &record.address, quantities)
             .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;

@@ -15,7 +15,7 @@ use crate::actor::supervise::{ExitGuard, Generation, RestartPolicy, Restarts};
 use crate::actor::wakes::Wakes;
 use crate::base::clock::Clock;
 use crate::base::ids::{ConnectionId, DtuId, GrowingIds, MeterId};
-use crate::device::Catalogue;
+use crate::device::catalogue::Catalogue;
 use crate::domain::device::{Connect, DtuRecord, MeterRecord};
 use crate::port::field::Link;
 use crate::port::fleet::ReadFailure;

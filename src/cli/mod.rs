@@ -1,5 +1,6 @@
 //! The command line (interface contract): one sub-command a file. 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod simulate;
 mod virtual_dtu;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,8 @@ struct Cli {
 enum Command {
     /// Turn a local serial port or TCP device into a DTU that dials a head end
     VirtualDtu(virtual_dtu::VirtualDtuArgs),
+    /// Run virtual DTUs and meters against any head end
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Parses arguments and runs the sub-command.
@@ -24,5 +27,6 @@ pub fn main() -> ExitCode {
     // clap exits with 2 by itself on wrong usage and with 0 after --help
     match Cli::parse().command {
         Command::VirtualDtu(args) => virtual_dtu::run(args),
+        Command::Simulate(args) => simulate::run(args),
     }
 }

@@ -1,7 +1,7 @@
 //! `polyphase simulate`: virtual DTUs and meters against any head end.
 
 use crate::base::clock::{Clock, SystemClock};
-use crate::device::Catalogue;
+use crate::device::catalogue::Catalogue;
 use crate::protocol::Protocol;
 use crate::simulator::dtu::{FleetStats, Registration};
 use crate::simulator::faults::Faults;

@@ -23,9 +23,8 @@ impl Mould {
     /// A mould of a model.
     pub fn new(model: Arc<MeterModel>) -> Self {
         let Profile::Modbus(profile) = &model.profile;
-        let blank = Arc::new(RegisterImage::new(Arc::clone(profile)));
+        let blank = Arc::new(RegisterImage::new(Arc::new(profile.clone())));
         let quantities = model
-            .profile
             .measurands()
             .filter_map(|(measurand, _)| match measurand {
                 Measurand::Standard(quantity) => Some(*quantity),
