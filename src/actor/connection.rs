@@ -17,7 +17,10 @@ pub struct DtuConnection {
 impl DtuConnection {
     /// `guard` tells the parent on any end but an orderly one.
     pub fn new(task: ConnectionTask, guard: ExitGuard) -> Self {
-        Self { task: Some(task), guard }
+        Self {
+            task: Some(task),
+            guard,
+        }
     }
 }
 
@@ -26,7 +29,9 @@ impl Actor for DtuConnection {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ACTORS.with_label_values(&["connection"]).inc();
-        let Some(task) = self.task.take() else { return ctx.stop() };
+        let Some(task) = self.task.take() else {
+            return ctx.stop();
+        };
         ctx.spawn(task().into_actor(self).map(|(), connection, ctx| {
             connection.guard.disarm();
             ctx.stop();

@@ -29,7 +29,10 @@ pub struct RegistrarHandle(pub Addr<Registry>);
 #[async_trait]
 impl Registrar for RegistrarHandle {
     async fn introduce(&self, hello: Hello) -> Admission {
-        self.0.send(Introduce(hello)).await.unwrap_or(Admission::Refused(EndCause::Shutdown))
+        self.0
+            .send(Introduce(hello))
+            .await
+            .unwrap_or(Admission::Refused(EndCause::Shutdown))
     }
 
     async fn connected(
@@ -39,12 +42,21 @@ impl Registrar for RegistrarHandle {
         peer: Option<SocketAddr>,
         link: Arc<dyn Link>,
     ) -> Admission {
-        let up = Connected { connection, dtu, peer, link };
+        let up = Connected {
+            connection,
+            dtu,
+            peer,
+            link,
+        };
         self.0.send(up).await.unwrap_or(Admission::Refused(EndCause::Shutdown))
     }
 
     fn ended(&self, connection: ConnectionId, cause: EndCause, stats: LinkStats) {
-        self.0.do_send(Ended { connection, cause, stats });
+        self.0.do_send(Ended {
+            connection,
+            cause,
+            stats,
+        });
     }
 }
 
@@ -73,7 +85,11 @@ impl FleetHandle {
     pub async fn load(&self) -> Result<usize, crate::port::ledger::StoreUnavailable> {
         let dtus = self.directory.load_all().await?;
         let count = dtus.len();
-        self.index.replace(dtus.iter().flat_map(|dtu| dtu.meters.iter().map(|meter| (meter.id, dtu.id))).collect());
+        self.index.replace(
+            dtus.iter()
+                .flat_map(|dtu| dtu.meters.iter().map(|meter| (meter.id, dtu.id)))
+                .collect(),
+        );
         let (done, placed) = oneshot::channel();
         self.registry.do_send(ReplaceDirectory { dtus, done });
         if placed.await.is_err() {
@@ -83,7 +99,9 @@ impl FleetHandle {
     }
 
     async fn update(&self, dtu: DtuId, record: Option<DtuRecord>) {
-        let meters = record.as_ref().map(|record| record.meters.iter().map(|meter| meter.id).collect::<Vec<_>>());
+        let meters = record
+            .as_ref()
+            .map(|record| record.meters.iter().map(|meter| meter.id).collect::<Vec<_>>());
         self.index.update(dtu, meters.unwrap_or_default().into_iter());
         let (done, placed) = oneshot::channel();
         self.registry.do_send(UpdateDtu { dtu, record, done });
@@ -106,7 +124,9 @@ impl Fleet for FleetHandle {
     async fn reload(&self, dtu: DtuId) {
         match self.directory.load(dtu).await {
             Ok(record) => self.update(dtu, record).await,
-            Err(error) => tracing::error!(dtu.id = dtu.0, %error, "the changed DTU cannot be loaded, the old one stays in force"),
+            Err(error) => {
+                tracing::error!(dtu.id = dtu.0, %error, "the changed DTU cannot be loaded, the old one stays in force")
+            }
         }
     }
 
@@ -130,9 +150,17 @@ impl Fleet for FleetHandle {
             .ok_or(ReadFailure::UnknownMeter)?;
         let (answer, answered) = oneshot::channel();
         let deadline = self.clock.monotonic() + deadline;
-        shard.do_send(ReadMeter { meter, quantities, deadline, answer });
+        shard.do_send(ReadMeter {
+            meter,
+            quantities,
+            deadline,
+            answer,
+        });
         // the asker's answer is dropped when the meter's actor dies
-        answered.await.unwrap_or(Err(ReadFailure::Missed { reason: MissReason::Internal, detail: None }))
+        answered.await.unwrap_or(Err(ReadFailure::Missed {
+            reason: MissReason::Internal,
+            detail: None,
+        }))
     }
 
     async fn counts(&self, account: Option<AccountId>) -> FleetCounts {

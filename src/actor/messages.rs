@@ -150,18 +150,18 @@ pub struct ReadMeter {
     pub answer: oneshot::Sender<Result<Reading, ReadFailure>>,
 }
 
-/// The due time of the oldest slot without a durable ending, and how many are open.
+/// How far a shard's slots have their endings.
 #[derive(Message)]
 #[rtype(result = "OpenSlots")]
 pub struct GetOpenSlots;
 
-/// Open slots of a shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
+/// Slots of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenSlots {
-    /// Due time of the oldest.
+    /// Due time of the oldest slot that came due and has no durable ending.
     pub oldest: Option<DateTime<Utc>>,
-    /// How many.
-    pub count: usize,
+    /// Every slot due before this instant has one.
+    pub settled_until: DateTime<Utc>,
 }
 
 /// Begin schedules: recovery is over. Before it no meter is polled and nothing ends.

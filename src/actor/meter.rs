@@ -9,7 +9,7 @@ use crate::actor::shard::{Rearm, ShardParts};
 use crate::actor::supervise::ExitGuard;
 use crate::actor::verdict::{self, Heard};
 use crate::actor::wakes::Wakes;
-use crate::base::ids::PollId;
+use crate::base::ids::{MeterId, PollId};
 use crate::device::model::MeterModel;
 use crate::device::plan::plan;
 use crate::domain::device::{DtuRecord, MeterRecord};
@@ -17,18 +17,19 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Reading, Source};
 use crate::domain::slot::MissReason;
 pub use crate::exchange::agenda::Agenda;
-use crate::exchange::agenda::{Action, Ended, Failure, PollOrder, PollVerdict};
+use crate::exchange::agenda::{Action, Ended, Failure, Got, PollOrder, PollVerdict};
 use crate::exchange::job::{PollJob, PollOutcome, Priority};
 use crate::port::field::{Link, LinkError};
 use crate::port::fleet::ReadFailure;
-use crate::port::ledger::{PollRecord, SinkError};
+use crate::port::ledger::PollRecord;
 use crate::protocol::{Protocol, Request};
 use crate::telemetry::actor::{ACTORS, PollEnded, SlotEnded};
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture,
+    WrapFuture,
 };
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,11 +43,11 @@ pub struct MeterParts {
     /// What all meters of the shard share.
     pub shard: Rc<ShardParts>,
     /// The meter.
-    pub record: Rc<MeterRecord>,
+    pub record: Arc<MeterRecord>,
     /// Its DTU.
     pub dtu: Option<Arc<DtuRecord>>,
-    /// Its agenda; outlives the actor.
-    pub agenda: Rc<RefCell<Agenda>>,
+    /// Its agenda, and what else outlives the actor.
+    pub life: Rc<Life>,
     /// The shard's heap of wakes.
     pub wakes: Rc<RefCell<Wakes>>,
     /// Tells the shard that its timer is too late.
@@ -57,11 +58,103 @@ pub struct MeterParts {
     pub running: bool,
 }
 
+/// What outlives the actor of a meter: it dies of a bug, its slots do not.
+pub struct Life {
+    /// The agenda.
+    pub agenda: RefCell<Agenda>,
+    /// The poll that the agenda waits for.
+    pub running: Cell<Option<u64>>,
+    /// Saves under way.
+    pub saving: Cell<usize>,
+}
+
+impl Life {
+    /// A new life.
+    pub fn new(agenda: Agenda) -> Self {
+        Self {
+            agenda: RefCell::new(agenda),
+            running: Cell::new(None),
+            saving: Cell::new(0),
+        }
+    }
+
+    /// The actor died: the poll that it ran is lost. What follows from it is handed out again at the next wake.
+    pub fn bereave(&self, now: DateTime<Utc>) {
+        let Some(serial) = self.running.take() else { return };
+        let verdict = PollVerdict {
+            began_at: None,
+            attempts: 0,
+            got: Got::Nothing,
+            failure: Some(Failure::of(MissReason::Internal)),
+        };
+        let mut agenda = self.agenda.borrow_mut();
+        let settlement = agenda.outcome(now, serial, verdict);
+        if !settlement.ended.is_empty() {
+            agenda.refused(now, settlement.ended);
+        }
+    }
+}
+
+/// Makes endings (with their reading) durable, and only then shows them. Runs beside the actor, so that its death does
+/// not leave a record half known.
+pub fn save(
+    shard: &Rc<ShardParts>,
+    meter: MeterId,
+    life: &Rc<Life>,
+    reading: Option<Reading>,
+    ended: Ended,
+    wake: Option<Addr<Meter>>,
+) {
+    let record = PollRecord {
+        reading,
+        endings: ended.endings.clone(),
+        evidence: Vec::new(),
+    };
+    let (log, clock, life) = (Arc::clone(&shard.log), Arc::clone(&shard.clock), Rc::clone(life));
+    life.saving.set(life.saving.get() + 1);
+    actix_rt::spawn(async move {
+        match log.append(record).await {
+            Ok(durable) => {
+                life.agenda.borrow_mut().saved(&ended);
+                show(meter, &ended, &durable);
+            }
+            Err(error) => {
+                tracing::error!(meter.id = meter.0, %error, "endings are not durable, they stay open");
+                life.agenda.borrow_mut().refused(clock.now(), ended);
+            }
+        }
+        life.saving.set(life.saving.get().saturating_sub(1));
+        if let Some(meter) = wake {
+            meter.do_send(Wake);
+        }
+    });
+}
+
+fn show(meter: MeterId, ended: &Ended, _proof: &Durable) {
+    for _ in &ended.by_reading {
+        SlotEnded {
+            meter: meter.0,
+            state: "actual",
+            reason: "",
+        }
+        .emit();
+    }
+    for ending in &ended.endings {
+        let reason = ending.reason.map_or("", MissReason::as_str);
+        SlotEnded {
+            meter: meter.0,
+            state: ending.state.as_str(),
+            reason,
+        }
+        .emit();
+    }
+}
+
 /// The actor.
 pub struct Meter {
     parts: MeterParts,
     guard: ExitGuard,
-    /// Polls and saves under way.
+    /// Polls under way, and reads on demand.
     busy: usize,
     waiting_idle: Vec<oneshot::Sender<()>>,
 }
@@ -81,7 +174,7 @@ pub struct LinkChanged(pub Option<Arc<dyn Link>>);
 #[rtype(result = "()")]
 pub struct Changed {
     /// The meter.
-    pub record: Rc<MeterRecord>,
+    pub record: Arc<MeterRecord>,
     /// Its DTU.
     pub dtu: Option<Arc<DtuRecord>>,
 }
@@ -119,7 +212,12 @@ struct Prepared {
 impl Meter {
     /// `guard` tells the shard on any end but an orderly one.
     pub fn new(parts: MeterParts, guard: ExitGuard) -> Self {
-        Self { parts, guard, busy: 0, waiting_idle: Vec::new() }
+        Self {
+            parts,
+            guard,
+            busy: 0,
+            waiting_idle: Vec::new(),
+        }
     }
 
     fn id(&self) -> i32 {
@@ -135,19 +233,31 @@ impl Meter {
         if self.parts.running {
             let online = self.parts.link.is_some();
             for _ in 0..ACTIONS_PER_TURN {
-                let action = self.parts.agenda.borrow_mut().wake(self.now(), online);
+                let action = self.parts.life.agenda.borrow_mut().wake(self.now(), online);
                 match action {
-                    Action::Poll(order) => self.poll(order, ctx),
+                    Action::Poll(order) => {
+                        self.parts.life.running.set(Some(order.serial));
+                        self.poll(order, ctx);
+                    }
                     Action::End(ended) => self.save(None, ended, ctx),
                     Action::Sleep => break,
                 }
+            }
+        }
+        if self.is_idle() {
+            for waiting in self.waiting_idle.drain(..) {
+                let _gone = waiting.send(());
             }
         }
         self.set_wake();
     }
 
     fn set_wake(&self) {
-        let next = if self.parts.running { self.parts.agenda.borrow().next_wake() } else { None };
+        let next = if self.parts.running {
+            self.parts.life.agenda.borrow().next_wake()
+        } else {
+            None
+        };
         if self.parts.wakes.borrow_mut().set(self.parts.record.id, next) {
             self.parts.rearm.do_send(Rearm);
         }
@@ -173,8 +283,16 @@ impl Meter {
             .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
         let requests = plan(&model, &record.address, quantities)
             .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
-        let link = self.parts.link.clone().ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
-        let (timeout_ms, pause_ms) = self.parts.dtu.as_ref().map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+        let link = self
+            .parts
+            .link
+            .clone()
+            .ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
+        let (timeout_ms, pause_ms) = self
+            .parts
+            .dtu
+            .as_ref()
+            .map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
         let job = PollJob {
             poll: PollId(self.parts.shard.polls.take()),
             meter: record.id,
@@ -185,7 +303,12 @@ impl Meter {
             pause: Duration::from_millis(pause_ms.max(model.pause_ms).into()),
             deadline,
         };
-        Ok(Prepared { job, link, model, requests })
+        Ok(Prepared {
+            job,
+            link,
+            model,
+            requests,
+        })
     }
 
     fn poll(&mut self, order: PollOrder, ctx: &mut Context<Self>) {
@@ -198,7 +321,13 @@ impl Meter {
                 self.run(prepared, ctx, move |meter, heard, ctx| {
                     let heard = heard.wanting(&order.quantities);
                     let seconds = meter.parts.shard.clock.monotonic().duration_since(begun).as_secs_f64();
-                    PollEnded { meter: meter.id(), poll: poll.0, outcome: heard.outcome(), seconds }.emit();
+                    PollEnded {
+                        meter: meter.id(),
+                        poll: poll.0,
+                        outcome: heard.outcome(),
+                        seconds,
+                    }
+                    .emit();
                     meter.settle(&order, poll, heard, ctx);
                 });
             }
@@ -216,24 +345,32 @@ impl Meter {
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Heard, &mut Context<Self>) + 'static,
     ) {
-        let Prepared { job, link, model, requests } = prepared;
+        let Prepared {
+            job,
+            link,
+            model,
+            requests,
+        } = prepared;
         self.busy += 1;
         let visit = async move { link.poll(job).await };
-        ctx.spawn(visit.into_actor(self).map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
-            then(meter, verdict::hear(&model, &requests, outcome), ctx);
-            meter.done(ctx);
-        }));
+        ctx.spawn(
+            visit
+                .into_actor(self)
+                .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
+                    then(meter, verdict::hear(&model, &requests, outcome), ctx);
+                    meter.done(ctx);
+                }),
+        );
     }
 
     /// One thing under way is over.
     fn done(&mut self, ctx: &mut Context<Self>) {
         self.busy = self.busy.saturating_sub(1);
-        if self.busy == 0 {
-            for waiting in self.waiting_idle.drain(..) {
-                let _gone = waiting.send(());
-            }
-        }
         self.step(ctx);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy == 0 && self.parts.life.saving.get() == 0
     }
 
     fn reading(&self, ts: DateTime<Utc>, source: Source, poll: PollId, heard: &mut Heard) -> Option<Reading> {
@@ -255,52 +392,50 @@ impl Meter {
 
     /// A scheduled poll is over: what ended becomes durable together with its reading.
     fn settle(&mut self, order: &PollOrder, poll: PollId, mut heard: Heard, ctx: &mut Context<Self>) {
-        let verdict =
-            PollVerdict { began_at: heard.began_at, attempts: heard.attempts, got: heard.got(), failure: heard.failure.take() };
-        let settlement = self.parts.agenda.borrow_mut().outcome(self.now(), order.serial, verdict);
-        let reading =
-            if settlement.store { self.reading(order.due_at, Source::Scheduled, poll, &mut heard) } else { None };
+        let verdict = PollVerdict {
+            began_at: heard.began_at,
+            attempts: heard.attempts,
+            got: heard.got(),
+            failure: heard.failure.take(),
+        };
+        self.parts.life.running.set(None);
+        let settlement = self
+            .parts
+            .life
+            .agenda
+            .borrow_mut()
+            .outcome(self.now(), order.serial, verdict);
+        let reading = if settlement.store {
+            self.reading(order.due_at, Source::Scheduled, poll, &mut heard)
+        } else {
+            None
+        };
         if reading.is_some() || !settlement.ended.is_empty() {
             self.save(reading, settlement.ended, ctx);
         }
     }
 
-    /// Makes endings (with their reading) durable; only then are they shown.
-    fn save(&mut self, reading: Option<Reading>, ended: Ended, ctx: &mut Context<Self>) {
-        let record = PollRecord { reading, endings: ended.endings.clone(), evidence: Vec::new() };
-        let log = Arc::clone(&self.parts.shard.log);
-        self.busy += 1;
-        let append = async move { log.append(record).await };
-        ctx.spawn(append.into_actor(self).map(move |saved: Result<Durable, SinkError>, meter, ctx| {
-            let now = meter.now();
-            match saved {
-                Ok(durable) => {
-                    meter.parts.agenda.borrow_mut().saved(&ended);
-                    meter.show(&ended, &durable);
-                }
-                Err(error) => {
-                    tracing::error!(meter.id = meter.id(), %error, "endings are not durable, they stay open");
-                    meter.parts.agenda.borrow_mut().refused(now, &ended);
-                }
-            }
-            meter.done(ctx);
-        }));
-    }
-
-    fn show(&self, ended: &Ended, _proof: &Durable) {
-        for _ in &ended.by_reading {
-            SlotEnded { meter: self.id(), state: "actual", reason: "" }.emit();
-        }
-        for ending in &ended.endings {
-            let reason = ending.reason.map_or("", MissReason::as_str);
-            SlotEnded { meter: self.id(), state: ending.state.as_str(), reason }.emit();
-        }
+    fn save(&self, reading: Option<Reading>, ended: Ended, ctx: &mut Context<Self>) {
+        save(
+            &self.parts.shard,
+            self.parts.record.id,
+            &self.parts.life,
+            reading,
+            ended,
+            Some(ctx.address()),
+        );
     }
 
     fn read_now(&mut self, read: OnDemand, ctx: &mut Context<Self>) {
-        let missed = |failure: Failure| ReadFailure::Missed { reason: failure.reason, detail: failure.detail };
+        let missed = |failure: Failure| ReadFailure::Missed {
+            reason: failure.reason,
+            detail: failure.detail,
+        };
         // microseconds, as the database keeps them: the key has to compare equal after a replay
-        let ts = self.now().duration_trunc(TimeDelta::microseconds(1)).unwrap_or_else(|_| self.now());
+        let ts = self
+            .now()
+            .duration_trunc(TimeDelta::microseconds(1))
+            .unwrap_or_else(|_| self.now());
         match self.prepare(&read.quantities, Priority::OnDemand, 2, read.deadline) {
             Err(failure) => {
                 let _gone = read.answer.send(Err(missed(failure)));
@@ -327,16 +462,20 @@ impl Meter {
         answer: oneshot::Sender<Result<Reading, ReadFailure>>,
         ctx: &mut Context<Self>,
     ) {
-        let record = PollRecord { reading: Some(reading.clone()), ..PollRecord::default() };
+        let record = PollRecord {
+            reading: Some(reading.clone()),
+            ..PollRecord::default()
+        };
         let log = Arc::clone(&self.parts.shard.log);
         self.busy += 1;
         let append = async move { log.append(record).await };
         ctx.spawn(append.into_actor(self).map(move |saved, meter, ctx| {
             let result = match saved {
                 Ok(_durable) => Ok(reading),
-                Err(error) => {
-                    Err(ReadFailure::Missed { reason: MissReason::StorageRefused, detail: Some(verdict::detail(&error.to_string())) })
-                }
+                Err(error) => Err(ReadFailure::Missed {
+                    reason: MissReason::StorageRefused,
+                    detail: Some(verdict::detail(&error.to_string())),
+                }),
             };
             let _gone = answer.send(result);
             meter.done(ctx);
@@ -399,7 +538,7 @@ impl Handler<Run> for Meter {
     fn handle(&mut self, Run(running): Run, ctx: &mut Self::Context) -> Self::Result {
         self.parts.running = running;
         self.step(ctx);
-        if running || self.busy == 0 {
+        if running || self.is_idle() {
             return Box::pin(std::future::ready(()));
         }
         let (idle, waiting) = oneshot::channel();

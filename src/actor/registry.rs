@@ -16,9 +16,7 @@ use crate::port::field::{Admission, EndCause, Link, LinkStats, Owner};
 use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry};
 use crate::port::ledger::SessionRow;
 use crate::port::live::{LiveFeed, Topic};
-use crate::telemetry::actor::{
-    ACTORS, DTUS, DTUS_ONLINE, METERS, QUARANTINED, QuarantineRefused, SessionTakenOver,
-};
+use crate::telemetry::actor::{ACTORS, DTUS, DTUS_ONLINE, METERS, QUARANTINED, QuarantineRefused, SessionTakenOver};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,7 +72,14 @@ impl Registry {
     pub fn new(parts: RegistryParts) -> Self {
         let ids = GrowingIds::starting_at(parts.clock.now());
         let book = Admissions::new(parts.quarantine_max);
-        Self { parts, book, records: HashMap::new(), sessions: HashMap::new(), ids, meters: 0 }
+        Self {
+            parts,
+            book,
+            records: HashMap::new(),
+            sessions: HashMap::new(),
+            ids,
+            meters: 0,
+        }
     }
 
     fn shard(&self, dtu: DtuId) -> Option<&Addr<Shard>> {
@@ -91,7 +96,13 @@ impl Registry {
             silence: Duration::from_secs(record.silence_s.max(1).into()),
             pause: Duration::from_millis(record.pause_ms.into()),
         };
-        let session = Session { id: owner.session, dtu, account: owner.account, peer, began_at: self.parts.clock.now() };
+        let session = Session {
+            id: owner.session,
+            dtu,
+            account: owner.account,
+            peer,
+            began_at: self.parts.clock.now(),
+        };
         let row = row_of(&session, None, LinkStats::default());
         self.show(&session, "up", None);
         self.parts.log.save(row);
@@ -103,7 +114,13 @@ impl Registry {
         Some(owner)
     }
 
-    fn admit(&mut self, introduced: Introduced<LinkRef>, connection: ConnectionId, peer: String, link: LinkRef) -> Admission {
+    fn admit(
+        &mut self,
+        introduced: Introduced<LinkRef>,
+        connection: ConnectionId,
+        peer: String,
+        link: LinkRef,
+    ) -> Admission {
         match introduced {
             Introduced::Full => {
                 QuarantineRefused.emit();
@@ -114,11 +131,21 @@ impl Registry {
                     older.close(EndCause::Replaced);
                 }
                 self.gauges();
-                Admission::Quarantined { silence: QUARANTINE_SILENCE }
+                Admission::Quarantined {
+                    silence: QUARANTINE_SILENCE,
+                }
             }
-            Introduced::Owner { dtu, replaced, clone_suspected } => {
+            Introduced::Owner {
+                dtu,
+                replaced,
+                clone_suspected,
+            } => {
                 if let Some(older) = replaced {
-                    SessionTakenOver { dtu: dtu.0, clone_suspected }.emit();
+                    SessionTakenOver {
+                        dtu: dtu.0,
+                        clone_suspected,
+                    }
+                    .emit();
                     self.close_session(&older, EndCause::Replaced);
                 }
                 match self.begin_session(dtu, connection, peer, link) {
@@ -139,7 +166,11 @@ impl Registry {
 
     fn end_row(&self, session: &Session, cause: EndCause, stats: LinkStats) {
         self.show(session, "down", Some(cause));
-        self.parts.log.save(row_of(session, Some((self.parts.clock.now(), cause.as_str().to_owned())), stats));
+        self.parts.log.save(row_of(
+            session,
+            Some((self.parts.clock.now(), cause.as_str().to_owned())),
+            stats,
+        ));
     }
 
     fn show(&self, session: &Session, state: &str, cause: Option<EndCause>) {
@@ -147,7 +178,9 @@ impl Registry {
             "dtu_id": session.dtu, "session_id": session.id, "state": state, "peer": session.peer,
             "cause": cause, "at": self.parts.clock.now(),
         });
-        self.parts.live.publish(session.account, Topic::Sessions, Some(session.dtu), None, data);
+        self.parts
+            .live
+            .publish(session.account, Topic::Sessions, Some(session.dtu), None, data);
     }
 
     /// Takes a record in. Answers what has to be told to the shard.
@@ -156,20 +189,31 @@ impl Registry {
         let record = Arc::new(record);
         let old = self.records.insert(dtu, Arc::clone(&record));
         self.meters = self.meters + record.meters.len() - old.as_ref().map_or(0, |old| old.meters.len());
-        let moved = old.as_ref().is_some_and(|old| old.connect != record.connect || old.sn != record.sn);
-        if (moved || !record.enabled) && let Some(live) = self.book.live(dtu).cloned() {
+        let moved = old
+            .as_ref()
+            .is_some_and(|old| old.connect != record.connect || old.sn != record.sn);
+        if (moved || !record.enabled)
+            && let Some(live) = self.book.live(dtu).cloned()
+        {
             self.close_session(&live, EndCause::Disabled);
             self.book.ended(live.connection, self.parts.clock.now());
             self.tell_down(dtu, live.connection);
         }
-        PlaceDtu { dtu, record: Some(record) }
+        PlaceDtu {
+            dtu,
+            record: Some(record),
+        }
     }
 
     /// After the shard knows the record: a waiting socket with its SN is adopted.
     fn adopt(&mut self, dtu: DtuId) {
         let Some(record) = self.records.get(&dtu) else { return };
         let inbound = matches!(record.connect, Connect::Inbound);
-        let sn = if record.enabled && inbound { record.sn.clone() } else { None };
+        let sn = if record.enabled && inbound {
+            record.sn.clone()
+        } else {
+            None
+        };
         let now = self.parts.clock.now();
         if let Some(live) = self.book.know(dtu, sn, now) {
             let handle = Arc::clone(&live.handle);
@@ -237,8 +281,14 @@ impl Handler<Introduce> for Registry {
         let now = self.parts.clock.now();
         let peer = hello.peer.to_string();
         let link = Arc::clone(&hello.link);
-        let introduced =
-            self.book.introduce(&hello.sn, hello.connection, peer.clone(), &hello.first_bytes, hello.link, now);
+        let introduced = self.book.introduce(
+            &hello.sn,
+            hello.connection,
+            peer.clone(),
+            &hello.first_bytes,
+            hello.link,
+            now,
+        );
         MessageResult(self.admit(introduced, hello.connection, peer, link))
     }
 }
@@ -249,8 +299,12 @@ impl Handler<Connected> for Registry {
     fn handle(&mut self, up: Connected, _ctx: &mut Self::Context) -> Self::Result {
         let now = self.parts.clock.now();
         let peer = up.peer.map(|peer| peer.to_string()).unwrap_or_default();
-        let live =
-            Live { connection: up.connection, since: now, peer: peer.clone(), handle: Arc::clone(&up.link) };
+        let live = Live {
+            connection: up.connection,
+            since: now,
+            peer: peer.clone(),
+            handle: Arc::clone(&up.link),
+        };
         let admission = match self.book.own(up.dtu, live, now) {
             Introduced::Full => Admission::Refused(EndCause::Disabled),
             introduced => self.admit(introduced, up.connection, peer, up.link),
@@ -307,8 +361,10 @@ impl Registry {
     fn distribute(&mut self, placed: Vec<PlaceDtu>, done: tokio::sync::oneshot::Sender<()>, ctx: &mut Context<Self>) {
         use actix::{ActorFutureExt, WrapFuture};
         let ids: Vec<DtuId> = placed.iter().filter(|p| p.record.is_some()).map(|p| p.dtu).collect();
-        let answers: Vec<_> =
-            placed.into_iter().filter_map(|place| Some(self.shard(place.dtu)?.send(place))).collect();
+        let answers: Vec<_> = placed
+            .into_iter()
+            .filter_map(|place| Some(self.shard(place.dtu)?.send(place)))
+            .collect();
         // waits one by one: the shard has got every message already when the last is answered
         let told = async move {
             for answer in answers {
@@ -340,7 +396,13 @@ impl Handler<GetLive> for Registry {
                 peer: Some(live.peer.clone()),
                 stats: Some(live.handle.stats()),
             },
-            None => DtuLive { online: false, since: self.book.offline_since(dtu), session: None, peer: None, stats: None },
+            None => DtuLive {
+                online: false,
+                since: self.book.offline_since(dtu),
+                session: None,
+                peer: None,
+                stats: None,
+            },
         };
         MessageResult(dtus.into_iter().map(state).collect())
     }
@@ -379,8 +441,18 @@ impl Handler<GetCounts> for Registry {
         MessageResult(FleetCounts {
             dtus: number(self.records.values().filter(own).count()),
             online: number(self.records.values().filter(own).filter(online).count()),
-            meters: number(self.records.values().filter(own).map(|record| record.meters.len()).sum()),
-            quarantine: if account.is_none() { number(self.book.waiting_len()) } else { 0 },
+            meters: number(
+                self.records
+                    .values()
+                    .filter(own)
+                    .map(|record| record.meters.len())
+                    .sum(),
+            ),
+            quarantine: if account.is_none() {
+                number(self.book.waiting_len())
+            } else {
+                0
+            },
         })
     }
 }

@@ -10,13 +10,14 @@ use crate::actor::messages::{
     BeginSchedules, ConnectionTask, DialledExited, GetOpenSlots, MeterExited, OpenSlots, PlaceDtu, ReadMeter,
     RunConnection, SessionDown, SessionUp, StopSchedules,
 };
-use crate::actor::meter::{Agenda, Meter, MeterParts, OnDemand, Wake};
+use crate::actor::meter::{self, Agenda, Changed, Life, LinkChanged, Meter, MeterParts, OnDemand, Retire, Run, Wake};
 use crate::actor::supervise::{ExitGuard, Generation, RestartPolicy, Restarts};
 use crate::actor::wakes::Wakes;
 use crate::base::clock::Clock;
 use crate::base::ids::{ConnectionId, DtuId, GrowingIds, MeterId};
 use crate::device::catalogue::Catalogue;
 use crate::domain::device::{Connect, DtuRecord, MeterRecord};
+use crate::domain::slot::plan::{RuleShelf, SlotPlan};
 use crate::port::field::Link;
 use crate::port::fleet::ReadFailure;
 use crate::port::frames::FrameLog;
@@ -55,6 +56,18 @@ pub struct ShardParts {
     pub polls: Arc<GrowingIds>,
     /// Limits of restarting.
     pub restarts: RestartPolicy,
+    /// Compiled schedules, shared by the meters of the shard.
+    pub shelf: RefCell<RuleShelf>,
+}
+
+impl ShardParts {
+    fn plan(&self, record: &MeterRecord) -> SlotPlan {
+        let (plan, faults) = SlotPlan::compile(&record.schedules, &mut self.shelf.borrow_mut());
+        for fault in faults {
+            tracing::error!(meter.id = record.id.0, %fault, "a schedule's rule is left out");
+        }
+        plan
+    }
 }
 
 /// A DTU of this shard.
@@ -76,8 +89,8 @@ struct MeterCell {
     generation: Generation,
     restarts: Restarts,
     dtu: DtuId,
-    record: Rc<MeterRecord>,
-    agenda: Rc<RefCell<Agenda>>,
+    record: Arc<MeterRecord>,
+    life: Rc<Life>,
 }
 
 /// The actor.
@@ -117,11 +130,9 @@ impl Shard {
             return;
         }
         let now = self.parts.clock.now();
-        let wait = self
-            .wakes
-            .borrow_mut()
-            .earliest()
-            .map_or(TICK_MAX, |at| (at - now).to_std().unwrap_or(Duration::ZERO).min(TICK_MAX));
+        let wait = self.wakes.borrow_mut().earliest().map_or(TICK_MAX, |at| {
+            (at - now).to_std().unwrap_or(Duration::ZERO).min(TICK_MAX)
+        });
         self.timer = Some(ctx.run_later(wait, |shard, ctx| {
             shard.timer = None;
             shard.wake_due();
@@ -132,7 +143,9 @@ impl Shard {
     fn wake_due(&mut self) {
         let now = self.parts.clock.now();
         for _ in 0..WAKES_PER_TURN {
-            let Some(meter) = self.wakes.borrow_mut().pop_due(now) else { break };
+            let Some(meter) = self.wakes.borrow_mut().pop_due(now) else {
+                break;
+            };
             if let Some(addr) = self.meters.get(&meter).and_then(|cell| cell.addr.as_ref()) {
                 addr.do_send(Wake);
             }
@@ -150,9 +163,9 @@ impl Shard {
         let dtu = self.dtus.get(&cell.dtu);
         let parts = MeterParts {
             shard: Rc::clone(&self.parts),
-            record: Rc::clone(&cell.record),
+            record: Arc::clone(&cell.record),
             dtu: dtu.map(|dtu| Arc::clone(&dtu.record)),
-            agenda: Rc::clone(&cell.agenda),
+            life: Rc::clone(&cell.life),
             wakes: Rc::clone(&self.wakes),
             rearm: shard.recipient(),
             link: dtu.and_then(|dtu| dtu.link.as_ref()).map(|(_, link)| Arc::clone(link)),
@@ -167,8 +180,11 @@ impl Shard {
             return;
         }
         let task = self.parts.connector.dial((*cell.record).clone());
-        let dialled =
-            cell.dialled.get_or_insert_with(|| Dialled { addr: None, generation: Generation(0), restarts: Restarts::default() });
+        let dialled = cell.dialled.get_or_insert_with(|| Dialled {
+            addr: None,
+            generation: Generation(0),
+            restarts: Restarts::default(),
+        });
         dialled.generation = dialled.generation.next();
         let (generation, shard) = (dialled.generation, ctx.address());
         let guard = ExitGuard::new(move || shard.do_send(DialledExited { dtu: id, generation }));
@@ -185,7 +201,7 @@ impl Shard {
     fn remove_meter(&mut self, id: MeterId) {
         self.wakes.borrow_mut().set(id, None);
         if let Some(addr) = self.meters.remove(&id).and_then(|cell| cell.addr) {
-            addr.do_send(crate::actor::meter::Retire);
+            addr.do_send(Retire);
         }
     }
 
@@ -200,7 +216,14 @@ impl Shard {
         match self.dtus.get_mut(&dtu) {
             Some(cell) => cell.record = Arc::clone(&record),
             None => {
-                self.dtus.insert(dtu, DtuCell { record: Arc::clone(&record), link: None, dialled: None });
+                self.dtus.insert(
+                    dtu,
+                    DtuCell {
+                        record: Arc::clone(&record),
+                        link: None,
+                        dialled: None,
+                    },
+                );
             }
         }
         let gone: Vec<MeterId> = self
@@ -211,35 +234,44 @@ impl Shard {
             .collect();
         gone.into_iter().for_each(|id| self.remove_meter(id));
         for meter in &record.meters {
-            self.place_meter(dtu, meter, ctx);
+            self.place_meter(&record, meter, ctx);
         }
         if redial {
             self.start_dialled(dtu, ctx);
         }
     }
 
-    fn place_meter(&mut self, dtu: DtuId, record: &MeterRecord, ctx: &mut Context<Self>) {
+    fn place_meter(&mut self, dtu: &Arc<DtuRecord>, record: &MeterRecord, ctx: &mut Context<Self>) {
         let now = self.parts.clock.now();
-        match self.meters.get_mut(&record.id) {
-            Some(cell) if *cell.record == *record => {}
-            Some(cell) => {
-                cell.record = Rc::new(record.clone());
-                cell.agenda.borrow_mut().replace(now, record.schedules.clone());
-
+        let Some(cell) = self.meters.get_mut(&record.id) else {
+            let plan = self.parts.plan(record);
+            let since = plan.earliest().unwrap_or(now);
+            let cell = MeterCell {
+                addr: None,
+                generation: Generation(0),
+                restarts: Restarts::default(),
+                dtu: dtu.id,
+                record: Arc::new(record.clone()),
+                life: Rc::new(Life::new(Agenda::new(record.account, record.id, plan, since))),
+            };
+            self.meters.insert(record.id, cell);
+            return self.start_meter(record.id, ctx);
+        };
+        cell.dtu = dtu.id;
+        if cell.record.schedules != record.schedules {
+            let ended = cell.life.agenda.borrow_mut().replace(now, self.parts.plan(record));
+            if !ended.is_empty() {
+                meter::save(&self.parts, record.id, &cell.life, None, ended, cell.addr.clone());
             }
-            None => {
-                let agenda = Agenda::new(record.account, record.id, record.schedules.clone(), now);
-                let cell = MeterCell {
-                    addr: None,
-                    generation: Generation(0),
-                    restarts: Restarts::default(),
-                    dtu,
-                    record: Rc::new(record.clone()),
-                    agenda: Rc::new(RefCell::new(agenda)),
-                };
-                self.meters.insert(record.id, cell);
-                self.start_meter(record.id, ctx);
-            }
+        }
+        if *cell.record != *record {
+            cell.record = Arc::new(record.clone());
+        }
+        if let Some(addr) = &cell.addr {
+            addr.do_send(Changed {
+                record: Arc::clone(&cell.record),
+                dtu: Some(Arc::clone(dtu)),
+            });
         }
     }
 
@@ -247,7 +279,7 @@ impl Shard {
         let Some(cell) = self.dtus.get(&dtu) else { return };
         for meter in &cell.record.meters {
             if let Some(addr) = self.meters.get(&meter.id).and_then(|meter| meter.addr.as_ref()) {
-                addr.do_send(crate::actor::meter::LinkChanged(link.map(Arc::clone)));
+                addr.do_send(LinkChanged(link.map(Arc::clone)));
             }
         }
     }
@@ -305,8 +337,14 @@ impl Handler<SessionDown> for Shard {
     type Result = ();
 
     fn handle(&mut self, down: SessionDown, _ctx: &mut Self::Context) {
-        let Some(cell) = self.dtus.get_mut(&down.dtu) else { return };
-        if cell.link.as_ref().is_some_and(|(connection, _)| *connection == down.connection) {
+        let Some(cell) = self.dtus.get_mut(&down.dtu) else {
+            return;
+        };
+        if cell
+            .link
+            .as_ref()
+            .is_some_and(|(connection, _)| *connection == down.connection)
+        {
             cell.link = None;
             self.tell_meters(down.dtu, None);
         }
@@ -321,7 +359,13 @@ impl Handler<RunConnection> for Shard {
         // the connection's own end (also by panic) is told to the registry by the task's owner; here it only counts
         let guard = ExitGuard::new(move || {
             let id = i64::try_from(connection.0).unwrap_or(i64::MAX);
-            ActorRestarted { kind: "connection", id, wait_ms: 0, intense: false }.emit();
+            ActorRestarted {
+                kind: "connection",
+                id,
+                wait_ms: 0,
+                intense: false,
+            }
+            .emit();
         });
         DtuConnection::new(run.task, guard).start();
     }
@@ -332,7 +376,11 @@ impl Handler<ReadMeter> for Shard {
 
     fn handle(&mut self, read: ReadMeter, _ctx: &mut Self::Context) {
         match self.meters.get(&read.meter).and_then(|cell| cell.addr.as_ref()) {
-            Some(addr) => addr.do_send(OnDemand { quantities: read.quantities, deadline: read.deadline, answer: read.answer }),
+            Some(addr) => addr.do_send(OnDemand {
+                quantities: read.quantities,
+                deadline: read.deadline,
+                answer: read.answer,
+            }),
             None => {
                 let _gone = read.answer.send(Err(ReadFailure::UnknownMeter));
             }
@@ -344,14 +392,15 @@ impl Handler<GetOpenSlots> for Shard {
     type Result = MessageResult<GetOpenSlots>;
 
     fn handle(&mut self, _: GetOpenSlots, _ctx: &mut Self::Context) -> Self::Result {
-        let mut open = OpenSlots::default();
+        let now = self.parts.clock.now();
+        let mut open = OpenSlots {
+            oldest: None,
+            settled_until: now,
+        };
         for cell in self.meters.values() {
-            let agenda = cell.agenda.borrow();
-            open.count += agenda.open_count();
-            open.oldest = match (open.oldest, agenda.oldest_open()) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let agenda = cell.life.agenda.borrow();
+            open.oldest = [open.oldest, agenda.oldest_open()].into_iter().flatten().min();
+            open.settled_until = open.settled_until.min(agenda.settled_until(now));
         }
         MessageResult(open)
     }
@@ -369,13 +418,15 @@ impl Handler<BeginSchedules> for Shard {
             }
             for (id, cell) in &self.meters {
                 let ended = ended.remove(id).unwrap_or_default();
-                cell.agenda.borrow_mut().recover(now, watermark, &ended);
+                let plan = self.parts.plan(&cell.record);
+                let recovered = Agenda::recover(cell.record.account, *id, plan, now, watermark, ended);
+                *cell.life.agenda.borrow_mut() = recovered;
             }
         }
         self.running = true;
         for cell in self.meters.values() {
             if let Some(addr) = &cell.addr {
-                addr.do_send(crate::actor::meter::Run(true));
+                addr.do_send(Run(true));
             }
         }
         self.arm(ctx);
@@ -391,7 +442,7 @@ impl Handler<StopSchedules> for Shard {
             .meters
             .values()
             .filter_map(|cell| cell.addr.as_ref())
-            .map(|addr| addr.send(crate::actor::meter::Run(false)))
+            .map(|addr| addr.send(Run(false)))
             .collect();
         Box::pin(async move {
             for answer in idle {
@@ -407,18 +458,30 @@ impl Handler<MeterExited> for Shard {
     type Result = ();
 
     fn handle(&mut self, exited: MeterExited, ctx: &mut Self::Context) {
-        let Some(cell) = self.meters.get_mut(&exited.meter) else { return };
+        let Some(cell) = self.meters.get_mut(&exited.meter) else {
+            return;
+        };
         if cell.generation != exited.generation {
             return;
         }
         cell.addr = None;
         let now = self.parts.clock.monotonic();
         let restart = cell.restarts.died(now, &self.parts.restarts);
-        cell.agenda.borrow_mut().abandon(self.parts.clock.now());
+        cell.life.bereave(self.parts.clock.now());
         let intense = matches!(restart, crate::actor::supervise::Restart::Intense(_));
-        ActorRestarted { kind: "meter", id: exited.meter.0.into(), wait_ms: restart.wait().as_millis(), intense }.emit();
+        ActorRestarted {
+            kind: "meter",
+            id: exited.meter.0.into(),
+            wait_ms: restart.wait().as_millis(),
+            intense,
+        }
+        .emit();
         ctx.run_later(restart.wait(), move |shard, ctx| {
-            if shard.meters.get(&exited.meter).is_some_and(|cell| cell.generation == exited.generation) {
+            if shard
+                .meters
+                .get(&exited.meter)
+                .is_some_and(|cell| cell.generation == exited.generation)
+            {
                 shard.start_meter(exited.meter, ctx);
             }
         });
@@ -431,17 +494,30 @@ impl Handler<DialledExited> for Shard {
     fn handle(&mut self, exited: DialledExited, ctx: &mut Self::Context) {
         let now = self.parts.clock.monotonic();
         let policy = self.parts.restarts;
-        let Some(dialled) = self.dtus.get_mut(&exited.dtu).and_then(|cell| cell.dialled.as_mut()) else { return };
+        let Some(dialled) = self.dtus.get_mut(&exited.dtu).and_then(|cell| cell.dialled.as_mut()) else {
+            return;
+        };
         if dialled.generation != exited.generation {
             return;
         }
         dialled.addr = None;
         let restart = dialled.restarts.died(now, &policy);
         let intense = matches!(restart, crate::actor::supervise::Restart::Intense(_));
-        ActorRestarted { kind: "connection", id: exited.dtu.0.into(), wait_ms: restart.wait().as_millis(), intense }.emit();
+        ActorRestarted {
+            kind: "connection",
+            id: exited.dtu.0.into(),
+            wait_ms: restart.wait().as_millis(),
+            intense,
+        }
+        .emit();
         ctx.run_later(restart.wait(), move |shard, ctx| {
             let same = |dialled: &Dialled| dialled.generation == exited.generation;
-            if shard.dtus.get(&exited.dtu).and_then(|cell| cell.dialled.as_ref()).is_some_and(same) {
+            if shard
+                .dtus
+                .get(&exited.dtu)
+                .and_then(|cell| cell.dialled.as_ref())
+                .is_some_and(same)
+            {
                 shard.start_dialled(exited.dtu, ctx);
             }
         });

@@ -9,7 +9,6 @@ use crate::base::ids::{DtuId, MeterId};
 use crate::port::ledger::{PollRecord, ReadingStore, SpoolDrain, SpoolPosition};
 use crate::port::live::{LiveFeed, Topic};
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
-use crate::telemetry::storage::{BatchStored, BatchWaits};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,7 +27,11 @@ pub struct MeterIndex(RwLock<HashMap<MeterId, DtuId>>);
 impl MeterIndex {
     /// The meter's DTU.
     pub fn dtu(&self, meter: MeterId) -> Option<DtuId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&meter).copied()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&meter)
+            .copied()
     }
 
     /// Replaces all of it.
@@ -75,7 +78,14 @@ impl StorageParts {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let pending = Arc::new(Mutex::new(Pending { drain, batch: None }));
-        Self { pending, store, live, index, describe, clock }
+        Self {
+            pending,
+            store,
+            live,
+            index,
+            describe,
+            clock,
+        }
     }
 
     /// Runs until the spool is closed and empty.
@@ -94,7 +104,9 @@ impl StorageParts {
                     }
                 }
             }
-            let Some((records, position)) = &pending.batch else { continue };
+            let Some((records, position)) = &pending.batch else {
+                continue;
+            };
             self.commit(records).await;
             let position = *position;
             if let Err(error) = pending.drain.committed(position).await {
@@ -110,14 +122,14 @@ impl StorageParts {
     async fn commit(&self, records: &[PollRecord]) {
         let mut wait = RETRY_FIRST;
         loop {
-            let begun = self.clock.monotonic();
             match self.store.write(records).await {
-                Ok(report) => {
-                    let seconds = self.clock.monotonic().duration_since(begun).as_secs_f64();
-                    return BatchStored { records: records.len(), report: &report, seconds }.emit();
-                }
+                Ok(_report) => return,
                 Err(error) => {
-                    BatchWaits { records: records.len(), error: &error.message }.emit();
+                    tracing::warn!(
+                        records = records.len(),
+                        error = error.message,
+                        "a batch waits for the database"
+                    );
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_LONGEST);
                 }
@@ -178,13 +190,21 @@ struct WriterExited;
 impl Storage {
     /// The actor; it writes from its start on and ends when the spool is closed and empty.
     pub fn new(parts: StorageParts, policy: RestartPolicy) -> Self {
-        Self { parts, restarts: Restarts::default(), policy }
+        Self {
+            parts,
+            restarts: Restarts::default(),
+            policy,
+        }
     }
 
     fn start_writer(&mut self, ctx: &mut Context<Self>) {
         let parent = ctx.address();
         let guard = ExitGuard::new(move || parent.do_send(WriterExited));
-        Writer { parts: self.parts.clone(), guard }.start();
+        Writer {
+            parts: self.parts.clone(),
+            guard,
+        }
+        .start();
     }
 }
 
@@ -202,7 +222,13 @@ impl actix::Handler<WriterExited> for Storage {
     fn handle(&mut self, _: WriterExited, ctx: &mut Self::Context) {
         let restart = self.restarts.died(self.parts.clock.monotonic(), &self.policy);
         let intense = matches!(restart, crate::actor::supervise::Restart::Intense(_));
-        ActorRestarted { kind: "storage", id: 0, wait_ms: restart.wait().as_millis(), intense }.emit();
+        ActorRestarted {
+            kind: "storage",
+            id: 0,
+            wait_ms: restart.wait().as_millis(),
+            intense,
+        }
+        .emit();
         ctx.run_later(restart.wait(), |storage, ctx| storage.start_writer(ctx));
     }
 }

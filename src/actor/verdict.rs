@@ -49,7 +49,10 @@ pub fn detail(text: &str) -> String {
 
 /// A failure with detail.
 pub fn failure(reason: MissReason, text: &str) -> Failure {
-    Failure { reason, detail: Some(detail(text)) }
+    Failure {
+        reason,
+        detail: Some(detail(text)),
+    }
 }
 
 impl Heard {
@@ -71,7 +74,8 @@ impl Heard {
     #[must_use]
     pub fn wanting(mut self, wanted: &[Quantity]) -> Self {
         if !wanted.is_empty() {
-            self.items.retain(|item| matches!(&item.measurand, Measurand::Standard(q) if wanted.contains(q)));
+            self.items
+                .retain(|item| matches!(&item.measurand, Measurand::Standard(q) if wanted.contains(q)));
             self.missing.retain(|quantity| wanted.contains(quantity));
         }
         self
@@ -82,7 +86,9 @@ impl Heard {
         match (&self.failure, self.items.is_empty()) {
             (None, _) => Got::Everything,
             (Some(_), true) => Got::Nothing,
-            (Some(_), false) => Got::Partly { missing: self.missing.clone() },
+            (Some(_), false) => Got::Partly {
+                missing: self.missing.clone(),
+            },
         }
     }
 
@@ -99,7 +105,10 @@ impl Heard {
 fn reason(error: TransactionError) -> Failure {
     match error {
         TransactionError::Timeout => Failure::of(MissReason::Timeout),
-        TransactionError::Refused(code) => Failure { reason: MissReason::Exception, detail: Some(format!("0x{code:02x}")) },
+        TransactionError::Refused(code) => Failure {
+            reason: MissReason::Exception,
+            detail: Some(format!("0x{code:02x}")),
+        },
         TransactionError::Deadline => Failure::of(MissReason::LineBusy),
         TransactionError::SessionLost => Failure::of(MissReason::SessionLost),
     }
@@ -118,11 +127,19 @@ pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcom
     }
     let decoded = decode(model, requests, &frames);
     let answered = outcome.reports.iter().filter(|report| report.result.is_ok());
-    let mut failure = outcome.reports.iter().rev().find_map(|report| report.result.as_ref().err().copied()).map(reason);
+    let mut failure = outcome
+        .reports
+        .iter()
+        .rev()
+        .find_map(|report| report.result.as_ref().err().copied())
+        .map(reason);
     let broken = decoded.problems.iter().find(|problem| !problem.kind.is_no_value());
     if failure.is_none() {
         if let Some(problem) = broken {
-            failure = Some(self::failure(MissReason::Undecodable, crate::device::decode::name(&problem.measurand)));
+            failure = Some(self::failure(
+                MissReason::Undecodable,
+                crate::device::decode::name(&problem.measurand),
+            ));
         } else if outcome.reports.len() < requests.len() {
             failure = Some(Failure::of(MissReason::LineBusy));
         }

@@ -101,13 +101,15 @@ pub fn run(args: SimulateArgs) -> ExitCode {
 /// # Errors
 /// Names the unknown model and where the known ones are listed.
 pub fn moulds(models: &[String]) -> Result<Vec<Mould>, String> {
-    let catalogue = Catalogue::builtin()
-        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let catalogue =
+        Catalogue::builtin().map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     models
         .iter()
         .map(|name| match catalogue.get(Protocol::ModbusRtu, name) {
             Some(model) => Ok(Mould::new(Arc::clone(model))),
-            None => Err(format!("there is no meter model {name:?}; the models are the file names in config/meter-models/modbus")),
+            None => Err(format!(
+                "there is no meter model {name:?}; the models are the file names in config/meter-models/modbus"
+            )),
         })
         .collect()
 }

@@ -96,7 +96,9 @@ async fn keep_up(args: &VirtualDtuArgs) {
 async fn session(args: &VirtualDtuArgs) -> io::Result<()> {
     match (&args.tcp, &args.serial) {
         (Some(address), _) => {
-            let device = TcpStream::connect(address).await.map_err(|error| named(address, &error))?;
+            let device = TcpStream::connect(address)
+                .await
+                .map_err(|error| named(address, &error))?;
             device.set_nodelay(true)?;
             carry(args, device).await
         }
@@ -112,7 +114,10 @@ async fn session(args: &VirtualDtuArgs) -> io::Result<()> {
                 .map_err(|error| named(device, &error))?;
             carry(args, port).await
         }
-        (None, None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "--serial or --tcp is needed")),
+        (None, None) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "--serial or --tcp is needed",
+        )),
     }
 }
 
@@ -122,7 +127,9 @@ fn named(what: &str, error: &dyn std::fmt::Display) -> io::Error {
 
 /// One connection to the head end; ends when either side does.
 async fn carry(args: &VirtualDtuArgs, device: impl AsyncRead + AsyncWrite) -> io::Result<()> {
-    let mut server = TcpStream::connect(&args.connect).await.map_err(|error| named(&args.connect, &error))?;
+    let mut server = TcpStream::connect(&args.connect)
+        .await
+        .map_err(|error| named(&args.connect, &error))?;
     server.set_nodelay(true)?;
     server.write_all(args.sn.as_bytes()).await?;
     tracing::info!(server = args.connect, sn = args.sn, "registered");
@@ -140,7 +147,11 @@ async fn carry(args: &VirtualDtuArgs, device: impl AsyncRead + AsyncWrite) -> io
         }
     };
     let up = async {
-        let heartbeat = Duration::from_secs(if args.heartbeat_s == 0 { u32::MAX.into() } else { args.heartbeat_s });
+        let heartbeat = Duration::from_secs(if args.heartbeat_s == 0 {
+            u32::MAX.into()
+        } else {
+            args.heartbeat_s
+        });
         loop {
             let mut packet = Vec::with_capacity(64);
             // reading into a buffer loses nothing when the time-out cancels it

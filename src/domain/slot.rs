@@ -80,6 +80,18 @@ pub struct SlotEnding {
     pub ended_at: DateTime<Utc>,
 }
 
+impl SlotState {
+    /// The name in the API, the database and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Actual => "actual",
+            Self::Late => "late",
+            Self::Estimated => "estimated",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 impl MissReason {
     /// The name in the API, the database and metrics.
     pub fn as_str(self) -> &'static str {

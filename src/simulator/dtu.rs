@@ -1,15 +1,15 @@
 //! A virtual DTU: dials a head end, says who it is, sends heartbeats, and answers for the meters on its line.
 
 use crate::base::clock::Clock;
-use crate::protocol::modbus::{Heard, Request, hear};
 use crate::protocol::dtu::ddp;
+use crate::protocol::modbus::{Heard, Request, hear};
 use crate::simulator::faults::{Dice, Fate, Faults};
 use crate::simulator::meter::SimMeter;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -96,10 +96,20 @@ impl SimDtu {
         ended
     }
 
-    async fn carry(&self, mut stream: TcpStream, clock: &dyn Clock, stats: &FleetStats, dice: &mut Dice) -> io::Result<()> {
+    async fn carry(
+        &self,
+        mut stream: TcpStream,
+        clock: &dyn Clock,
+        stats: &FleetStats,
+        dice: &mut Dice,
+    ) -> io::Result<()> {
         stream.write_all(&self.hello()).await?;
         let mut pending: Vec<u8> = Vec::new();
-        let idle = if self.heartbeat.is_zero() { Duration::from_secs(86_400 * 365) } else { self.heartbeat };
+        let idle = if self.heartbeat.is_zero() {
+            Duration::from_secs(86_400 * 365)
+        } else {
+            self.heartbeat
+        };
         // the first one at a random point of the interval, so that a fleet does not beat as one heart
         let mut beat = Instant::now() + idle.mul_f64(dice.below(1000) as f64 / 1000.0);
         loop {
@@ -152,7 +162,14 @@ impl SimDtu {
         let length = u16::try_from(payload.len() + ddp::OVERHEAD).unwrap_or(u16::MAX);
         let mut id = self.sn.clone().into_bytes();
         id.resize(11, 0);
-        [&[ddp::FLAG, kind][..], &length.to_be_bytes(), &id, payload, &[ddp::FLAG]].concat()
+        [
+            &[ddp::FLAG, kind][..],
+            &length.to_be_bytes(),
+            &id,
+            payload,
+            &[ddp::FLAG],
+        ]
+        .concat()
     }
 
     /// Takes the next request out of what came. Packets of a framing are opened by looking for the request in them: the
@@ -184,10 +201,16 @@ impl SimDtu {
         stats: &FleetStats,
         dice: &mut Dice,
     ) -> io::Result<bool> {
-        let Some(meter) = self.meters.iter().find(|meter| meter.unit == request.unit() && !meter.mute) else {
+        let Some(meter) = self
+            .meters
+            .iter()
+            .find(|meter| meter.unit == request.unit() && !meter.mute)
+        else {
             return Ok(true);
         };
-        let Ok(frame) = meter.answer(request, clock.now()) else { return Ok(true) };
+        let Ok(frame) = meter.answer(request, clock.now()) else {
+            return Ok(true);
+        };
         if self.baud > 0 {
             let bytes = request.wire().len() + frame.len();
             tokio::time::sleep(TURN_ROUND + Duration::from_secs_f64(bytes as f64 * 11.0 / f64::from(self.baud))).await;

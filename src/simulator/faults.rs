@@ -114,22 +114,40 @@ impl Faults {
         let mut bytes = reply;
         if noise {
             let junk: Vec<u8> = (0..1 + dice.below(6)).map(|_| dice.next().to_le_bytes()[0]).collect();
-            bytes = if dice.chance(0.5) { [junk, bytes].concat() } else { [bytes, junk].concat() };
+            bytes = if dice.chance(0.5) {
+                [junk, bytes].concat()
+            } else {
+                [bytes, junk].concat()
+            };
         }
         if glue {
             let heartbeat = heartbeat.to_vec();
-            bytes = if dice.chance(0.5) { [heartbeat, bytes].concat() } else { [bytes, heartbeat].concat() };
+            bytes = if dice.chance(0.5) {
+                [heartbeat, bytes].concat()
+            } else {
+                [bytes, heartbeat].concat()
+            };
         }
         let mut pieces = Vec::with_capacity(3);
         if wrong && let Some(foreign) = foreign() {
-            pieces.push(Piece { after: Duration::ZERO, bytes: foreign });
+            pieces.push(Piece {
+                after: Duration::ZERO,
+                bytes: foreign,
+            });
         }
-        let wait = if late { Duration::from_millis(dice.below(self.late_ms.max(1))) } else { Duration::ZERO };
+        let wait = if late {
+            Duration::from_millis(dice.below(self.late_ms.max(1)))
+        } else {
+            Duration::ZERO
+        };
         if split && bytes.len() > 1 {
             let at = usize::try_from(1 + dice.below(bytes.len() as u64 - 1)).unwrap_or(1);
             let rest = bytes.split_off(at.min(bytes.len()));
             pieces.push(Piece { after: wait, bytes });
-            pieces.push(Piece { after: Duration::from_millis(5 + dice.below(60)), bytes: rest });
+            pieces.push(Piece {
+                after: Duration::from_millis(5 + dice.below(60)),
+                bytes: rest,
+            });
         } else {
             pieces.push(Piece { after: wait, bytes });
         }
@@ -144,16 +162,33 @@ mod tests {
     #[test]
     fn no_fault_means_the_reply_as_it_is() {
         let fate = Faults::default().fate(vec![1, 2, 3], b"HB", || None, &mut Dice::new(1));
-        assert_eq!(fate, Fate::Send(vec![Piece { after: Duration::ZERO, bytes: vec![1, 2, 3] }]));
+        assert_eq!(
+            fate,
+            Fate::Send(vec![Piece {
+                after: Duration::ZERO,
+                bytes: vec![1, 2, 3]
+            }])
+        );
     }
 
     #[test]
     fn a_seed_repeats_and_every_fault_happens() {
-        let faults =
-            Faults { noise: 0.3, split: 0.3, glue: 0.3, late: 0.3, late_ms: 100, wrong_address: 0.3, drop: 0.1, cut: 0.1, mute: 0.0 };
+        let faults = Faults {
+            noise: 0.3,
+            split: 0.3,
+            glue: 0.3,
+            late: 0.3,
+            late_ms: 100,
+            wrong_address: 0.3,
+            drop: 0.1,
+            cut: 0.1,
+            mute: 0.0,
+        };
         let run = |seed| {
             let mut dice = Dice::new(seed);
-            (0..500).map(|_| faults.fate(vec![9; 20], b"HB", || Some(vec![8; 4]), &mut dice)).collect::<Vec<_>>()
+            (0..500)
+                .map(|_| faults.fate(vec![9; 20], b"HB", || Some(vec![8; 4]), &mut dice))
+                .collect::<Vec<_>>()
         };
         let fates = run(3);
         assert_eq!(fates, run(3));

@@ -65,7 +65,13 @@ impl FleetPlan {
     }
 
     /// Starts every DTU, a few hundred a second, on the current runtime. Dropping the set ends them.
-    pub async fn start(&self, server: &str, moulds: &[Mould], clock: &Arc<dyn Clock>, stats: &Arc<FleetStats>) -> JoinSet<()> {
+    pub async fn start(
+        &self,
+        server: &str,
+        moulds: &[Mould],
+        clock: &Arc<dyn Clock>,
+        stats: &Arc<FleetStats>,
+    ) -> JoinSet<()> {
         let mut set = JoinSet::new();
         for index in 0..self.dtus {
             let dtu = Arc::new(self.dtu(index, moulds));

@@ -31,7 +31,11 @@ impl Mould {
                 Measurand::Vendor(_) => None,
             })
             .collect();
-        Self { model, blank, quantities }
+        Self {
+            model,
+            blank,
+            quantities,
+        }
     }
 }
 
@@ -50,7 +54,12 @@ impl SimMeter {
     /// A meter at this unit id, with the load of a seed.
     pub fn new(unit: u8, mould: Mould, seed: u64, mute: bool) -> Self {
         let load = Load::new(seed, mould.model.phases);
-        Self { unit, mute, mould, load }
+        Self {
+            unit,
+            mute,
+            mould,
+            load,
+        }
     }
 
     /// The reply frame to a request at `now`.

@@ -12,8 +12,9 @@ const QUARTER_S: i64 = 900;
 const DAY_S: i64 = 86_400;
 
 /// A daily profile of a household in hundredths of its mean power, one value per hour, with its morning and evening peak.
-const HOUSEHOLD: [u64; 24] =
-    [55, 48, 44, 42, 42, 50, 80, 120, 125, 105, 95, 98, 110, 105, 95, 92, 100, 130, 165, 175, 160, 130, 95, 70];
+const HOUSEHOLD: [u64; 24] = [
+    55, 48, 44, 42, 42, 50, 80, 120, 125, 105, 95, 98, 110, 105, 95, 92, 100, 130, 165, 175, 160, 130, 95, 70,
+];
 
 /// What is measured at one instant, in canonical units.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +74,12 @@ impl Load {
     /// A load of this seed on one or three phases.
     pub fn new(seed: u64, phases: u8) -> Self {
         let mean_w = 250 + mix(seed, 1) % 900;
-        Self { seed, phases, mean_w: mean_w * u64::from(phases.max(1)), day_cache: Mutex::new((0, 0)) }
+        Self {
+            seed,
+            phases,
+            mean_w: mean_w * u64::from(phases.max(1)),
+            day_cache: Mutex::new((0, 0)),
+        }
     }
 
     /// Power in a quarter hour of a day, milliwatts.
@@ -89,7 +95,9 @@ impl Load {
 
     fn day_mws(&self, day: i64) -> u128 {
         let seconds = u128::from(QUARTER_S.unsigned_abs());
-        (0..QUARTERS).map(|quarter| u128::from(self.quarter_mw(day, quarter)) * seconds).sum()
+        (0..QUARTERS)
+            .map(|quarter| u128::from(self.quarter_mw(day, quarter)) * seconds)
+            .sum()
     }
 
     /// Milliwatt-seconds from the epoch to `at`.
@@ -99,7 +107,9 @@ impl Load {
         let mut total = self.up_to_day(day);
         let quarter = usize::try_from(within_ms / (QUARTER_S * 1000)).unwrap_or(0);
         let seconds = u128::from(QUARTER_S.unsigned_abs());
-        total += (0..quarter).map(|quarter| u128::from(self.quarter_mw(day, quarter)) * seconds).sum::<u128>();
+        total += (0..quarter)
+            .map(|quarter| u128::from(self.quarter_mw(day, quarter)) * seconds)
+            .sum::<u128>();
         let rest_ms = u128::try_from(within_ms % (QUARTER_S * 1000)).unwrap_or(0);
         total + u128::from(self.quarter_mw(day, quarter)) * rest_ms / 1000
     }

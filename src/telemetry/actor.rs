@@ -5,15 +5,28 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec}
 use std::sync::LazyLock;
 
 /// Rows of session history that wait for the database.
-pub static SESSION_LOG_QUEUED: LazyLock<IntGauge> =
-    LazyLock::new(|| gauge("polyphase_session_log_queued_rows", "Rows of session history that wait for the database."));
-static SESSION_ROWS_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    counter("polyphase_session_log_dropped_rows_total", "Rows of session history dropped because the queue was full.")
+pub static SESSION_LOG_QUEUED: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "polyphase_session_log_queued_rows",
+        "Rows of session history that wait for the database.",
+    )
 });
-static RESTARTS: LazyLock<IntCounterVec> =
-    LazyLock::new(|| counters("polyphase_actor_restarts_total", "Actors built anew after they died, by kind.", &["kind"]));
+static SESSION_ROWS_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_session_log_dropped_rows_total",
+        "Rows of session history dropped because the queue was full.",
+    )
+});
+static RESTARTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_actor_restarts_total",
+        "Actors built anew after they died, by kind.",
+        &["kind"],
+    )
+});
 /// Live actors, by kind.
-pub static ACTORS: LazyLock<IntGaugeVec> = LazyLock::new(|| gauges("polyphase_actors", "Live actors, by kind.", &["kind"]));
+pub static ACTORS: LazyLock<IntGaugeVec> =
+    LazyLock::new(|| gauges("polyphase_actors", "Live actors, by kind.", &["kind"]));
 /// DTUs of the directory.
 pub static DTUS: LazyLock<IntGauge> = LazyLock::new(|| gauge("polyphase_dtus", "DTUs of the directory."));
 /// DTUs with a session.
@@ -21,13 +34,19 @@ pub static DTUS_ONLINE: LazyLock<IntGauge> = LazyLock::new(|| gauge("polyphase_d
 /// Meters of the directory.
 pub static METERS: LazyLock<IntGauge> = LazyLock::new(|| gauge("polyphase_meters", "Meters of the directory."));
 /// SNs in quarantine.
-pub static QUARANTINED: LazyLock<IntGauge> =
-    LazyLock::new(|| gauge("polyphase_quarantined_dtus", "Unknown serial numbers that wait in quarantine."));
-/// Slots that have no ending yet.
-pub static SLOTS_OPEN: LazyLock<IntGauge> = LazyLock::new(|| gauge("polyphase_slots_open", "Due slots without an ending yet."));
+pub static QUARANTINED: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "polyphase_quarantined_dtus",
+        "Unknown serial numbers that wait in quarantine.",
+    )
+});
 /// Age of the oldest slot without an ending.
-pub static SLOT_OLDEST_OPEN_SECONDS: LazyLock<IntGauge> =
-    LazyLock::new(|| gauge("polyphase_slot_oldest_open_seconds", "Age of the oldest due slot without an ending, seconds."));
+pub static SLOT_OLDEST_OPEN_SECONDS: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "polyphase_slot_oldest_open_seconds",
+        "Age of the oldest due slot without an ending, seconds.",
+    )
+});
 static SLOTS_ENDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "polyphase_slots_ended_total",
@@ -44,7 +63,10 @@ static POLLS: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
 });
 static TAKE_OVERS: LazyLock<IntCounter> = LazyLock::new(|| {
-    counter("polyphase_session_takeovers_total", "Sessions that took over a live session of the same serial number.")
+    counter(
+        "polyphase_session_takeovers_total",
+        "Sessions that took over a live session of the same serial number.",
+    )
 });
 static CLONES: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
@@ -52,8 +74,12 @@ static CLONES: LazyLock<IntCounter> = LazyLock::new(|| {
         "Take-overs that looked like two devices with one serial number.",
     )
 });
-static QUARANTINE_REFUSED: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("polyphase_quarantine_refused_total", "Unknown serial numbers refused because quarantine was full."));
+static QUARANTINE_REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_quarantine_refused_total",
+        "Unknown serial numbers refused because quarantine was full.",
+    )
+});
 
 pub(super) fn touch() {
     for metric in [
@@ -62,7 +88,6 @@ pub(super) fn touch() {
         &DTUS_ONLINE,
         &METERS,
         &QUARANTINED,
-        &SLOTS_OPEN,
         &SLOT_OLDEST_OPEN_SECONDS,
     ] {
         LazyLock::force(metric);
@@ -131,7 +156,12 @@ impl SlotEnded {
     /// Logs and counts.
     pub fn emit(self) {
         SLOTS_ENDED.with_label_values(&[self.state, self.reason]).inc();
-        tracing::debug!(meter.id = self.meter, state = self.state, reason = self.reason, "slot ended");
+        tracing::debug!(
+            meter.id = self.meter,
+            state = self.state,
+            reason = self.reason,
+            "slot ended"
+        );
     }
 }
 
@@ -152,7 +182,13 @@ impl PollEnded {
     /// Logs and counts.
     pub fn emit(self) {
         POLLS.with_label_values(&[self.outcome]).observe(self.seconds);
-        tracing::debug!(meter.id = self.meter, poll.id = self.poll, outcome = self.outcome, seconds = self.seconds, "poll ended");
+        tracing::debug!(
+            meter.id = self.meter,
+            poll.id = self.poll,
+            outcome = self.outcome,
+            seconds = self.seconds,
+            "poll ended"
+        );
     }
 }
 
