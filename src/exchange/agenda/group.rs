@@ -71,6 +71,18 @@ impl Group {
         }
     }
 
+    /// More slots of the same instant. Their spread may be shorter.
+    pub(super) fn join(&mut self, members: Vec<Member>, hash: u32) {
+        let other = Self::new(self.due_at, members, hash);
+        if !other.is_over() && other.not_before < self.not_before {
+            self.not_before = other.not_before;
+            if self.failure.is_none() {
+                self.next_try = other.not_before;
+            }
+        }
+        self.members.extend(other.members);
+    }
+
     /// A group of slots that have ended, to be read late from `next_try` on.
     pub(super) fn to_catch_up(slot: DueSlot, next_try: DateTime<Utc>) -> Self {
         let mut group = Self::new(slot.due_at, vec![Member { slot, ended: true }], 0);

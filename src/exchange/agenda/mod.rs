@@ -71,6 +71,8 @@ pub struct Agenda {
     /// Every slot due at or before this instant has been taken.
     cursor: DateTime<Utc>,
     next: Option<DuePoll>,
+    /// The one behind it, for a long spread must not hide a short window behind it.
+    second: Option<DuePoll>,
     /// Taken, not ended; oldest first.
     open: VecDeque<Group>,
     /// Ended as missing, to be read late; at most one slot a schedule.
@@ -95,11 +97,12 @@ impl Agenda {
     /// [`Agenda::recover`].
     pub fn new(account: AccountId, meter: MeterId, plan: SlotPlan, since: DateTime<Utc>) -> Self {
         let cursor = since.checked_sub_signed(TimeDelta::nanoseconds(1)).unwrap_or(since);
-        Self {
+        let mut agenda = Self {
             account,
             meter,
             hash: hash(meter),
-            next: plan.next_after(cursor),
+            next: None,
+            second: None,
             plan,
             since,
             cursor,
@@ -115,7 +118,15 @@ impl Agenda {
             serial: 0,
             online: false,
             now: since,
-        }
+        };
+        agenda.look_ahead();
+        agenda
+    }
+
+    /// Finds the next two due instants behind the cursor.
+    pub(super) fn look_ahead(&mut self) {
+        self.next = self.plan.next_after(self.cursor);
+        self.second = self.next.as_ref().and_then(|next| self.plan.next_after(next.due_at));
     }
 
     /// The meter's breaker, for polls beside the schedules to report to.
@@ -153,7 +164,13 @@ impl Agenda {
         let due = self
             .next
             .as_ref()
-            .map(|poll| later(poll.due_at, spread(poll.slots.iter(), self.hash)));
+            .map(|poll| later(poll.due_at, spread(poll.slots.iter(), self.hash)))
+            .min(
+                self.second
+                    .as_ref()
+                    .map(|poll| poll.due_at)
+                    .or(Some(DateTime::<Utc>::MAX_UTC)),
+            );
         let ends = self.open.iter().filter_map(Group::first_end).min();
         let polls = (self.online && self.running.is_none())
             .then(|| {
@@ -310,7 +327,8 @@ impl Agenda {
             }
             let Some(mut poll) = self.next.take() else { break };
             self.cursor = poll.due_at;
-            self.next = self.plan.next_after(self.cursor);
+            self.next = self.second.take();
+            self.second = self.next.as_ref().and_then(|next| self.plan.next_after(next.due_at));
             if let Some(recovery) = &self.recovery {
                 recovery.drop_ended(&mut poll);
             }
@@ -340,7 +358,7 @@ impl Agenda {
                 .push(self.missing(member.slot.key(), MissReason::ServerDown, None, 0, now));
         }
         if let Some(group) = self.open.iter_mut().find(|group| group.due_at == poll.due_at) {
-            group.members.extend(members);
+            group.join(members, self.hash);
         } else if members.iter().all(|member| member.ended) {
             for member in members {
                 self.remember_missed(member.slot);

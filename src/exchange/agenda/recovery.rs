@@ -84,8 +84,8 @@ impl Agenda {
             }
             self.take_belated(poll, now, &known, &mut ended);
         }
-        self.next = plan.next_after(self.cursor);
         self.plan = plan;
+        self.look_ahead();
         self.hand_out(&ended);
         ended
     }
