@@ -76,6 +76,14 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/quarantine",                 "list_quarantine",      ADMIN),
     op("POST",   "/quarantine/{sn}/claim",      "claim",                ADMIN),
     op("PUT",    "/quarantine/{sn}/code",       "set_claim_code",       PLATFORM),
+    op("GET",    "/dtus",                       "list_dtus",            READ),
+    op("POST",   "/dtus",                       "create_dtu",           OPERATE),
+    op("GET",    "/dtus/{id}",                  "get_dtu",              READ),
+    op("PATCH",  "/dtus/{id}",                  "edit_dtu",             OPERATE),
+    op("DELETE", "/dtus/{id}",                  "delete_dtu",           OPERATE),
+    op("GET",    "/dtus/{id}/sessions",         "list_dtu_sessions",    READ),
+    op("GET",    "/dtus/{id}/frames",           "list_dtu_frames",      READ),
+    op("GET",    "/frames/{id}",                "get_frame",            READ),
     // meters, points, readings
     // slots, schedules
     // stream

@@ -13,8 +13,11 @@ pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod body;
+pub mod dtu_form;
+pub mod dtus;
 pub mod edge;
 pub mod etag;
+pub mod frames;
 pub mod handle;
 pub mod health;
 pub mod metrics_endpoint;
@@ -35,7 +38,7 @@ pub use server::{HttpSettings, RunningServer, ServeError, TlsFiles, serve};
 use crate::base::clock::Clock;
 use crate::port::auth::AuthStore;
 use crate::port::fleet::Fleet;
-use crate::port::frames::FrameLog;
+use crate::port::frames::{FrameExplainer, FrameLog};
 use crate::port::live::LiveSource;
 use crate::port::readiness::ReadinessCheck;
 use crate::port::scope::Stores;
@@ -61,6 +64,10 @@ pub struct ApiState {
     pub fleet: Arc<dyn Fleet>,
     /// Raw frames. Blocking: use it through `web::block`.
     pub frames: Arc<dyn FrameLog>,
+    /// What raw frames mean.
+    pub explainer: Arc<dyn FrameExplainer>,
+    /// Whether a text names a registration profile; else why not.
+    pub check_profile: fn(&str) -> Result<(), String>,
     /// The live stream.
     pub live: Arc<dyn LiveSource>,
     /// The time.
@@ -114,6 +121,8 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(users::routes)
         .configure(api_keys::routes)
         .configure(quarantine::routes)
+        .configure(dtus::routes)
+        .configure(frames::routes)
         .configure(audit::routes);
 }
 

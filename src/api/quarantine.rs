@@ -12,7 +12,7 @@
 
 use super::auth::Caller;
 use super::body::Body;
-use super::handle::{Across, In};
+use super::handle::Across;
 use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults, Kind};
 use super::query::Query;
@@ -20,7 +20,7 @@ use super::{ApiState, ClaimRule, token};
 use crate::base::ids::{AccountId, DtuId};
 use crate::domain::device::SerialNumber;
 use crate::port::quarantine::{ClaimCodeStore, ClaimProof, ClaimStore};
-use crate::port::scope::{AcrossAccounts, InAccount, Scope, StoreError, Stores};
+use crate::port::scope::{InAccount, Scope, StoreError, Stores};
 use crate::telemetry::api::ClaimTried;
 use actix_web::{HttpResponse, get, post, put, web};
 use chrono::{DateTime, Utc};

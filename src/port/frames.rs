@@ -80,3 +80,20 @@ pub trait FrameLog: Send + Sync {
     /// [`FrameLogError`] when the ring cannot be read.
     fn get(&self, id: FrameId) -> Result<Option<RecordedFrame>, FrameLogError>;
 }
+
+/// Explains raw frames, as `polyphase decode` does; never fails: what does not decode is explained as such.
+pub trait FrameExplainer: Send + Sync {
+    /// The explanation as the API shows it: items, checksum verdict, the byte span of each field; for a frame that does
+    /// not decode `{"error": …, "offset": …}`.
+    fn explain(&self, frame: &RawFrame) -> serde_json::Value;
+}
+
+impl FrameKind {
+    /// Whether it went to the field or came from there.
+    pub fn direction(self) -> &'static str {
+        match self {
+            Self::Request => "sent",
+            _ => "received",
+        }
+    }
+}

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod auth;
 pub mod disk;
 pub mod disk_model;
+pub mod dtus;
 pub mod field;
 pub mod fleet;
 pub mod frames;

@@ -8,6 +8,7 @@ use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::port::accounts::AccountStore;
 use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
+use crate::port::dtus::DtuStore;
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
 use crate::port::users::UserStore;
 use serde::Serialize;
@@ -107,6 +108,8 @@ pub trait Stores:
     + AcrossAccounts<dyn ApiKeyStore>
     + InAccount<dyn AuditStore>
     + AcrossAccounts<dyn AuditStore>
+    + InAccount<dyn DtuStore>
+    + AcrossAccounts<dyn DtuStore>
     + InAccount<dyn ClaimStore>
     + AcrossAccounts<dyn ClaimCodeStore>
     + 'static

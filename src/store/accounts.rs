@@ -1,8 +1,10 @@
 //! Accounts in PostgreSQL.
 
 use super::handles::{PgStores, Reach, check_version, unique};
+use super::schedules::{ScheduleTarget, assign_schedule};
 use crate::base::ids::{AccountId, ScheduleId};
 use crate::port::accounts::{Account, AccountEdit, AccountStore, NewAccount};
+use crate::port::meters::ScheduleChoice;
 use crate::port::scope::{AcrossAccounts, Actor, InAccount, Scope, StoreError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -148,7 +150,8 @@ impl AccountStore for Accounts {
             .await?;
         }
         if let Some(schedule) = edit.schedule {
-            assign(&mut tx, id, schedule, now).await?;
+            let choice = schedule.map(ScheduleChoice::Existing);
+            assign_schedule(&mut tx, id, ScheduleTarget::Account, choice.as_ref(), now).await?;
         }
         let account = find(&mut tx, id).await?.ok_or(StoreError::NotFound("account"))?;
         let detail = json!({"name": edit.name, "time_zone": edit.time_zone, "currency": edit.currency,
@@ -160,32 +163,4 @@ impl AccountStore for Accounts {
         tx.commit().await?;
         Ok(account)
     }
-}
-
-/// Sets the account's default schedule; what applies to its meters follows.
-async fn assign(
-    tx: &mut PgConnection,
-    id: AccountId,
-    schedule: Option<ScheduleId>,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let raw = schedule.map(|schedule| schedule.0);
-    let done = sqlx::query!(
-        "UPDATE account SET schedule_id = $2 WHERE id = $1 AND ($2::int IS NULL OR EXISTS (
-             SELECT FROM schedule s WHERE s.id = $2 AND s.account_id = $1 AND s.deleted_at IS NULL))",
-        id.0,
-        raw
-    )
-    .execute(&mut *tx)
-    .await?;
-    if done.rows_affected() == 0 {
-        return Err(StoreError::Invalid {
-            field: "schedule",
-            message: "there is no such schedule in the account".to_owned(),
-        });
-    }
-    sqlx::query!("SELECT refresh_meter_schedules($1, NULL, NULL, $2)", id.0, now)
-        .fetch_one(tx)
-        .await?;
-    Ok(())
 }

@@ -13,6 +13,7 @@ pub mod auth;
 mod copy;
 mod counts;
 pub mod directory;
+mod dtus;
 pub mod embedded;
 pub mod error;
 mod groups;
