@@ -4,6 +4,7 @@
 //! everything else a line may carry ([`Request::find`]).
 
 pub mod dtu;
+pub mod explain;
 pub mod modbus;
 
 use std::fmt;

@@ -137,11 +137,17 @@ fn known_unit(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|unit| (1..=UNIT_MAX).contains(unit))
 }
 
-/// The shape of a request of any unit.
+/// The shape of a request to a device.
 pub(super) fn request_shape(bytes: &[u8]) -> Shape {
-    if !known_unit(bytes) {
-        return Shape::None;
+    if known_unit(bytes) {
+        request_shape_of(bytes)
+    } else {
+        Shape::None
     }
+}
+
+/// The same of any unit at all, broadcasts and the 255 of Modbus TCP included.
+pub(super) fn request_shape_of(bytes: &[u8]) -> Shape {
     let Some(code) = bytes.get(1) else { return Shape::Open };
     match Function::by_code(*code) {
         None => Shape::None,
@@ -154,11 +160,17 @@ pub(super) fn request_shape(bytes: &[u8]) -> Shape {
     }
 }
 
-/// The shape of an answer or exception of any unit.
+/// The shape of an answer or exception of a device.
 pub(super) fn response_shape(bytes: &[u8]) -> Shape {
-    if !known_unit(bytes) {
-        return Shape::None;
+    if known_unit(bytes) {
+        response_shape_of(bytes)
+    } else {
+        Shape::None
     }
+}
+
+/// The same of any unit at all.
+pub(super) fn response_shape_of(bytes: &[u8]) -> Shape {
     let Some(code) = bytes.get(1) else { return Shape::Open };
     if code & EXCEPTION_FLAG != 0 {
         let known = Function::by_code(code & !EXCEPTION_FLAG).is_some();

@@ -5,6 +5,7 @@
 //! Knows no meter, no socket, no clock.
 
 mod answer;
+mod explain;
 mod find;
 mod frame;
 mod function;
@@ -12,6 +13,7 @@ mod request;
 mod slave;
 
 pub use answer::{AnswerError, Reply};
+pub use explain::{explain_rtu, explain_tcp};
 pub use frame::{FRAME_MAX, FRAME_MIN, FrameError, crc16};
 pub use function::{Function, exception_name};
 pub use request::{
