@@ -354,8 +354,14 @@ impl ModelDisk {
     /// This disk is dead from now on, so that threads left over from before cannot reach the new one.
     #[must_use]
     pub fn reboot(&self, seed: u64) -> Self {
-        let mut state = self.lock_state();
-        state.crashed = true;
+        self.lock_state().crashed = true;
+        self.reboot_copy(seed)
+    }
+
+    /// What [`Self::reboot`] would give, while this disk lives on.
+    #[must_use]
+    pub fn reboot_copy(&self, seed: u64) -> Self {
+        let state = self.lock_state();
         let chance = survival(seed);
         let mut random = Random(seed.wrapping_add(0x5EED));
         let mut names = state.durable_names.clone();
