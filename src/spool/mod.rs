@@ -14,7 +14,9 @@ mod handle;
 mod os_disk;
 mod reader;
 mod record;
+mod recorder;
 mod recovery;
+mod ring;
 mod room;
 mod writer;
 
@@ -26,5 +28,6 @@ mod tests;
 pub use drain::Drain;
 pub use handle::{Receipt, Spool, SpoolHandle};
 pub use os_disk::OsDisk;
+pub use recorder::{Recorder, RecorderSettings};
 pub use recovery::SpoolError;
 pub use room::{SpoolSettings, SpoolState, SpoolStats};

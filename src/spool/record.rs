@@ -26,6 +26,8 @@ pub(super) const SEGMENT_HEADER: usize = 64;
 pub(super) const FIRST_RECORD: u64 = 64;
 /// Bytes of a record's header.
 pub(super) const RECORD_HEADER: usize = 32;
+/// The same, for offsets.
+pub(super) const RECORD_HEADER_BYTES: u64 = 32;
 /// The longest body. A poll with 100 values takes about 3 KiB.
 pub(super) const BODY_MAX: usize = 1 << 20;
 /// What a scanner reads at once.
@@ -133,7 +135,7 @@ pub(super) struct RecordHeader {
 impl RecordHeader {
     /// Header and body, bytes.
     pub(super) fn span(&self) -> u64 {
-        u64::from(self.length) + 32
+        u64::from(self.length) + RECORD_HEADER_BYTES
     }
 
     fn body_len(&self) -> usize {
@@ -161,6 +163,18 @@ impl RecordHeader {
     fn fits(&self, body: &[u8], stamp: Stamp) -> bool {
         stamp.crc(&[&self.sequence.to_le_bytes(), body]) == self.body_crc
     }
+}
+
+/// Reads the one record at `at`; none when there is none (any more).
+pub(super) fn read_one(file: &dyn DiskFile, stamp: Stamp, at: u64) -> io::Result<Option<(RecordHeader, Vec<u8>)>> {
+    let mut head = [0u8; RECORD_HEADER];
+    let count = file.read_at(&mut head, at)?;
+    let Some(header) = RecordHeader::parse(head.get(..count).unwrap_or_default(), stamp) else {
+        return Ok(None);
+    };
+    let mut body = vec![0; header.body_len()];
+    let count = file.read_at(&mut body, at + RECORD_HEADER_BYTES)?;
+    Ok((count == body.len() && header.fits(&body, stamp)).then_some((header, body)))
 }
 
 /// Appends a record to `out`. The caller has checked that the body is at most [`BODY_MAX`].
@@ -292,6 +306,18 @@ impl<'a> Scanner<'a> {
                 }
                 zero = false;
                 at += 1;
+            }
+        }
+    }
+
+    /// Goes on to the first record from `sequence` on, by heads alone; stops early at damage.
+    pub(super) fn skip_to(&mut self, sequence: u64) -> io::Result<()> {
+        let stamp = self.stamp;
+        loop {
+            let at = self.offset;
+            match RecordHeader::parse(self.window(at, RECORD_HEADER)?, stamp) {
+                Some(header) if header.sequence < sequence => self.offset = at + header.span(),
+                _ => return Ok(()),
             }
         }
     }

@@ -369,3 +369,28 @@ async fn it_runs_on_the_real_disk_and_groups_under_load() {
         "in the order of the receipts"
     );
 }
+
+#[tokio::test]
+async fn a_half_written_group_leaves_no_remnant() {
+    for seed in 0..20u64 {
+        let disk = ModelDisk::new();
+        let time = clock();
+        let (handle, mut drain) = open_at(&disk, small(), time.clone());
+        for n in 1..=1 + i64::try_from(seed % 3).unwrap() {
+            handle.append(record(n)).await.unwrap();
+        }
+        disk.inject(Fault::Full {
+            from: disk.operations(),
+            count: 1,
+        });
+        let mut large = record(50);
+        large.reading.as_mut().unwrap().items[0].measurand = Measurand::Vendor("x".repeat(500).into());
+        assert!(matches!(handle.append(large).await, Err(SinkError::Full(_))));
+        let live = disk.contents(&Path::new(DIR).join("00000000000000000001.seg")).unwrap();
+        assert_eq!(live.len() as u64, handle.stats().bytes);
+        time.advance(Duration::from_secs(2));
+        handle.append(record(60)).await.unwrap();
+        let came = rest(&handle, &mut drain).await;
+        assert!(came.ends_with(&[60]) && !came.contains(&50), "{came:?}");
+    }
+}

@@ -6,7 +6,7 @@
 
 use super::cursor::Place;
 use super::files::segment_path;
-use super::record::{FIRST_RECORD, SegmentHeader, Stamp, put};
+use super::record::{FIRST_RECORD, RECORD_HEADER_BYTES, SegmentHeader, Stamp, put};
 use super::room::{Durable, Room, Segment, SpoolState, failed, trouble};
 use crate::port::disk::{DiskFile, OpenMode, is_disk_full};
 use crate::port::ledger::SinkError;
@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// How often a full disk is looked at again, at most.
 const SPACE_PROBE: Duration = Duration::from_secs(1);
-/// Bytes in front of each body, see `record`.
-const OVERHEAD: u64 = 32;
 
 #[derive(Debug)]
 struct Live {
@@ -66,7 +64,7 @@ impl Writer {
         }
         let began = self.room.clock.monotonic();
         let records = u64::try_from(bodies.clone().count()).unwrap_or(u64::MAX);
-        let size: u64 = bodies.clone().map(|body| len_of(body) + OVERHEAD).sum();
+        let size: u64 = bodies.clone().map(|body| len_of(body) + RECORD_HEADER_BYTES).sum();
         let first = self.next_sequence;
         self.check_space(size, began)?;
         self.ensure_live(size, first)?;

@@ -1,0 +1,664 @@
+//! The frame recorder: gives raw frames their ids at once, writes them in the background, and finds them again.
+//!
+//! It never holds up a connection: when its queue is full, frames are dropped and counted, and their ids are absent.
+
+use super::codec::decode_frame;
+use super::files::segment_path;
+use super::record::{FIRST_RECORD, Scanner, Step, read_one};
+use super::recovery::SpoolError;
+use super::ring::{Index, Ring, RingLimits, Spot, locked, tag_of};
+use super::room::trouble;
+use crate::base::clock::Clock;
+use crate::base::ids::{DtuId, FrameId, FrameRange};
+use crate::port::disk::{Disk, DiskFile, DiskLock, OpenMode};
+use crate::port::frames::{FrameLog, FrameLogError, FrameRecorder, RawFrame, RecordedFrame};
+use crate::telemetry::spool::{FRAMES_BYTES, FramesPassed};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Ids of one second: the first id of a process is its start in seconds times this.
+const IDS_PER_SECOND_BITS: u32 = 21;
+/// How often age is looked at without traffic.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// Frames written at once, at most.
+const BATCH_FRAMES: usize = 2048;
+/// Frames of a DTU that one look-up walks over, at most.
+const WALK_MAX: usize = 100_000;
+
+/// Sizes of the frame ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecorderSettings {
+    /// All segments together, bytes.
+    pub ring_bytes: u64,
+    /// One segment, bytes; at least 4 KiB and at most half the ring.
+    pub segment_bytes: u64,
+    /// Frames older than this are removed, segment by segment.
+    pub age: Duration,
+    /// Frames that may wait for the writing thread.
+    pub queue_frames: usize,
+    /// Bytes of frames that may wait.
+    pub queue_bytes: usize,
+}
+
+impl Default for RecorderSettings {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 2 << 30,
+            segment_bytes: 16 << 20,
+            age: Duration::from_secs(30 * 86_400),
+            queue_frames: 16_384,
+            queue_bytes: 16 << 20,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Queue {
+    frames: VecDeque<(FrameId, RawFrame)>,
+    bytes: usize,
+    next_id: i64,
+    /// The writing thread has taken frames and not written them yet.
+    busy: bool,
+    stop: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    settings: RecorderSettings,
+    clock: Arc<dyn Clock>,
+    queue: Mutex<Queue>,
+    /// Something came, or it is time to stop.
+    came: Condvar,
+    /// The queue is written.
+    written: Condvar,
+    index: Arc<Mutex<Index>>,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// The recorder. Clones share it; the thread ends with the last one.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    owner: Arc<Owner>,
+}
+
+#[derive(Debug)]
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.queue().stop = true;
+        self.0.came.notify_all();
+    }
+}
+
+fn weight(frame: &RawFrame) -> usize {
+    frame.bytes.len() + frame.protocol.len() + size_of::<RawFrame>()
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now().timestamp_millis()
+    }
+
+    /// The next frames to write; none: stop.
+    fn take(&self) -> Option<Vec<(FrameId, RawFrame)>> {
+        let mut queue = self.queue();
+        queue.busy = false;
+        if queue.frames.is_empty() {
+            self.written.notify_all();
+            if queue.stop {
+                return None;
+            }
+            queue = self
+                .came
+                .wait_timeout_while(queue, TIDY_EVERY, |queue| queue.frames.is_empty() && !queue.stop)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        // a batch stays far below a segment, so that the ring's size is kept closely
+        let bytes_max = usize::try_from(self.settings.segment_bytes / 8).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        while let Some(next) = queue.frames.pop_front() {
+            bytes += weight(&next.1);
+            batch.push(next);
+            if batch.len() >= BATCH_FRAMES || bytes >= bytes_max {
+                break;
+            }
+        }
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        queue.busy = true;
+        Some(batch)
+    }
+
+    fn run(&self, mut ring: Ring) {
+        let _ending = Ending(self);
+        while let Some(batch) = self.take() {
+            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            if count > 0 {
+                match ring.write(batch, self.now_ms()) {
+                    Ok(dropped) => FramesPassed {
+                        recorded: count - dropped,
+                        dropped,
+                        reason: "too large",
+                    },
+                    Err(error) => {
+                        trouble("recording frames", &error);
+                        FramesPassed {
+                            recorded: 0,
+                            dropped: count,
+                            reason: "disk",
+                        }
+                    }
+                }
+                .emit();
+            }
+            FRAMES_BYTES.set(i64::try_from(ring.tidy(self.now_ms())).unwrap_or(i64::MAX));
+        }
+        ring.seal(self.now_ms());
+    }
+}
+
+/// Tells those who wait that the thread has ended, however it did.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.stop = true;
+        queue.ended = true;
+        self.0.written.notify_all();
+    }
+}
+
+impl Recorder {
+    /// Opens or makes the ring in `dir`, and starts its thread.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        settings: RecorderSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SpoolError> {
+        let cannot = |what: &'static str| {
+            move |source| SpoolError::Disk {
+                dir: dir.to_path_buf(),
+                what,
+                source,
+            }
+        };
+        for (name, value, min) in [
+            ("segment_bytes", settings.segment_bytes, 4096),
+            (
+                "ring_bytes",
+                settings.ring_bytes,
+                settings.segment_bytes.saturating_mul(2),
+            ),
+        ] {
+            if value < min {
+                return Err(SpoolError::Setting { name, value, min });
+            }
+        }
+        disk.create_dir(dir).map_err(cannot("making it"))?;
+        let lock = disk.lock(&dir.join("lock")).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                SpoolError::Locked(dir.to_path_buf())
+            } else {
+                cannot("locking it")(error)
+            }
+        })?;
+        let limits = RingLimits {
+            segment_bytes: settings.segment_bytes,
+            ring_bytes: settings.ring_bytes,
+            age_ms: i64::try_from(settings.age.as_millis()).unwrap_or(i64::MAX),
+        };
+        let now = clock.now();
+        let (ring, index) = Ring::open(Arc::clone(&disk), dir, limits, now.timestamp_millis())?;
+        let recorded = i64::try_from(ring.last_id()).unwrap_or(i64::MAX);
+        let next_id = (now.timestamp().max(0) << IDS_PER_SECOND_BITS).max(recorded.saturating_add(1));
+        let shared = Arc::new(Shared {
+            disk,
+            dir: dir.to_path_buf(),
+            settings,
+            clock,
+            queue: Mutex::new(Queue {
+                frames: VecDeque::new(),
+                bytes: 0,
+                next_id,
+                busy: false,
+                stop: false,
+                ended: false,
+            }),
+            came: Condvar::new(),
+            written: Condvar::new(),
+            index,
+            _lock: lock,
+        });
+        let thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("frame-record".to_owned())
+            .spawn(move || thread.run(ring))
+            .map_err(cannot("starting a thread"))?;
+        Ok(Self {
+            owner: Arc::new(Owner(shared)),
+        })
+    }
+
+    /// Waits until what was recorded so far can be looked up. Blocks.
+    pub fn flush(&self) {
+        let shared = &self.owner.0;
+        let queue = shared.queue();
+        drop(
+            shared
+                .written
+                .wait_while(queue, |queue| (!queue.frames.is_empty() || queue.busy) && !queue.ended)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Writes what waits and ends; frames recorded later are dropped. Blocks.
+    pub fn close(&self) {
+        let shared = &self.owner.0;
+        let mut queue = shared.queue();
+        queue.stop = true;
+        shared.came.notify_all();
+        drop(
+            shared
+                .written
+                .wait_while(queue, |queue| !queue.ended)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}
+
+impl FrameRecorder for Recorder {
+    fn record(&self, frames: Vec<RawFrame>) -> FrameRange {
+        let shared = &self.owner.0;
+        let settings = &shared.settings;
+        let offered = frames.len();
+        let count = u16::try_from(offered).unwrap_or(u16::MAX);
+        if count == 0 {
+            return FrameRange::EMPTY;
+        }
+        let mut kept = 0;
+        let mut queue = shared.queue();
+        let first = queue.next_id;
+        for (id, frame) in (first..).zip(frames).take(usize::from(count)) {
+            let bytes = weight(&frame);
+            let fits = queue.frames.len() < settings.queue_frames && queue.bytes + bytes <= settings.queue_bytes;
+            if fits && !queue.stop {
+                queue.bytes += bytes;
+                queue.frames.push_back((FrameId(id), frame));
+                kept += 1;
+            }
+        }
+        queue.next_id = first.saturating_add(i64::from(count));
+        drop(queue);
+        shared.came.notify_one();
+        if kept < offered {
+            FramesPassed {
+                recorded: 0,
+                dropped: u64::try_from(offered - kept).unwrap_or(u64::MAX),
+                reason: "queue",
+            }
+            .emit();
+        }
+        FrameRange {
+            first: FrameId(first),
+            count,
+        }
+    }
+}
+
+/// Segments opened during one look-up.
+struct Open<'a> {
+    shared: &'a Shared,
+    file: Option<(u64, Box<dyn DiskFile>)>,
+}
+
+impl Open<'_> {
+    /// The frame at a spot with the spot of the one before it; none when it has left the ring.
+    fn frame(&mut self, dtu: DtuId, spot: Spot) -> io::Result<Option<(RecordedFrame, Option<Spot>)>> {
+        let facts = locked(&self.shared.index).segments.get(&spot.0).copied();
+        let Some(facts) = facts else {
+            return Ok(None);
+        };
+        let file = match self.file.take() {
+            Some((number, file)) if number == spot.0 => file,
+            _ => match self
+                .shared
+                .disk
+                .open(&segment_path(&self.shared.dir, spot.0), OpenMode::Read)
+            {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        let found = read_one(&*file, facts.stamp, spot.1)?;
+        self.file = Some((spot.0, file));
+        Ok(found
+            .filter(|(header, _)| header.tag == tag_of(Some(dtu)))
+            .and_then(|(header, body)| {
+                let linked = decode_frame(&body).ok()?;
+                let id = FrameId(header.sequence.cast_signed());
+                let frame = linked.frame;
+                Some((RecordedFrame { id, frame }, linked.before))
+            }))
+    }
+}
+
+impl FrameLog for Recorder {
+    fn recent(&self, dtu: DtuId, before: Option<FrameId>, limit: usize) -> Result<Vec<RecordedFrame>, FrameLogError> {
+        let shared = &self.owner.0;
+        let mut spot = locked(&shared.index).newest.get(&dtu).copied();
+        let mut open = Open { shared, file: None };
+        let mut out: Vec<RecordedFrame> = Vec::new();
+        let mut walked = 0;
+        while let Some(at) = spot
+            && out.len() < limit
+            && walked < WALK_MAX
+        {
+            walked += 1;
+            let found = open.frame(dtu, at).map_err(|error| FrameLogError(error.to_string()))?;
+            let Some((frame, older)) = found else {
+                break;
+            };
+            if before.is_none_or(|before| frame.id < before) {
+                out.push(frame);
+            }
+            // only ever backwards, whatever a damaged file says
+            spot = older.filter(|older| *older < at);
+        }
+        Ok(out)
+    }
+
+    fn get(&self, id: FrameId) -> Result<Option<RecordedFrame>, FrameLogError> {
+        let shared = &self.owner.0;
+        let failed = |error: io::Error| FrameLogError(error.to_string());
+        let Ok(wanted) = u64::try_from(id.0) else {
+            return Ok(None);
+        };
+        let found = {
+            let index = locked(&shared.index);
+            let mut behind = index.segments.iter().rev();
+            behind
+                .find(|(_, facts)| facts.first <= wanted)
+                .map(|(number, facts)| (*number, *facts))
+        };
+        let Some((number, facts)) = found else {
+            return Ok(None);
+        };
+        let file = match shared.disk.open(&segment_path(&shared.dir, number), OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut scanner = Scanner::new(&*file, facts.stamp, FIRST_RECORD, facts.end, None);
+        loop {
+            scanner.skip_to(wanted).map_err(failed)?;
+            match scanner.step().map_err(failed)? {
+                Step::Record { header, body, .. } if header.sequence == wanted => {
+                    let frame = decode_frame(&body)
+                        .map_err(|error| FrameLogError(error.to_string()))?
+                        .frame;
+                    return Ok(Some(RecordedFrame { id, frame }));
+                }
+                Step::Record { header, .. } if header.sequence > wanted => return Ok(None),
+                Step::End { .. } => return Ok(None),
+                Step::Record { .. } | Step::Hole { .. } => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::ManualClock;
+    use crate::base::ids::ConnectionId;
+    use crate::port::disk_model::ModelDisk;
+    use crate::port::frames::FrameKind;
+    use chrono::{DateTime, Utc};
+
+    const DIR: &str = "/frames";
+    const START_S: i64 = 1_750_000_000;
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new(DateTime::<Utc>::from_timestamp(START_S, 0).unwrap()))
+    }
+
+    fn frame(dtu: Option<i32>, bytes: &[u8]) -> RawFrame {
+        RawFrame {
+            at: DateTime::from_timestamp(START_S, 5).unwrap(),
+            dtu: dtu.map(DtuId),
+            connection: ConnectionId(1),
+            meter: None,
+            poll: None,
+            kind: FrameKind::Answer,
+            protocol: "modbus-rtu".into(),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    fn small() -> RecorderSettings {
+        RecorderSettings {
+            ring_bytes: 64 << 10,
+            segment_bytes: 4096,
+            ..RecorderSettings::default()
+        }
+    }
+
+    fn open(disk: &ModelDisk, settings: RecorderSettings, clock: Arc<dyn Clock>) -> Recorder {
+        Recorder::open(Arc::new(disk.clone()), Path::new(DIR), settings, clock).unwrap()
+    }
+
+    /// Records `count` frames of 7 DTUs in turn, one by one; the byte is the number.
+    fn fill(recorder: &Recorder, count: u16) -> Vec<FrameId> {
+        let ids = (0..count)
+            .map(|n| {
+                recorder
+                    .record(vec![frame(Some(i32::from(n % 7)), &n.to_be_bytes())])
+                    .first
+            })
+            .collect();
+        recorder.flush();
+        ids
+    }
+
+    fn numbers(frames: &[RecordedFrame]) -> Vec<u16> {
+        frames
+            .iter()
+            .map(|frame| u16::from_be_bytes(frame.frame.bytes.as_slice().try_into().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn frames_get_consecutive_ids_at_once_and_are_found_by_them() {
+        let (disk, time) = (ModelDisk::new(), clock());
+        let recorder = open(&disk, small(), time);
+        let first = recorder.record(vec![frame(Some(1), b"a"), frame(None, b"b"), frame(Some(1), b"c")]);
+        let second = recorder.record(vec![frame(Some(2), b"d")]);
+        assert_eq!((first.first.0, first.count), (START_S << 21, 3));
+        assert_eq!((second.first.0, second.count), ((START_S << 21) + 3, 1));
+        assert!(second.first.0 < 1 << 53, "exact in JSON");
+        assert_eq!(recorder.record(Vec::new()), FrameRange::EMPTY);
+        recorder.flush();
+        for (id, expected) in first.ids().chain(second.ids()).zip(["a", "b", "c", "d"]) {
+            let found = recorder.get(id).unwrap().unwrap();
+            assert_eq!((found.id, found.frame.bytes.as_slice()), (id, expected.as_bytes()));
+        }
+        for missing in [-1, 0, second.first.0 + 1] {
+            assert_eq!(recorder.get(FrameId(missing)).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn recent_is_newest_first_by_dtu_and_pages_back() {
+        let recorder = open(&ModelDisk::new(), small(), clock());
+        let ids = fill(&recorder, 300);
+        let of_three: Vec<u16> = (0..300u16).rev().filter(|n| n % 7 == 3).collect();
+        let all = recorder.recent(DtuId(3), None, 1000).unwrap();
+        assert_eq!(numbers(&all), of_three, "over several segments");
+        let mut paged = Vec::new();
+        let mut before = None;
+        loop {
+            let page = recorder.recent(DtuId(3), before, 10).unwrap();
+            let Some(last) = page.last() else { break };
+            before = Some(last.id);
+            paged.extend(numbers(&page));
+        }
+        assert_eq!(paged, of_three);
+        assert_eq!(recorder.recent(DtuId(99), None, 10).unwrap(), []);
+        assert_eq!(recorder.recent(DtuId(3), Some(ids[0]), 10).unwrap(), []);
+    }
+
+    #[test]
+    fn a_restart_finds_everything_and_never_reuses_an_id() {
+        let disk = ModelDisk::new();
+        let recorder = open(&disk, small(), clock());
+        let ids = fill(&recorder, 300);
+        let before = recorder.recent(DtuId(5), None, 1000).unwrap();
+        recorder.close();
+        drop(recorder);
+        // the clock has gone back an hour
+        let earlier = clock();
+        earlier.step_to(DateTime::from_timestamp(START_S - 3600, 0).unwrap());
+        for crash in [false, true] {
+            let disk = disk.reboot_copy(1);
+            if crash {
+                // without saved indexes everything is read again
+                for entry in disk.list(Path::new(DIR)).unwrap() {
+                    if entry.name.ends_with(".idx") {
+                        disk.remove(&Path::new(DIR).join(entry.name)).unwrap();
+                    }
+                }
+            }
+            let recorder = open(&disk, small(), earlier.clone());
+            assert_eq!(recorder.recent(DtuId(5), None, 1000).unwrap(), before);
+            assert_eq!(recorder.get(ids[17]).unwrap().unwrap().frame.bytes, 17u16.to_be_bytes());
+            let next = recorder.record(vec![frame(Some(5), b"zz")]);
+            assert_eq!(next.first.0, ids[299].0 + 1);
+            recorder.flush();
+            assert_eq!(recorder.recent(DtuId(5), None, 2).unwrap()[1], before[0]);
+        }
+    }
+
+    #[test]
+    fn the_ring_is_bounded_by_size_and_forgets_the_oldest() {
+        let disk = ModelDisk::new();
+        let settings = RecorderSettings {
+            ring_bytes: 12 << 10,
+            ..small()
+        };
+        let recorder = open(&disk, settings, clock());
+        let lonely = recorder.record(vec![frame(Some(77), b"x")]).first;
+        let ids = fill(&recorder, 1000);
+        let used: u64 = disk.list(Path::new(DIR)).unwrap().iter().map(|entry| entry.len).sum();
+        assert!(used < 24 << 10, "{used} bytes with the indexes");
+        assert_eq!(recorder.get(lonely).unwrap(), None);
+        assert_eq!(recorder.recent(DtuId(77), None, 5).unwrap(), []);
+        assert!(recorder.get(ids[999]).unwrap().is_some());
+        let left = numbers(&recorder.recent(DtuId(6), None, 1000).unwrap());
+        assert!(left.len() > 5 && left.is_sorted_by(|a, b| *a == *b + 7), "{left:?}");
+    }
+
+    #[test]
+    fn frames_go_when_they_are_too_old() {
+        let (disk, time) = (ModelDisk::new(), clock());
+        let settings = RecorderSettings {
+            age: Duration::from_secs(8000),
+            ..small()
+        };
+        let recorder = open(&disk, settings, time.clone());
+        let old = fill(&recorder, 10)[0];
+        time.advance(Duration::from_secs(2000));
+        let newer = fill(&recorder, 10)[0];
+        assert!(recorder.get(old).unwrap().is_some());
+        time.advance(Duration::from_secs(7000));
+        fill(&recorder, 10);
+        time.advance(Duration::from_secs(1500));
+        fill(&recorder, 1);
+        assert_eq!(recorder.get(old).unwrap(), None);
+        assert_eq!(recorder.get(newer).unwrap(), None, "sealed and aged");
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_the_ids_are_absent() {
+        let settings = RecorderSettings {
+            queue_frames: 3,
+            ..small()
+        };
+        let recorder = open(&ModelDisk::new(), settings, clock());
+        let range = recorder.record((0..10u16).map(|n| frame(Some(1), &n.to_be_bytes())).collect());
+        assert_eq!(range.count, 10);
+        recorder.flush();
+        let found: Vec<bool> = range.ids().map(|id| recorder.get(id).unwrap().is_some()).collect();
+        assert_eq!(found.iter().filter(|found| **found).count(), 3);
+        assert_eq!(found[..3], [true; 3]);
+        assert_eq!(recorder.record(vec![frame(Some(1), b"x")]).first.0, range.first.0 + 10);
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_oldest_frames_not_the_newest() {
+        let disk = ModelDisk::new();
+        disk.set_capacity(30 << 10);
+        let recorder = open(&disk, small(), clock());
+        let ids = fill(&recorder, 1000);
+        assert_eq!(recorder.get(ids[0]).unwrap(), None);
+        assert!(recorder.get(ids[999]).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_crash_or_damage_never_stops_it_and_never_shows_wrong_frames() {
+        let disk = ModelDisk::new();
+        let recorder = open(&disk, small(), clock());
+        let ids = fill(&recorder, 200);
+        for seed in 0..30 {
+            let disk = disk.reboot_copy(seed);
+            for (n, entry) in disk.list(Path::new(DIR)).unwrap().into_iter().enumerate() {
+                let path = Path::new(DIR).join(&entry.name);
+                let mut bytes = disk.contents(&path).unwrap();
+                if entry.name.ends_with(".seg") && n % 3 == seed as usize % 3 && !bytes.is_empty() {
+                    let at = (seed as usize * 131) % bytes.len();
+                    bytes[at] ^= 0x55;
+                    disk.plant(&path, bytes);
+                }
+            }
+            let again = open(&disk, small(), clock());
+            let next = again.record(vec![frame(Some(4), b"new")]).first;
+            again.flush();
+            assert!(again.get(next).unwrap().is_some());
+            for (n, id) in ids.iter().enumerate() {
+                if let Some(found) = again.get(*id).unwrap() {
+                    let n = u16::try_from(n).unwrap();
+                    // an id given again after its frame was lost shows the new frame
+                    assert!(found.frame.bytes == n.to_be_bytes() || found.frame.bytes == b"new");
+                }
+            }
+            let recent = again.recent(DtuId(4), None, 1000).unwrap();
+            assert_eq!(recent[0].frame.bytes, b"new");
+            assert!(numbers(&recent[1..]).is_sorted_by(|a, b| a > b));
+        }
+    }
+
+    #[test]
+    fn two_recorders_cannot_share_a_ring() {
+        let disk = ModelDisk::new();
+        let _first = open(&disk, small(), clock());
+        let second = Recorder::open(Arc::new(disk), Path::new(DIR), small(), clock());
+        assert!(matches!(second, Err(SpoolError::Locked(_))));
+    }
+}
