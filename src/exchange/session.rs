@@ -9,53 +9,22 @@
 //! and acts on the events in order. It measures silence itself: whatever arrives, even noise, shows that the peer lives.
 //! Next: `exchange/line.rs`, which asks and judges answers.
 
+mod budget;
 mod heartbeats;
+mod open;
+mod registering;
 #[cfg(test)]
 mod tests;
 
 use crate::domain::device::SerialNumber;
-use crate::protocol::dtu::{
-    Answer, Framing, FramingDecoder, FramingItem, Profile, Recognition, Registration, RegistrationError,
-    RegistrationKind, lineframe, recognise,
-};
+use crate::protocol::dtu::{Framing, FramingDecoder, Profile, RegistrationError, RegistrationKind, lineframe};
+pub use budget::FloodBudget;
+use budget::Tokens;
 use heartbeats::Heartbeats;
 use std::time::{Duration, Instant};
 
 /// How many of the first bytes are shown in the quarantine.
 pub const FIRST_BYTES_MAX: usize = 64;
-/// Idle bytes are held back until quiet, to see a split heartbeat whole; at most this many.
-const IDLE_LEN_MAX: usize = 512;
-/// The first part of a registration package in front of a reply is held back for the rest at most this long.
-const PREFIX_HOLD: Duration = Duration::from_millis(100);
-/// A registration that never falls quiet is judged this long after its first byte.
-const DECIDE_AFTER: Duration = Duration::from_secs(3);
-/// A package shorter than this is left to the line's frame check: it could begin a reply by chance.
-const PREFIX_LEN_MIN: usize = 4;
-
-/// The byte and arrival budget of one session: two token buckets.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FloodBudget {
-    /// Bytes a second, sustained.
-    pub bytes_per_s: u32,
-    /// Bytes at once.
-    pub bytes_burst: u32,
-    /// Arrivals (reads) a second, sustained.
-    pub reads_per_s: u32,
-    /// Arrivals at once.
-    pub reads_burst: u32,
-}
-
-impl Default for FloodBudget {
-    /// A line of 115,200 baud carries 11,520 bytes a second.
-    fn default() -> Self {
-        Self {
-            bytes_per_s: 20_000,
-            bytes_burst: 256 * 1024,
-            reads_per_s: 200,
-            reads_burst: 2_000,
-        }
-    }
-}
 
 /// What a session is told at its start.
 #[derive(Clone, Debug)]
@@ -201,7 +170,9 @@ struct Open {
     kind: Option<RegistrationKind>,
     sn: String,
     package: Vec<u8>,
-    every_packet: Option<bool>,
+    pinned_every_packet: Option<bool>,
+    /// Packets seen with the package in front.
+    prefixed: u8,
 }
 
 impl Session {
@@ -224,7 +195,8 @@ impl Session {
             kind: None,
             sn: String::new(),
             package: Vec::new(),
-            every_packet: None,
+            pinned_every_packet: None,
+            prefixed: 0,
         };
         Self::with(settings, Phase::Open(Box::new(open)), now)
     }
@@ -244,7 +216,11 @@ impl Session {
 
     /// Bytes arrived.
     pub fn feed(&mut self, now: Instant, bytes: &[u8]) -> Vec<SessionEvent> {
-        let mut events = self.tick(now);
+        // before the registration, bytes that are here prove that the line was not quiet, however late we look
+        let mut events = match self.phase {
+            Phase::Unregistered { .. } if !bytes.is_empty() => Vec::new(),
+            _ => self.tick(now),
+        };
         if bytes.is_empty() || matches!(self.phase, Phase::Ended) {
             return events;
         }
@@ -264,6 +240,8 @@ impl Session {
             self.arrived(now, bytes, &mut events);
         } else {
             self.first_arrived(now, bytes, &mut events);
+            // one that never falls quiet has its deadlines all the same
+            events.extend(self.tick(now));
         }
         events
     }
@@ -333,7 +311,9 @@ impl Session {
             self.heartbeats.note_time(now);
             return true;
         }
-        self.heartbeats.is_heartbeat(now, bytes)
+        // what could be a torn reply is not learned, however often it comes
+        let torn = bytes.len() < 2 || lineframe::is_modbus_head(bytes) || bytes.first() == Some(&0x68);
+        self.heartbeats.judge(now, bytes, !torn)
     }
 
     /// Tells that these arrivals were asked for: an answer does not count as flood.
@@ -371,7 +351,7 @@ impl Session {
         if let Phase::Open(open) = &self.phase {
             learned.framing = open.decoder.framing();
             learned.kind = open.kind;
-            learned.every_packet = open.every_packet.unwrap_or(false);
+            learned.every_packet = open.every_packet();
             learned.package.clone_from(&open.package);
         }
         learned
@@ -401,308 +381,5 @@ impl Session {
         self.held = Vec::new();
         self.held_until = None;
         events.push(SessionEvent::Fault(fault));
-    }
-}
-
-/// Until somebody has said who they are.
-impl Session {
-    fn first_arrived(&mut self, now: Instant, bytes: &[u8], events: &mut Vec<SessionEvent>) {
-        let gap = self.quiet_gap();
-        if let Phase::Unregistered {
-            buffer,
-            first_bytes,
-            quiet_at,
-            decide_at,
-            ..
-        } = &mut self.phase
-        {
-            let room = FIRST_BYTES_MAX.saturating_sub(first_bytes.len());
-            first_bytes.extend(bytes.iter().take(room));
-            buffer.extend_from_slice(bytes);
-            *quiet_at = Some(now + gap);
-            decide_at.get_or_insert(now + DECIDE_AFTER.max(gap));
-        }
-        self.recognise(now, false, events);
-    }
-
-    fn recognise(&mut self, now: Instant, ended: bool, events: &mut Vec<SessionEvent>) {
-        loop {
-            let Phase::Unregistered {
-                buffer,
-                quiet_at,
-                decide_at,
-                ..
-            } = &mut self.phase
-            else {
-                return;
-            };
-            match recognise(&self.settings.profile, buffer, ended) {
-                Recognition::NeedMore => {
-                    if ended || buffer.is_empty() {
-                        (*quiet_at, *decide_at) = (None, None);
-                    }
-                    return;
-                }
-                Recognition::Skip { len, heartbeat } => {
-                    let skipped: Vec<u8> = buffer.drain(..len.clamp(1, buffer.len())).collect();
-                    if heartbeat {
-                        self.heartbeats.learn(now, &skipped);
-                        events.push(SessionEvent::Heartbeat(skipped));
-                    } else {
-                        events.push(SessionEvent::Noise(skipped));
-                    }
-                }
-                Recognition::Refused(error) => return self.fail(events, SessionFault::BadRegistration(error)),
-                Recognition::Found(registration) => return self.identified(now, registration, ended, events),
-            }
-        }
-    }
-
-    fn identified(&mut self, now: Instant, found: Registration, ended: bool, events: &mut Vec<SessionEvent>) {
-        // the recogniser's grammar is the domain's; should they ever part, the domain's word counts
-        let Ok(sn) = SerialNumber::parse(&found.sn) else {
-            let refused = RegistrationError::NotThis {
-                wanted: "a serial number",
-            };
-            return self.fail(events, SessionFault::BadRegistration(refused));
-        };
-        let open = Open {
-            decoder: found.decoder,
-            kind: Some(found.kind),
-            sn: found.sn,
-            package: Vec::new(),
-            every_packet: self.settings.profile.every_packet,
-        };
-        let was = std::mem::replace(&mut self.phase, Phase::Open(Box::new(open)));
-        let Phase::Unregistered {
-            mut buffer,
-            first_bytes,
-            ..
-        } = was
-        else {
-            return;
-        };
-        let rest = buffer.split_off(found.len.min(buffer.len()));
-        if let Phase::Open(open) = &mut self.phase {
-            open.package.clone_from(&buffer);
-        }
-        events.push(SessionEvent::Identified {
-            sn,
-            learned: self.learned(),
-            first_bytes,
-            package: buffer.clone(),
-        });
-        let answer = match &self.settings.profile.answer {
-            Answer::Nothing => None,
-            Answer::Echo => Some(buffer),
-            Answer::Bytes(bytes) => Some(bytes.clone()),
-        };
-        events.extend(found.answer.into_iter().chain(answer).map(SessionEvent::Reply));
-        if !rest.is_empty() {
-            self.behind_package(&rest);
-            self.arrived(now, &rest, events);
-            if ended {
-                self.release(now, events);
-            }
-        }
-    }
-
-    /// A package with line data right behind it is how DTUs look that put it before every packet.
-    fn behind_package(&mut self, rest: &[u8]) {
-        if let Phase::Open(open) = &mut self.phase
-            && open.every_packet.is_none()
-            && lineframe::is_line_data(rest)
-        {
-            open.every_packet = Some(true);
-        }
-    }
-}
-
-/// Once it is known who this is.
-impl Session {
-    fn arrived(&mut self, now: Instant, bytes: &[u8], events: &mut Vec<SessionEvent>) {
-        let Phase::Open(open) = &mut self.phase else {
-            return;
-        };
-        // PROT sends its register packet unescaped, so it must go before the decoder sees it
-        let mut rest = bytes;
-        if open.decoder.framing() == Framing::FourFaithProt {
-            while let Some(behind) = rest
-                .strip_prefix(open.package.as_slice())
-                .filter(|_| !open.package.is_empty())
-            {
-                self.heartbeats.note_time(now);
-                events.push(SessionEvent::Heartbeat(open.package.clone()));
-                rest = behind;
-            }
-        }
-        for item in open.decoder.feed(rest) {
-            match item {
-                FramingItem::Line(bytes) => self.line_bytes(now, &bytes, events),
-                FramingItem::Heartbeat(bytes) => {
-                    self.heartbeats.note_time(now);
-                    self.acknowledge(&bytes, events);
-                    events.push(SessionEvent::Heartbeat(bytes));
-                }
-                FramingItem::Reply(bytes) => events.push(SessionEvent::Reply(bytes)),
-                FramingItem::Noise(bytes) => events.push(SessionEvent::Noise(bytes)),
-                FramingItem::OtherId(now_id) => {
-                    let was = match &self.phase {
-                        Phase::Open(open) => open.sn.clone(),
-                        _ => return,
-                    };
-                    return self.fail(events, SessionFault::IdentityChanged { was, now: now_id });
-                }
-            }
-        }
-    }
-
-    /// A repeated register packet wants the same answer as the first.
-    fn acknowledge(&mut self, packet: &[u8], events: &mut Vec<SessionEvent>) {
-        use crate::protocol::dtu::ddp;
-        let Phase::Open(open) = &mut self.phase else {
-            return;
-        };
-        if let FramingDecoder::Ddp { id, .. } = &open.decoder
-            && packet.get(1) == Some(&ddp::REGISTER)
-        {
-            events.push(SessionEvent::Reply(ddp::register_ack(*id)));
-            if open.package.is_empty() {
-                open.package = packet.to_vec();
-            }
-        }
-    }
-
-    fn line_bytes(&mut self, now: Instant, bytes: &[u8], events: &mut Vec<SessionEvent>) {
-        self.held.extend_from_slice(bytes);
-        if self.busy {
-            return self.busy_bytes(now, events);
-        }
-        self.held_until = Some(now + self.quiet_gap());
-        if self.held.len() > IDLE_LEN_MAX {
-            self.release(now, events);
-        }
-    }
-
-    /// With a transaction open everything goes to the line at once, but for the registration package in front.
-    fn busy_bytes(&mut self, now: Instant, events: &mut Vec<SessionEvent>) {
-        let taken = self.take_packages(now, events);
-        if let Phase::Open(open) = &mut self.phase
-            && open.prefixes_packets()
-            && !self.held.is_empty()
-        {
-            if taken && open.every_packet.is_none() {
-                open.every_packet = Some(true);
-            }
-            let unfinished = self.held.len() < open.package.len() && open.package.starts_with(&self.held);
-            if unfinished && open.every_packet == Some(true) {
-                self.held_until = Some(now + PREFIX_HOLD);
-                return;
-            }
-        }
-        self.held_until = None;
-        if !self.held.is_empty() {
-            events.push(SessionEvent::Line(std::mem::take(&mut self.held)));
-        }
-    }
-
-    /// Takes whole registration packages off the front of what is held. A package alone is a heartbeat.
-    fn take_packages(&mut self, now: Instant, events: &mut Vec<SessionEvent>) -> bool {
-        let Phase::Open(open) = &self.phase else {
-            return false;
-        };
-        let mut taken = false;
-        while open.prefixes_packets() && self.held.starts_with(&open.package) {
-            self.held.drain(..open.package.len());
-            taken = true;
-            if self.held.is_empty() || self.held.starts_with(&open.package) {
-                self.heartbeats.note_time(now);
-                events.push(SessionEvent::Heartbeat(open.package.clone()));
-            }
-        }
-        taken
-    }
-
-    /// Gives out what is held: the wait is over.
-    fn release(&mut self, now: Instant, events: &mut Vec<SessionEvent>) {
-        self.held_until = None;
-        if self.busy {
-            if !self.held.is_empty() {
-                events.push(SessionEvent::Line(std::mem::take(&mut self.held)));
-            }
-            return;
-        }
-        while !self.held.is_empty() {
-            let taken = self.take_packages(now, events);
-            if taken
-                && !self.held.is_empty()
-                && let Phase::Open(open) = &mut self.phase
-                && lineframe::is_line_data(&self.held)
-            {
-                open.every_packet.get_or_insert(true);
-            }
-            match self.heartbeats.leading(&self.held) {
-                Some(len) => {
-                    let heartbeat: Vec<u8> = self.held.drain(..len).collect();
-                    self.heartbeats.learn(now, &heartbeat);
-                    events.push(SessionEvent::Heartbeat(heartbeat));
-                }
-                None if self.held.is_empty() => {}
-                None => {
-                    let bytes = std::mem::take(&mut self.held);
-                    let is_heartbeat = self.heartbeats.is_heartbeat(now, &bytes);
-                    events.push(if is_heartbeat {
-                        SessionEvent::Heartbeat(bytes)
-                    } else {
-                        SessionEvent::Line(bytes)
-                    });
-                }
-            }
-        }
-    }
-}
-
-impl Open {
-    /// Whether the package is safe to cut off the front of a packet without asking the frame check: long enough, and
-    /// not such that a Modbus reply could begin with it.
-    fn prefixes_packets(&self) -> bool {
-        self.package.len() >= PREFIX_LEN_MIN
-            && self.decoder.framing() == Framing::Transparent
-            && !lineframe::is_modbus_head(&self.package)
-    }
-}
-
-/// Two token buckets.
-#[derive(Debug)]
-struct Tokens {
-    budget: FloodBudget,
-    bytes: f64,
-    reads: f64,
-    at: Instant,
-}
-
-impl Tokens {
-    fn new(budget: FloodBudget, now: Instant) -> Self {
-        Self {
-            bytes: f64::from(budget.bytes_burst),
-            reads: f64::from(budget.reads_burst),
-            at: now,
-            budget,
-        }
-    }
-
-    fn take(&mut self, now: Instant, bytes: usize) -> bool {
-        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = self.at.max(now);
-        let budget = self.budget;
-        let fill = |level: f64, rate: u32, burst: u32| (level + seconds * f64::from(rate)).min(f64::from(burst));
-        self.bytes = fill(self.bytes, budget.bytes_per_s, budget.bytes_burst) - bytes as f64;
-        self.reads = fill(self.reads, budget.reads_per_s, budget.reads_burst) - 1.0;
-        self.bytes >= 0.0 && self.reads >= 0.0
-    }
-
-    fn give_back(&mut self, reads: u32, bytes: usize) {
-        self.bytes = (self.bytes + bytes as f64).min(f64::from(self.budget.bytes_burst));
-        self.reads = (self.reads + f64::from(reads)).min(f64::from(self.budget.reads_burst));
     }
 }

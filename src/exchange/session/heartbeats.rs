@@ -57,26 +57,33 @@ impl Heartbeats {
         }
     }
 
-    /// The known or shipped heartbeat at the front: of several the longest. A single byte counts only alone, it could
-    /// begin anything.
+    /// The known or shipped heartbeat at the front: of several the longest. A short or single-byte one counts only
+    /// alone, it could begin anything.
     pub(super) fn leading(&self, bytes: &[u8]) -> Option<usize> {
-        let known = self.known.iter().map(Vec::as_slice);
-        let shipped = SHIPPED.iter().map(|shipped| shipped.bytes);
+        let known = self.known.iter().map(|bytes| (bytes.as_slice(), bytes.len() > 1));
+        let shipped = SHIPPED.iter().map(|shipped| (shipped.bytes, shipped.distinct));
         known
             .chain(shipped)
-            .filter(|pattern| bytes.starts_with(pattern) && (pattern.len() > 1 || is_only(bytes, pattern)))
-            .map(<[u8]>::len)
+            .filter(|(pattern, distinct)| bytes.starts_with(pattern) && (*distinct || is_only(bytes, pattern)))
+            .map(|(pattern, _)| pattern.len())
             .max()
     }
 
-    /// Judges bytes that came while nobody had asked, or that a transaction did not want. The second time they are the
-    /// same they are a heartbeat, unless they are a frame of a meter (a reply that was sent twice).
-    pub(super) fn is_heartbeat(&mut self, now: Instant, bytes: &[u8]) -> bool {
+    /// Judges bytes that came while nobody had asked, or that a transaction did not want: whether they are a heartbeat.
+    /// Where learning is allowed the second time they are the same they are one, unless they are a frame of a meter
+    /// (a reply that was sent twice).
+    pub(super) fn judge(&mut self, now: Instant, bytes: &[u8], may_learn: bool) -> bool {
         if bytes.is_empty() || bytes.len() > PACKAGE_LEN_MAX || lineframe::is_line_data(bytes) {
             return false;
         }
-        let seen_before = self.candidates.iter().any(|candidate| candidate == bytes);
-        if seen_before || is_shipped(bytes) || self.known.iter().any(|known| known == bytes) {
+        if is_shipped(bytes) || self.known.iter().any(|known| known == bytes) {
+            self.learn(now, bytes);
+            return true;
+        }
+        if !may_learn {
+            return false;
+        }
+        if self.candidates.iter().any(|candidate| candidate == bytes) {
             self.learn(now, bytes);
             return true;
         }

@@ -24,7 +24,7 @@ pub const SERVER_DATA: u8 = 0x89;
 
 /// Bytes of a packet without payload.
 pub const OVERHEAD: usize = 16;
-/// The most payload in one packet (Four-Faith's description of the same packet: below 1024 bytes).
+/// The most payload that we send in one packet (Four-Faith's description of the same packet: below 1024 bytes).
 pub const PAYLOAD_LEN_MAX: usize = 1024;
 /// The longest packet that is waited for. Real ones end at 1040; a longer claim is noise.
 pub const PACKET_LEN_MAX: usize = 2048;
@@ -141,9 +141,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Packet, usize)>, DdpError> {
     Ok(Some((packet, len)))
 }
 
-/// One packet's bytes; a payload over [`PAYLOAD_LEN_MAX`] is cut there, callers split before.
+/// One packet's bytes; what is over [`PACKET_LEN_MAX`] is cut off, callers split before.
 pub fn encode(kind: u8, id: Id, payload: &[u8]) -> Vec<u8> {
-    let payload = payload.get(..PAYLOAD_LEN_MAX).unwrap_or(payload);
+    let payload = payload.get(..PACKET_LEN_MAX - OVERHEAD).unwrap_or(payload);
     let len = u16::try_from(OVERHEAD + payload.len()).unwrap_or(u16::MAX);
     let mut out = Vec::with_capacity(OVERHEAD + payload.len());
     out.extend([FLAG, kind]);
@@ -216,5 +216,108 @@ impl Decoder {
             done += skip;
         }
         self.buffer.drain(..done.min(self.buffer.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hex::decode;
+    use proptest::prelude::*;
+
+    const REGISTER_HEX: &str = "7B01001631333430333135343332390A1BBE2D0FA07B";
+
+    fn packet(kind: u8, payload: &[u8]) -> Packet {
+        Packet {
+            kind,
+            id: Id(*b"13900000000"),
+            payload: payload.to_vec(),
+        }
+    }
+
+    #[test]
+    fn reads_a_captured_register_packet() {
+        let bytes = decode(REGISTER_HEX).unwrap();
+        let (packet, len) = parse(&bytes).unwrap().unwrap();
+        assert_eq!(
+            (packet.kind, packet.id.trimmed(), len),
+            (REGISTER, b"13403154329".as_slice(), 22)
+        );
+        assert_eq!(packet.payload, [10, 27, 190, 45, 0x0F, 0xA0], "10.27.190.45 port 4000");
+        assert_eq!(packet.encode(), bytes);
+        assert_eq!(
+            register_ack(packet.id),
+            decode("7B81001031333430333135343332397B").unwrap()
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let bad_end = decode("7B0100163133393030303030303030AC186A0213897C").unwrap();
+        assert_eq!(parse(&bad_end), Err(DdpError::EndByte { len: 22, found: 0x7C }));
+        assert_eq!(parse(&[0x7B, 1, 0, 5]), Err(DdpError::Length(5)));
+        assert_eq!(parse(&[0x7B, 1, 0xFF, 0xFF]), Err(DdpError::Length(65535)));
+        assert_eq!(parse(&[0x68]), Err(DdpError::StartByte(0x68)));
+        assert_eq!(
+            parse(&[0x7B, 9, 4, 0, b'1', 0x01]),
+            Err(DdpError::Id { byte: 1, position: 1 })
+        );
+        assert_eq!(parse(&[0x7B, 9]), Ok(None));
+    }
+
+    #[test]
+    fn a_wrong_length_does_not_swallow_the_next_packet_for_ever() {
+        // claims 48 bytes: what is not 7B there is hunted through, and the packet behind is found
+        let mut stream = decode("7B0900303133393030303030303030").unwrap();
+        let real = packet(DATA, &[0xAB; 40]);
+        stream.extend(real.encode());
+        let items = Decoder::default().feed(&stream);
+        assert_eq!(items.last(), Some(&Item::Packet(real)), "{items:?}");
+    }
+
+    proptest! {
+        /// Packets with noise between them come out whole, however the stream is cut.
+        #[test]
+        fn every_split_gives_the_same_packets(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..6),
+            noise in prop::collection::vec(0x80u8.., 0..20),
+            cuts in prop::collection::vec(1usize..40, 1..40),
+        ) {
+            let sent: Vec<Packet> = payloads.iter().map(|p| packet(DATA, p)).collect();
+            let stream: Vec<u8> = sent.iter().flat_map(|p| [noise.clone(), p.encode()].concat()).collect();
+            let mut decoder = Decoder::default();
+            let (mut got, mut at, mut cuts) = (Vec::new(), 0, cuts.iter().cycle());
+            while at < stream.len() {
+                let end = (at + cuts.next().unwrap()).min(stream.len());
+                got.extend(decoder.feed(&stream[at..end]));
+                at = end;
+            }
+            let packets: Vec<Packet> = got
+                .iter()
+                .filter_map(|item| match item { Item::Packet(p) => Some(p.clone()), Item::Noise(_) => None })
+                .collect();
+            prop_assert_eq!(packets, sent);
+            prop_assert_eq!(decoder.pending(), 0);
+        }
+
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Nothing is lost, invented or kept past the limit.
+        #[test]
+        fn random_bytes_are_accounted_for(chunks in prop::collection::vec(
+            prop::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(0x7B), 1 => Just(b'1'), 1 => 0u8..8], 0..700), 0..12),
+        ) {
+            let mut decoder = Decoder::default();
+            let mut out = 0;
+            for chunk in &chunks {
+                for item in decoder.feed(chunk) {
+                    out += match item { Item::Packet(p) => p.encode().len(), Item::Noise(n) => n.len() };
+                }
+                prop_assert!(decoder.pending() < PACKET_LEN_MAX);
+            }
+            prop_assert_eq!(out + decoder.pending(), chunks.iter().map(Vec::len).sum::<usize>());
+        }
     }
 }

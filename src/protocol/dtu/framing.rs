@@ -74,7 +74,7 @@ impl FramingDecoder {
             Self::Ddp { decoder, id } => decoder
                 .feed(bytes)
                 .into_iter()
-                .map(|item| ddp_item(item, *id))
+                .flat_map(|item| ddp_items(item, *id))
                 .collect(),
             Self::Prot(decoder) => decoder.feed(bytes),
         }
@@ -102,17 +102,20 @@ impl FramingDecoder {
     }
 }
 
-fn ddp_item(item: ddp::Item, own: ddp::Id) -> FramingItem {
-    match item {
-        ddp::Item::Noise(bytes) => FramingItem::Noise(bytes),
-        ddp::Item::Packet(packet) if packet.id != own => {
-            if packet.kind == ddp::REGISTER {
-                FramingItem::OtherId(packet.id.show())
-            } else {
-                FramingItem::Noise(packet.encode())
-            }
-        }
-        ddp::Item::Packet(packet) if packet.kind == ddp::DATA => FramingItem::Line(packet.payload),
-        ddp::Item::Packet(packet) => FramingItem::Heartbeat(packet.encode()),
+fn ddp_items(item: ddp::Item, own: ddp::Id) -> Vec<FramingItem> {
+    let packet = match item {
+        ddp::Item::Noise(bytes) => return vec![FramingItem::Noise(bytes)],
+        ddp::Item::Packet(packet) => packet,
+    };
+    match packet.kind {
+        ddp::REGISTER if packet.id != own => vec![FramingItem::OtherId(packet.id.show())],
+        // a repeated register packet wants the same answer as the first
+        ddp::REGISTER => vec![
+            FramingItem::Heartbeat(packet.encode()),
+            FramingItem::Reply(ddp::register_ack(own)),
+        ],
+        _ if packet.id != own => vec![FramingItem::Noise(packet.encode())],
+        ddp::DATA => vec![FramingItem::Line(packet.payload)],
+        _ => vec![FramingItem::Heartbeat(packet.encode())],
     }
 }

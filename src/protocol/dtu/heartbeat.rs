@@ -185,3 +185,120 @@ fn gaps(kept: &[usize], len: usize) -> Vec<Range<usize>> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
+
+    fn modbus_reply(unit: u8, data: &[u8]) -> Vec<u8> {
+        let mut frame = vec![unit, 3, u8::try_from(data.len()).unwrap()];
+        frame.extend(data);
+        frame.extend(CRC.checksum(&frame).to_le_bytes());
+        frame
+    }
+
+    /// As the line does: in each reading in turn, a frame of the wanted shape with a valid check, noise before it skipped.
+    fn find_reply(buffer: &[u8], patterns: &[Vec<u8>], unit: u8, data_len: usize) -> Option<(Vec<u8>, usize)> {
+        let len = data_len + 5;
+        strip_candidates(buffer, patterns).into_iter().find_map(|reading| {
+            let at = reading.bytes.windows(len).position(|frame| {
+                frame[..3] == [unit, 3, u8::try_from(data_len).unwrap()]
+                    && CRC.checksum(&frame[..len - 2]).to_le_bytes() == frame[len - 2..]
+            })?;
+            Some((reading.bytes[at..at + len].to_vec(), reading.raw_offset(at + len)))
+        })
+    }
+
+    #[test]
+    fn raw_comes_first_and_every_subset_of_three() {
+        let found = strip_candidates(b"aXbXcXd", &[b"X"]);
+        assert_eq!(found[0].bytes.as_ref(), b"aXbXcXd");
+        let mut texts: Vec<String> = found
+            .iter()
+            .map(|r| String::from_utf8(r.bytes.to_vec()).unwrap())
+            .collect();
+        texts.sort();
+        assert_eq!(
+            texts,
+            [
+                "aXbXcXd", "aXbXcd", "aXbcXd", "aXbcd", "abXcXd", "abXcd", "abcXd", "abcd"
+            ]
+        );
+        assert_eq!(strip_candidates(b"abc", &[b"X"]).len(), 1);
+        assert_eq!(strip_candidates(b"abc", &[b""]).len(), 1);
+    }
+
+    #[test]
+    fn a_true_part_of_a_reply_is_not_destroyed() {
+        // four registers whose contents happen to be this DTU's heartbeat
+        let reply = modbus_reply(1, b"LOG\xFF\xFF\x80\x80L");
+        let patterns = [b"LOG".to_vec(), vec![0xFF, 0xFF, 0x80, 0x80]];
+        assert_eq!(find_reply(&reply, &patterns, 1, 8), Some((reply.clone(), reply.len())));
+        // and the same with a real heartbeat inside
+        let mut mixed = reply.clone();
+        mixed.splice(4..4, *b"LOG");
+        assert_eq!(find_reply(&mixed, &patterns, 1, 8), Some((reply.clone(), mixed.len())));
+    }
+
+    #[test]
+    fn the_consumed_length_is_that_of_the_raw_bytes() {
+        let reply = modbus_reply(7, &[1, 2, 3, 4]);
+        let raw = [b"HB".as_slice(), &reply[..4], b"HB", &reply[4..], b"HBnext"].concat();
+        let (found, consumed) = find_reply(&raw, &[b"HB".to_vec()], 7, 4).unwrap();
+        assert_eq!((found, &raw[consumed..]), (reply, b"HBnext".as_slice()));
+    }
+
+    fn heartbeats() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(vec![0xFF, 0xFF, 0x80, 0x80]),
+            Just(b"www.usr.cn".to_vec()),
+            Just(b"LOG".to_vec()),
+            Just(b"12061204".to_vec()),
+            Just(vec![0xFE]),
+            prop::collection::vec(any::<u8>(), 3..80),
+        ]
+    }
+
+    proptest! {
+        /// Up to two heartbeats anywhere, also one inside the other: the reply is found, and never another one.
+        #[test]
+        fn replies_survive_heartbeats(
+            unit in 1u8..=247,
+            data in prop::collection::vec(0u8..0xFE, 2..250),
+            pattern in heartbeats(),
+            other in heartbeats(),
+            places in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..=2),
+        ) {
+            let reply = modbus_reply(unit, &data);
+            // a check that holds an FE of its own is fine too, as long as the alternatives suffice
+            let mut wire = reply.clone();
+            for (place, first) in &places {
+                let at = place.index(wire.len() + 1);
+                wire.splice(at..at, if *first { pattern.clone() } else { other.clone() });
+            }
+            let patterns = [pattern, other];
+            let (found, consumed) = find_reply(&wire, &patterns, unit, data.len()).expect("the reply");
+            prop_assert_eq!(found, reply);
+            prop_assert!(consumed <= wire.len());
+        }
+
+        #[test]
+        fn alternatives_are_bounded_and_account_for_every_byte(
+            buffer in prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..600),
+            patterns in prop::collection::vec(prop::collection::vec(0u8..3, 0..4), 0..5),
+        ) {
+            let all = strip_candidates(&buffer, &patterns);
+            prop_assert!(!all.is_empty() && all.len() <= ALTERNATIVES_MAX);
+            prop_assert_eq!(all[0].bytes.as_ref(), buffer.as_slice());
+            for reading in &all {
+                prop_assert_eq!(without(&buffer, &reading.removed), reading.bytes.to_vec());
+                let gone: usize = reading.removed.iter().map(ExactSizeIterator::len).sum();
+                prop_assert_eq!(reading.bytes.len() + gone, buffer.len());
+                prop_assert!(reading.raw_offset(reading.bytes.len()) <= buffer.len());
+            }
+        }
+    }
+}

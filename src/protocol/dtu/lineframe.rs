@@ -22,7 +22,7 @@ pub fn is_line_data(mut bytes: &[u8]) -> bool {
 }
 
 /// Whether the bytes look like the first part of a frame.
-pub(super) fn is_head(bytes: &[u8]) -> bool {
+pub fn is_head(bytes: &[u8]) -> bool {
     match bytes {
         [] => false,
         [0xFE | 0x68, ..] => true,

@@ -290,3 +290,79 @@ pub(super) fn sn_text(bytes: &[u8], as_hex: bool) -> Vec<u8> {
         bytes.to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sn(pattern: &str, bytes: &[u8]) -> Option<(String, usize, bool)> {
+        match Pattern::parse(pattern).unwrap().match_front(bytes) {
+            PatternMatch::Whole { sn, as_hex, len, open } => {
+                let text = sn_text(&bytes[sn], as_hex);
+                Some((String::from_utf8(text).unwrap(), len, open))
+            }
+            PatternMatch::Partial | PatternMatch::No => None,
+        }
+    }
+
+    #[test]
+    fn patterns_of_the_field() {
+        let found = |text: &str, len, open| Some((text.to_owned(), len, open));
+        assert_eq!(sn(r"LOGIN:{sn:digit,4-12}", b"LOGIN:1001"), found("1001", 10, true));
+        assert_eq!(
+            sn(r"LOGIN:{sn:digit,4-12}\r\n", b"LOGIN:1001\r\n"),
+            found("1001", 12, false)
+        );
+        assert_eq!(
+            sn(r"\xAA\x55{skip:2}{sn:any,1-40}\0", b"\xAA\x55..n.1\0"),
+            found("n.1", 8, false)
+        );
+        assert_eq!(sn(r"{hex:3}", &[1, 0xAB, 3, 4]), found("01AB03", 3, false));
+        assert_eq!(
+            sn(r"{sn:any,1-20}-END", b"a-END-END"),
+            found("a-END", 9, false),
+            "the longest SN wins"
+        );
+        assert_eq!(sn(r"{skip:0-3}ID{sn:digit,2-2}", b"xxID42"), found("42", 6, false));
+        assert_eq!(sn(r"\{{sn:alnum,1-9}\}", b"{ab}"), found("ab", 4, false));
+        assert_eq!(sn(r"LOGIN:{sn:digit,4-12}", b"LOGIN:10"), None);
+    }
+
+    #[test]
+    fn partial_and_impossible_are_told_apart() {
+        let pattern = Pattern::parse(r"LOGIN:{sn:digit,4-12}\r").unwrap();
+        for cut in 0..b"LOGIN:100123\r".len() {
+            assert_eq!(
+                pattern.match_front(&b"LOGIN:100123\r"[..cut]),
+                PatternMatch::Partial,
+                "cut at {cut}"
+            );
+        }
+        for wrong in [
+            b"LOGON".as_slice(),
+            b"LOGIN:abc",
+            b"LOGIN:100\r",
+            b"LOGIN:1234567890123\r",
+        ] {
+            assert_eq!(pattern.match_front(wrong), PatternMatch::No);
+        }
+    }
+
+    #[test]
+    fn bad_patterns_say_why() {
+        let error = |text: &str| Pattern::parse(text).unwrap_err();
+        assert_eq!(error("LOGIN"), PatternError::SnParts(0));
+        assert_eq!(error("{hex:2}{sn:any,1-2}"), PatternError::SnParts(2));
+        assert_eq!(error("{sn:any,1-2"), PatternError::Brace(0));
+        assert_eq!(error("a}"), PatternError::Brace(1));
+        assert_eq!(error(r"\q"), PatternError::Escape(0));
+        assert_eq!(error("{sn:all,1-2}"), PatternError::Part("sn:all,1-2".into()));
+        assert_eq!(error("{sn:any,0-81}"), PatternError::Length("0-81".into()));
+        assert_eq!(error("{sn:any,9-2}"), PatternError::Length("9-2".into()));
+        assert_eq!(error("{skip:0-1}{skip:0-1}{sn:any,1-2}"), PatternError::TooBig);
+        assert_eq!(
+            error(&format!("{}{{sn:any,1-2}}", "x".repeat(300))),
+            PatternError::TooBig
+        );
+    }
+}

@@ -119,6 +119,17 @@ pub enum Answer {
     Bytes(Vec<u8>),
 }
 
+impl Answer {
+    /// The bytes to write for this package.
+    pub fn to(&self, package: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Nothing => None,
+            Self::Echo => Some(package.to_vec()),
+            Self::Bytes(bytes) => Some(bytes.clone()),
+        }
+    }
+}
+
 /// The longest answer, pinned heartbeat and package that a DTU can be set to, bytes (USR-GPRS232-701: 80).
 pub const PACKAGE_LEN_MAX: usize = 80;
 const HEARTBEATS_MAX: usize = 4;
@@ -287,5 +298,44 @@ fn bounded(option: &'static str, number: u64, low: u64, high: u64) -> Result<u64
         Ok(number)
     } else {
         Err(ProfileError::Bounds { option, low, high })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_read_with_their_options() {
+        for row in PROFILES.iter().filter(|row| row.form.is_some()) {
+            assert_eq!(Profile::parse(row.name).unwrap().form, row.form.clone().unwrap());
+        }
+        let profile = Profile::parse("login+every+answer=4F4B+heartbeat=4C4F47+gap=200").unwrap();
+        assert_eq!(profile.every_packet, Some(true));
+        assert_eq!(profile.answer, Answer::Bytes(b"OK".to_vec()));
+        assert_eq!(profile.heartbeats, [b"LOG".to_vec()]);
+        assert_eq!(profile.quiet_gap, Some(Duration::from_millis(200)));
+        assert_eq!(profile.to_string(), "login+every+answer=4F4B+heartbeat=4C4F47+gap=200");
+        let custom = Profile::parse("custom+echo+once:A+B:{sn:any,1-9}").unwrap();
+        assert!(matches!(custom.form, Form::Custom(_)));
+        assert_eq!((custom.answer, custom.every_packet), (Answer::Echo, Some(false)));
+    }
+
+    #[test]
+    fn wrong_profiles_say_what_would_be_right() {
+        for (text, says) in [
+            ("telnet", "known are auto"),
+            ("ascii:x", "unknown registration profile"),
+            ("custom", "needs a pattern"),
+            ("custom:abc", "exactly one {sn:"),
+            ("ascii+loud", "unknown profile option \"loud\""),
+            ("ascii+answer=4", "odd number of hexadecimal digits"),
+            ("ascii+answer=", "between 1 and 80"),
+            ("ascii+gap=20", "between 50 and 5000"),
+            ("hex+len=0", "between 1 and 80"),
+        ] {
+            let error = Profile::parse(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 }

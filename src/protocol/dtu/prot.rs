@@ -157,3 +157,66 @@ impl Decoder {
         usize::from(self.escape_open)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hex::decode;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_the_makers_example() {
+        let bytes = decode("78563412 3133303636363638383838 00 C0A80142 00").unwrap();
+        let (register, len) = Register::parse(&bytes).unwrap();
+        assert_eq!(len, 21);
+        assert_eq!(&register.phone, b"13066668888");
+        assert_eq!(
+            (register.id, register.ip),
+            ([0x78, 0x56, 0x34, 0x12], [192, 168, 1, 66])
+        );
+        assert_eq!(register.encode(), bytes);
+        for cut in 0..bytes.len() {
+            assert!(Register::is_prefix(&bytes[..cut]) && Register::parse(&bytes[..cut]).is_none());
+        }
+    }
+
+    #[test]
+    fn an_address_with_the_escape_bytes_is_read_either_way() {
+        let register = Register {
+            id: [0xFE, 0, 0, 1],
+            phone: *b"13066668888",
+            ip: [10, 0xFD, 0, 0xFE],
+        };
+        let plain = register.encode();
+        assert_eq!(Register::parse(&plain), Some((register.clone(), 21)));
+        let escaped = escape(&plain);
+        assert_eq!(Register::parse(&escaped), Some((register, escaped.len())));
+        for cut in 0..escaped.len() {
+            assert!(Register::is_prefix(&escaped[..cut]), "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_comes_back_around_heartbeats(
+            pieces in prop::collection::vec(
+                prop::collection::vec(prop_oneof![any::<u8>(), Just(0xFD), Just(0xFE), Just(0xED), Just(0xEE)], 0..40), 1..6),
+            cut in 1usize..7,
+        ) {
+            let wire: Vec<u8> = pieces.iter().flat_map(|p| [escape(p), vec![HEARTBEAT]].concat()).collect();
+            let mut decoder = Decoder::default();
+            let (mut line, mut heartbeats) = (Vec::new(), 0);
+            for chunk in wire.chunks(cut) {
+                for item in decoder.feed(chunk) {
+                    match item {
+                        FramingItem::Line(bytes) => line.extend(bytes),
+                        FramingItem::Heartbeat(_) => heartbeats += 1,
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+            }
+            prop_assert_eq!(line, pieces.concat());
+            prop_assert_eq!((heartbeats, decoder.pending()), (pieces.len(), 0));
+        }
+    }
+}

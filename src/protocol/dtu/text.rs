@@ -124,7 +124,7 @@ fn imei_check(text: &[u8]) -> Option<bool> {
             }
         })
         .sum();
-    Some(sum % 10 == 0)
+    Some(sum.is_multiple_of(10))
 }
 
 /// ITU-T E.118 with 19 or 20 places from 89; some operators use letters up to F in the last ones.
