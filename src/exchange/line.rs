@@ -18,7 +18,7 @@
 
 use super::Moment;
 use super::job::{PollJob, TransactionError};
-use super::memory::{Belief, HorizonSettings, Memory, fingerprint};
+use super::memory::{Accepted, Belief, HorizonSettings, Memory, fingerprint};
 use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket, Visit, VisitOutcome};
 use crate::base::ids::MeterId;
 use crate::protocol::dtu::strip_candidates;
@@ -105,7 +105,7 @@ pub struct LineStats {
     pub round_trip: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Asking {
     ticket: Ticket,
     written_at: Instant,
@@ -113,14 +113,15 @@ struct Asking {
     echoed: bool,
     /// A stray came into the window.
     disturbed: bool,
+    /// A frame that may be a repeat.
     doubt: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum State {
     Free,
     Writing(Ticket),
-    Asking(Asking),
+    Asking(Box<Asking>),
     /// Until the line was quiet for the guard time, or at the latest.
     Holding {
         quiet_at: Instant,
@@ -225,11 +226,11 @@ impl Line {
 
     /// When [`Line::tick`] wants to be called; none when nothing is due.
     pub fn next_deadline(&self, now: Moment) -> Option<Instant> {
-        let own = match self.state {
+        let own = match &self.state {
             State::Free => self.next_ask(now.on),
             State::Writing(_) => None,
             State::Asking(asking) => Some(asking.until),
-            State::Holding { quiet_at, at_most } => Some(quiet_at.min(at_most)),
+            State::Holding { quiet_at, at_most } => Some(*quiet_at.min(at_most)),
         };
         let idle = (!self.is_asking() && !self.window.is_empty()).then(|| self.heard_at + IDLE_QUIET);
         let running = self.running();
@@ -244,9 +245,9 @@ impl Line {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Moment) {
-        match self.state {
-            State::Asking(asking) if now.on >= asking.until => self.time_out(now, asking),
-            State::Holding { quiet_at, at_most } if now.on >= quiet_at.min(at_most) => {
+        match &self.state {
+            State::Asking(asking) if now.on >= asking.until => self.time_out(now),
+            State::Holding { quiet_at, at_most } if now.on >= *quiet_at.min(at_most) => {
                 self.flush(now);
                 self.state = State::Free;
             }
@@ -311,14 +312,14 @@ impl Line {
         self.memory.wrote(now.on, visit.transaction, &request, timeout);
         self.last = Some((request, timeout));
         self.pinned = Some(ticket);
-        self.state = State::Asking(Asking {
+        self.state = State::Asking(Box::new(Asking {
             ticket,
             written_at: now.on,
             until: now.on + timeout,
             echoed: false,
             disturbed: false,
             doubt: None,
-        });
+        }));
     }
 
     /// Bytes of the line, heartbeats between them taken out already; `heartbeats` are the packages that may still stand
@@ -334,7 +335,7 @@ impl Line {
             self.examine(now, heartbeats);
         }
         if !matches!(self.state, State::Asking(_)) {
-            self.extract(now, false);
+            self.extract(now, false, heartbeats);
         }
         self.trim(now);
     }
@@ -354,8 +355,9 @@ impl Line {
     // ---- whose turn it is
 
     fn running(&self) -> Option<Ticket> {
-        match self.state {
-            State::Writing(ticket) | State::Asking(Asking { ticket, .. }) => Some(ticket),
+        match &self.state {
+            State::Writing(ticket) => Some(*ticket),
+            State::Asking(asking) => Some(asking.ticket),
             _ => None,
         }
     }
@@ -378,21 +380,32 @@ impl Line {
             .unwrap_or(now)
     }
 
+    /// Whether a visit may get the line at all: not amidst another's transaction, and not where its answer would renew
+    /// the doubt that another question of its shape waits to be over.
+    fn is_in_turn(&self, visit: &Visit) -> bool {
+        if let Some(pinned) = self.pinned {
+            return pinned == visit.ticket;
+        }
+        let shape = visit.question().map(Request::shape);
+        self.queue
+            .iter()
+            .filter(|other| other.doubt.is_some() && other.ticket != visit.ticket)
+            .filter(|other| visit.doubt.is_none() || other.ticket < visit.ticket)
+            .all(|other| other.question().map(Request::shape) != shape)
+    }
+
     fn choose(&self, now: Instant) -> Option<Ticket> {
         if !matches!(self.state, State::Free) || self.queue.is_empty() {
             return None;
         }
-        self.queue.pick(|visit| {
-            self.pinned.is_none_or(|pinned| pinned == visit.ticket)
-                && visit.job.deadline > now
-                && self.asks_at(now, visit) <= now
-        })
+        self.queue
+            .pick(|visit| visit.job.deadline > now && self.asks_at(now, visit) <= now && self.is_in_turn(visit))
     }
 
     fn next_ask(&self, now: Instant) -> Option<Instant> {
         self.queue
             .iter()
-            .filter(|visit| self.pinned.is_none_or(|pinned| pinned == visit.ticket))
+            .filter(|visit| self.is_in_turn(visit))
             .map(|visit| self.asks_at(now, visit))
             .min()
     }
@@ -401,7 +414,8 @@ impl Line {
 
     /// Looks for the answer in the window.
     fn examine(&mut self, now: Moment, heartbeats: &[Vec<u8>]) {
-        while let State::Asking(asking) = self.state {
+        while let State::Asking(asking) = &self.state {
+            let echoed = asking.echoed;
             let Some(request) = self.queue.get(asking.ticket).and_then(Visit::question) else {
                 return;
             };
@@ -414,9 +428,9 @@ impl Line {
             self.window = found.after;
             let bytes = found.frame;
             match found.verdict {
-                Verdict::Echo if !asking.echoed => self.change(|asking| asking.echoed = true),
-                Verdict::Answer => self.fits(now, asking, bytes, None),
-                Verdict::Refused(code) => self.fits(now, asking, bytes, Some(code)),
+                Verdict::Echo if !echoed => self.change(|asking| asking.echoed = true),
+                Verdict::Answer => self.fits(now, bytes, None),
+                Verdict::Refused(code) => self.fits(now, bytes, Some(code)),
                 Verdict::Echo | Verdict::Foreign => {
                     self.change(|asking| asking.disturbed = true);
                     self.stray(now, bytes);
@@ -432,52 +446,60 @@ impl Line {
     }
 
     /// A frame that fits the question came.
-    fn fits(&mut self, now: Moment, asking: Asking, bytes: Vec<u8>, refused: Option<u8>) {
+    fn fits(&mut self, now: Moment, bytes: Vec<u8>, refused: Option<u8>) {
+        let State::Asking(asking) = &mut self.state else { return };
         let Some(visit) = self.queue.get(asking.ticket) else {
             return;
         };
         let Some(request) = visit.question() else { return };
-        let (transaction, timeout) = (visit.transaction, visit.job.timeout);
         let (question, frame) = (fingerprint(&request.wire()), fingerprint(&bytes));
-        let mut belief = self.memory.judge(now.on, transaction, question, frame);
-        if refused.is_some() && self.memory.owes_kin(now.on, transaction, &request.shape()) {
+        let mut belief = self.memory.judge(now.on, visit.transaction, question, frame);
+        if refused.is_some() && self.memory.owes_kin(now.on, visit.transaction, &request.shape()) {
             belief = Belief::Doubtful;
         }
-        if belief == Belief::Doubtful {
-            self.memory.doubted(now.on, frame, timeout);
-            let round_trip = self.stats.round_trip.unwrap_or(timeout);
-            let settled = now.on + (round_trip * 4).max(SETTLE_MIN);
-            self.change(|asking| {
-                asking.doubt = Some(frame);
-                asking.disturbed = true;
-                asking.until = asking.until.min(settled);
-            });
-            self.stats.strays += 1;
-            self.keep(now, LineFrameKind::Stray, bytes);
-            return;
+        if matches!(belief, Belief::Sure | Belief::Again) {
+            return self.believe(now, bytes, refused, belief == Belief::Sure);
         }
-        let again = belief == Belief::Again;
-        self.memory
-            .answered(now.on, transaction, question, frame, timeout, again);
-        self.answer(now, asking, bytes, refused);
+        let timeout = visit.job.timeout;
+        let round_trip = self.stats.round_trip.unwrap_or(timeout);
+        asking.until = asking.until.min(now.on + (round_trip * 4).max(SETTLE_MIN));
+        asking.disturbed = true;
+        asking.doubt = Some(frame);
+        self.memory.doubted(now.on, frame, timeout);
+        self.stats.strays += 1;
+        self.keep(now, LineFrameKind::Stray, bytes);
     }
 
-    /// The answer came and is believed.
-    fn answer(&mut self, now: Moment, asking: Asking, bytes: Vec<u8>, refused: Option<u8>) {
-        self.in_a_row = 0;
-        self.stats.answers += 1;
+    /// The answer is taken. `paid`: it pays the attempt; one that may be a repeat does not.
+    fn believe(&mut self, now: Moment, bytes: Vec<u8>, refused: Option<u8>, paid: bool) {
+        let State::Asking(asking) = std::mem::replace(&mut self.state, State::Free) else {
+            return;
+        };
         let kind = if refused.is_some() {
             LineFrameKind::Refusal
         } else {
             LineFrameKind::Answer
         };
-        self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
-        self.keep(now, kind, bytes.clone());
-        self.pinned = None;
-        self.free_at = now.on + self.pause;
         let Some(visit) = self.queue.get_mut(asking.ticket) else {
             return;
         };
+        let Some(request) = visit.question() else { return };
+        let frame = fingerprint(&bytes);
+        let answer = Accepted {
+            transaction: visit.transaction,
+            question: fingerprint(&request.wire()),
+            frame,
+            timeout: visit.job.timeout,
+            paid,
+            proven: visit.doubt == Some(frame),
+        };
+        visit.keep(now.at, kind, request_protocol(&self.last), bytes.clone());
+        self.memory.answered(now.on, answer);
+        self.in_a_row = 0;
+        self.stats.answers += 1;
+        self.pinned = None;
+        self.free_at = now.on + self.pause;
+        self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
         let clean = visit.written <= 1 && !asking.disturbed;
         let (meter, rest) = (visit.job.meter, visit.job.pause);
         let over = visit.conclude(
@@ -486,7 +508,6 @@ impl Line {
         );
         self.rest(now.on, meter, rest);
         if clean {
-            self.state = State::Free;
             let took = now.on.saturating_duration_since(asking.written_at);
             self.stats.round_trip = Some(self.stats.round_trip.map_or(took, |old| (old * 7 + took) / 8));
         } else {
@@ -498,13 +519,15 @@ impl Line {
     }
 
     /// Nothing believable came in time.
-    fn time_out(&mut self, now: Moment, asking: Asking) {
+    fn time_out(&mut self, now: Moment) {
         self.close_window(now);
+        let State::Asking(asking) = &self.state else { return };
+        let (ticket, doubt) = (asking.ticket, asking.doubt);
         self.hold(now.on);
-        let Some(visit) = self.queue.get_mut(asking.ticket) else {
+        let Some(visit) = self.queue.get_mut(ticket) else {
             return;
         };
-        if let Some(frame) = asking.doubt
+        if let Some(frame) = doubt
             && visit.doubts < DOUBTS_MAX
         {
             // not the meter's fault: asked again when the frame is in doubt no more
@@ -527,32 +550,33 @@ impl Line {
         let over = visit.conclude(now, Err(TransactionError::Timeout));
         self.rest(now.on, meter, rest);
         if over {
-            self.finish(asking.ticket);
+            self.finish(ticket);
         }
     }
 
     /// The window's time is over: what it still holds is strays and noise.
     fn close_window(&mut self, now: Moment) {
-        self.extract(now, true);
+        self.extract(now, true, &[]);
         let noise = std::mem::take(&mut self.window);
         self.noise(now, noise);
     }
 
     /// Takes whole frames out of bytes that nobody asked for.
-    fn extract(&mut self, now: Moment, last: bool) {
+    fn extract(&mut self, now: Moment, last: bool, heartbeats: &[Vec<u8>]) {
         while !self.window.is_empty() {
             let Some((finder, _)) = &self.last else { return };
-            let found = if last {
+            let found = match if last {
                 finder.find_last(&self.window)
             } else {
                 finder.find(&self.window)
+            } {
+                Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
+                Finding::NeedMore { .. } => stripped(finder, &self.window, heartbeats),
             };
-            let Finding::Frame { span, .. } = found else { return };
-            let noise = self.window.get(..span.start).unwrap_or_default().to_vec();
-            let bytes = self.window.get(span.clone()).unwrap_or_default().to_vec();
-            self.window.drain(..span.end.min(self.window.len()));
-            self.noise(now, noise);
-            self.stray(now, bytes);
+            let Some(found) = found else { return };
+            self.window = found.after;
+            self.noise(now, found.before);
+            self.stray(now, found.frame);
         }
         self.window = Vec::new();
     }
@@ -592,15 +616,17 @@ impl Line {
 
     fn noise(&mut self, now: Moment, bytes: Vec<u8>) {
         if !bytes.is_empty() {
+            self.memory.garbled(now.on);
             self.events.push_back(LineEvent::Noise(bytes.clone()));
             self.keep(now, LineFrameKind::Noise, bytes);
         }
     }
 
     fn keep(&mut self, now: Moment, kind: LineFrameKind, bytes: Vec<u8>) {
-        let protocol = match (&self.last, kind) {
-            (_, LineFrameKind::Noise) | (None, _) => "",
-            (Some((request, _)), _) => request.protocol().name(),
+        let protocol = if kind == LineFrameKind::Noise {
+            ""
+        } else {
+            request_protocol(&self.last)
         };
         let running = self.running();
         match running.and_then(|ticket| self.queue.get_mut(ticket)) {
@@ -641,6 +667,10 @@ impl Line {
             self.events.push_back(LineEvent::Done { ticket, outcome });
         }
     }
+}
+
+fn request_protocol(last: &Option<(Request, Duration)>) -> &'static str {
+    last.as_ref().map_or("", |(request, _)| request.protocol().name())
 }
 
 /// A frame and what stood around it.

@@ -8,9 +8,18 @@
 //!   would look the same ([`Shape`]).
 //! - **seen**: each frame that came within the horizon. A frame that comes again, byte for byte, may be a repeat by the
 //!   network of what was said before and is not believed at once.
+//! - **standing**: the last answer of a question, where that answer was in doubt once and then proven. Such a frame is
+//!   believed at once: registers that stand still say the same again and again, and two of one shape that both hold
+//!   zeros say the same bytes.
 //!
-//! Limits, honestly: an answer later than the horizon, a repeat later than the horizon after its original, and more
-//! than [`SEEN_MAX`] different frames within one horizon are beyond what the lists know.
+//! Limits, honestly:
+//!
+//! - An answer later than the horizon, a repeat later than the horizon after its original, and more than [`SEEN_MAX`]
+//!   different frames within one horizon are beyond what the lists know.
+//! - On a line that has not misbehaved lately, and for a standing answer, a repeat can be taken for the same question's
+//!   new answer. The value is then the question's own last one, at most one visit old, never another register's. Should
+//!   the register have changed in that very moment, and its true answer come later than the time-out besides, then that
+//!   answer could meet another question of its shape.
 
 use crate::protocol::{Finding, Request, Shape, Verdict};
 use std::collections::VecDeque;
@@ -21,6 +30,10 @@ use std::time::{Duration, Instant};
 pub(super) const SEEN_MAX: usize = 128;
 /// Unanswered attempts remembered at most; nothing is asked while it is full.
 pub(super) const OWED_MAX: usize = 64;
+/// Noise keeps an answer owed for at most this many horizons.
+const GARBLED_HORIZONS: u32 = 3;
+/// Questions whose answer stands still, remembered at most.
+const STANDING_MAX: usize = 64;
 /// Clean transactions after which a line that misbehaved is trusted again.
 const WARY_TRANSACTIONS: u32 = 1_000;
 
@@ -54,6 +67,12 @@ struct Seen {
     until: Instant,
 }
 
+#[derive(Debug)]
+struct Standing {
+    question: u64,
+    frame: u64,
+}
+
 /// Whether an answer that fits is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Belief {
@@ -61,8 +80,23 @@ pub(super) enum Belief {
     Sure,
     /// It was said to this transaction before: right, but a second one may follow.
     Again,
-    /// It may be a repeat, or the refusal of an earlier question.
+    /// It may be a repeat of what was said before, or another question's refusal.
     Doubtful,
+}
+
+/// An accepted answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    pub(super) transaction: u64,
+    /// The question's fingerprint.
+    pub(super) question: u64,
+    /// The answer's fingerprint.
+    pub(super) frame: u64,
+    pub(super) timeout: Duration,
+    /// It pays an attempt; one that may be a repeat does not.
+    pub(super) paid: bool,
+    /// It was in doubt before.
+    pub(super) proven: bool,
 }
 
 /// What came as a stray.
@@ -78,6 +112,7 @@ pub(super) struct Memory {
     settings: HorizonSettings,
     owed: Vec<Owed>,
     seen: VecDeque<Seen>,
+    standing: VecDeque<Standing>,
     /// The latest that an answer came after it was asked for.
     latest: Duration,
     wary: u32,
@@ -90,25 +125,29 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+fn horizon(settings: HorizonSettings, latest: Duration, timeout: Duration) -> Duration {
+    timeout
+        .saturating_mul(settings.timeouts)
+        .max(latest.saturating_add(latest / 2))
+        .min(settings.max)
+        // never less than one more time-out, whatever the settings say
+        .max(timeout.saturating_mul(2))
+}
+
 impl Memory {
     pub(super) fn new(settings: HorizonSettings) -> Self {
         Self {
             settings,
             owed: Vec::new(),
             seen: VecDeque::new(),
+            standing: VecDeque::new(),
             latest: Duration::ZERO,
             wary: 0,
         }
     }
 
     fn horizon(&self, timeout: Duration) -> Duration {
-        let learned = self.latest.saturating_add(self.latest / 2);
-        timeout
-            .saturating_mul(self.settings.timeouts)
-            .max(learned)
-            .min(self.settings.max)
-            // never less than one more time-out, whatever the settings say
-            .max(timeout.saturating_mul(2))
+        horizon(self.settings, self.latest, timeout)
     }
 
     /// Forgets what is over.
@@ -141,6 +180,19 @@ impl Memory {
         });
     }
 
+    /// Bytes came that form no frame. They may be an answer that was owed, cut or mixed with something else, and a whole
+    /// repeat of it may follow: what is owed stays owed a horizon longer, within a bound.
+    pub(super) fn garbled(&mut self, now: Instant) {
+        let latest = self.latest;
+        let settings = self.settings;
+        for owed in self.owed.iter_mut().filter(|owed| owed.until > now) {
+            let horizon = horizon(settings, latest, owed.timeout);
+            let longer = (now + horizon).min(owed.written_at + horizon * GARBLED_HORIZONS);
+            owed.until = owed.until.max(longer);
+            owed.forget_at = owed.forget_at.max(owed.until + horizon);
+        }
+    }
+
     /// From when on a question may be asked; none when at once.
     pub(super) fn asks_at(&self, now: Instant, transaction: u64, request: &Request) -> Option<Instant> {
         if self.owed.is_empty() {
@@ -165,17 +217,22 @@ impl Memory {
 
     /// Judges a frame that fits the question of this transaction.
     pub(super) fn judge(&self, now: Instant, transaction: u64, question: u64, frame: u64) -> Belief {
-        let seen = self.seen.iter().find(|seen| seen.frame == frame && seen.until > now);
-        if let Some(seen) = seen {
-            if seen.transaction == transaction {
-                return Belief::Again;
-            }
+        let Some(seen) = self.seen.iter().find(|seen| seen.frame == frame && seen.until > now) else {
+            return Belief::Sure;
+        };
+        let stands = || {
+            self.standing
+                .iter()
+                .any(|known| known.question == question && known.frame == frame)
+        };
+        if seen.transaction == transaction {
+            Belief::Again
+        } else if stands() || (seen.question == question && self.wary == 0) {
             // on a line that behaves, the same answer to the same question is what a register that stands still says
-            if seen.question != question || self.wary > 0 {
-                return Belief::Doubtful;
-            }
+            Belief::Sure
+        } else {
+            Belief::Doubtful
         }
-        Belief::Sure
     }
 
     /// Whether a refusal may belong to an earlier question: refusals do not say their length.
@@ -185,17 +242,24 @@ impl Memory {
             .any(|owed| owed.until > now && owed.transaction != transaction && owed.shape.kin == shape.kin)
     }
 
-    /// An answer was accepted. `again`: it may be a repeat, so the attempt stays owed.
-    pub(super) fn answered(
-        &mut self,
-        now: Instant,
-        transaction: u64,
-        question: u64,
-        frame: u64,
-        timeout: Duration,
-        again: bool,
-    ) {
-        if !again {
+    /// An answer was accepted.
+    pub(super) fn answered(&mut self, now: Instant, answer: Accepted) {
+        let Accepted {
+            transaction,
+            question,
+            frame,
+            timeout,
+            paid,
+            proven,
+        } = answer;
+        if proven {
+            self.stands(question, frame);
+        } else if let Some(place) = self.standing.iter().position(|known| known.question == question)
+            && self.standing.get(place).is_some_and(|known| known.frame != frame)
+        {
+            self.standing.remove(place);
+        }
+        if paid {
             // the earliest goes: what is left is owed longest
             let earliest = (0..self.owed.len())
                 .filter(|&i| self.owed.get(i).is_some_and(|owed| owed.transaction == transaction))
@@ -209,6 +273,14 @@ impl Memory {
             self.latest = Duration::ZERO;
         }
         self.note(now, frame, question, transaction, timeout);
+    }
+
+    fn stands(&mut self, question: u64, frame: u64) {
+        self.standing.retain(|known| known.question != question);
+        if self.standing.len() >= STANDING_MAX {
+            self.standing.pop_front();
+        }
+        self.standing.push_back(Standing { question, frame });
     }
 
     /// A frame came that fits but is in doubt: remembered anew, and the line is watched.
@@ -231,28 +303,29 @@ impl Memory {
                 }
             )
         };
-        let explained = (0..self.owed.len())
-            .filter(|&i| self.owed.get(i).is_some_and(fits))
-            .min_by_key(|&i| self.owed.get(i).map(|owed| owed.written_at));
-        let Some(owed) = explained.and_then(|i| self.owed.get(i)) else {
+        let fitting = || self.owed.iter().enumerate().filter(|(_, owed)| fits(owed));
+        // of several attempts it pays the first, so that what is left is owed longest; but it teaches the least lateness
+        // that explains it, or the horizon would feed on itself
+        let first = fitting().min_by_key(|(_, owed)| owed.written_at).map(|(i, _)| i);
+        let Some((_, last)) = fitting().max_by_key(|(_, owed)| owed.written_at) else {
             if !self.renew(now, frame, timeout) {
                 self.note(now, frame, 0, 0, timeout);
             }
             return StrayNews { late_by: None };
         };
-        let after = now.saturating_duration_since(owed.written_at);
-        let late_by = after.saturating_sub(owed.timeout);
-        let (transaction, question, its_timeout) = (owed.transaction, fingerprint(&owed.request.wire()), owed.timeout);
+        let after = now.saturating_duration_since(last.written_at);
+        let late_by = after.saturating_sub(last.timeout);
+        let (transaction, question, its_timeout) = (last.transaction, fingerprint(&last.request.wire()), last.timeout);
+        if repeat {
+            // a repeat of what was said before pays no debt, the true answer may still come; and it teaches no lateness
+            self.renew(now, frame, its_timeout);
+            return StrayNews { late_by: None };
+        }
         self.latest = self.latest.max(after).min(self.settings.max);
-        // a repeat of an answer that was believed pays no debt: the true one may still come
-        if !repeat && let Some(i) = explained {
+        if let Some(i) = first {
             self.owed.swap_remove(i);
         }
-        if repeat {
-            self.renew(now, frame, its_timeout);
-        } else {
-            self.note(now, frame, question, transaction, its_timeout);
-        }
+        self.note(now, frame, question, transaction, its_timeout);
         StrayNews { late_by: Some(late_by) }
     }
 
