@@ -150,3 +150,26 @@ impl RolledUp {
         tracing::debug!(meters = self.meters, hours = self.hours, "consumption rolled up");
     }
 }
+
+/// The server's own PostgreSQL cluster runs.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddedUp<'a> {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    /// It ran already, e.g. left by a killed server.
+    pub adopted: bool,
+    /// Its folder.
+    pub folder: &'a str,
+}
+
+impl EmbeddedUp<'_> {
+    /// Logs.
+    pub fn emit(self) {
+        tracing::info!(
+            port = self.port,
+            adopted = self.adopted,
+            folder = self.folder,
+            "embedded postgresql runs"
+        );
+    }
+}

@@ -1,1 +1,0 @@
-//! The server's own PostgreSQL cluster in its data folder.
