@@ -84,9 +84,41 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/dtus/{id}/sessions",         "list_dtu_sessions",    READ),
     op("GET",    "/dtus/{id}/frames",           "list_dtu_frames",      READ),
     op("GET",    "/frames/{id}",                "get_frame",            READ),
-    // meters, points, readings
+    // meters, points, groups
+    op("GET",    "/meters",                     "list_meters",          READ),
+    op("POST",   "/meters",                     "create_meter",         OPERATE),
+    op("GET",    "/meters/{id}",                "get_meter",            READ),
+    op("PATCH",  "/meters/{id}",                "edit_meter",           OPERATE),
+    op("DELETE", "/meters/{id}",                "delete_meter",         OPERATE),
+    op("POST",   "/meters/{id}/exchange",       "exchange_meter",       OPERATE),
+    op("GET",    "/points",                     "list_points",          READ),
+    op("GET",    "/points/{id}",                "get_point",            READ),
+    op("PATCH",  "/points/{id}",                "edit_point",           OPERATE),
+    op("GET",    "/groups",                     "list_groups",          READ),
+    op("POST",   "/groups",                     "create_group",         OPERATE),
+    op("GET",    "/groups/{id}",                "get_group",            READ),
+    op("PATCH",  "/groups/{id}",                "edit_group",           OPERATE),
+    op("DELETE", "/groups/{id}",                "delete_group",         OPERATE),
+    op("GET",    "/meter-models",               "list_meter_models",    READ),
+    op("GET",    "/meter-models/{name}",        "get_meter_model",      READ),
+    // readings
+    op("GET",    "/meters/{id}/readings",       "list_readings",        READ),
+    op("GET",    "/meters/{id}/latest",         "latest_readings",      READ),
+    op("POST",   "/meters/{id}/read",           "read_meter",           OPERATE),
+    op("GET",    "/reads/{id}",                 "get_read",             READ),
+    op("GET",    "/series",                     "get_series",           READ),
     // slots, schedules
-    // stream
+    op("GET",    "/slots",                      "list_slots",           READ),
+    op("GET",    "/slots/summary",              "summarise_slots",      READ),
+    op("GET",    "/schedules",                  "list_schedules",       READ),
+    op("POST",   "/schedules",                  "create_schedule",      OPERATE),
+    op("GET",    "/schedules/{id}",             "get_schedule",         READ),
+    op("PATCH",  "/schedules/{id}",             "edit_schedule",        OPERATE),
+    op("DELETE", "/schedules/{id}",             "delete_schedule",      OPERATE),
+    op("GET",    "/schedules/{id}/next",        "next_due",             READ),
+    // stream, front page
+    op("GET",    "/stream",                     "get_stream",           READ),
+    op("GET",    "/summary",                    "get_summary",          READ),
 ];
 
 static BY_ROUTE: LazyLock<HashMap<(&'static str, &'static str), &'static Operation>> =

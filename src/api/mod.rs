@@ -18,17 +18,29 @@ pub mod dtus;
 pub mod edge;
 pub mod etag;
 pub mod frames;
+pub mod groups;
 pub mod handle;
 pub mod health;
+pub mod meter_models;
+pub mod meters;
 pub mod metrics_endpoint;
 pub mod openapi;
 pub mod page;
 pub mod password;
+pub mod points;
 pub mod problem;
 pub mod quarantine;
 pub mod query;
+pub mod readings;
+pub mod reads;
+pub mod schedules;
+pub mod series;
 pub mod server;
 pub mod session;
+pub mod slots;
+pub(crate) mod span;
+pub mod stream;
+pub mod summary;
 pub mod throttle;
 pub mod token;
 pub mod users;
@@ -40,6 +52,7 @@ use crate::port::auth::AuthStore;
 use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
 use crate::port::live::LiveSource;
+use crate::port::meter_models::MeterModels;
 use crate::port::readiness::ReadinessCheck;
 use crate::port::scope::Stores;
 use actix_web::body::MessageBody;
@@ -68,6 +81,10 @@ pub struct ApiState {
     pub explainer: Arc<dyn FrameExplainer>,
     /// Whether a text names a registration profile; else why not.
     pub check_profile: fn(&str) -> Result<(), String>,
+    /// The catalogue of meter models.
+    pub models: Arc<dyn MeterModels>,
+    /// On-demand reads that run or ended lately.
+    pub reads: Arc<reads::ReadDesk>,
     /// The live stream.
     pub live: Arc<dyn LiveSource>,
     /// The time.
@@ -123,6 +140,17 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(quarantine::routes)
         .configure(dtus::routes)
         .configure(frames::routes)
+        .configure(meters::routes)
+        .configure(points::routes)
+        .configure(groups::routes)
+        .configure(readings::routes)
+        .configure(reads::routes)
+        .configure(series::routes)
+        .configure(slots::routes)
+        .configure(schedules::routes)
+        .configure(meter_models::routes)
+        .configure(stream::routes)
+        .configure(summary::routes)
         .configure(audit::routes);
 }
 

@@ -64,6 +64,20 @@ impl<K: Serialize + DeserializeOwned> PageRequest<K> {
         self.limit + 1
     }
 
+    /// How many items the page has at most.
+    pub fn limit(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
+    /// A page of a list that knows by itself where the next one begins; none: this is the last.
+    pub fn page_to<T>(&self, items: Vec<T>, next: Option<K>) -> Page<T> {
+        Page {
+            items,
+            next: next.map(|key| encode(self.list, key)),
+            total: None,
+        }
+    }
+
     /// Cuts what was fetched to the page; `key` gives an item's key.
     pub fn page<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> K) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);

@@ -3,7 +3,7 @@
 //! The shapes here are the outside contract, shared by `/readings`, on-demand reads and the live stream, so that a
 //! value looks the same wherever it is met.
 
-use crate::base::ids::{DtuId, GroupId, MeterId, PointId};
+use crate::base::ids::{GroupId, MeterId, PointId};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand, Quality, Reading, Source, Value};
 use crate::port::scope::StoreError;
@@ -81,29 +81,6 @@ pub fn item_of(reading: &Reading, item: &Item) -> ReadingItem {
 /// All items of a reading as the API shows them.
 pub fn items_of(reading: &Reading) -> Vec<ReadingItem> {
     reading.items.iter().map(|item| item_of(reading, item)).collect()
-}
-
-/// The event of a stored reading, topic `readings`.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
-pub struct ReadingEvent {
-    /// The DTU behind which the meter hangs, if it is known.
-    #[schema(value_type = Option<i32>)]
-    pub dtu_id: Option<DtuId>,
-    /// The meter.
-    #[schema(value_type = i32)]
-    pub meter_id: MeterId,
-    /// The values.
-    pub items: Vec<ReadingItem>,
-}
-
-/// The JSON that is published for a stored reading.
-pub fn reading_event(dtu: Option<DtuId>, reading: &Reading) -> serde_json::Value {
-    serde_json::to_value(ReadingEvent {
-        dtu_id: dtu,
-        meter_id: reading.meter,
-        items: items_of(reading),
-    })
-    .unwrap_or_default()
 }
 
 /// Where a page of readings begins: at this reading's key, behind so many of its items.
@@ -265,12 +242,6 @@ pub trait ReadingHistory: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`] for a subject of another account.
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesBucket>, StoreError>;
-
-    /// Consumption by register, then slice.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] for a subject of another account.
-    async fn consumption(&self, query: &ConsumptionQuery) -> Result<Vec<ConsumptionItem>, StoreError>;
 }
 
 #[cfg(test)]

@@ -9,7 +9,12 @@ use crate::port::accounts::AccountStore;
 use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
 use crate::port::dtus::DtuStore;
+use crate::port::groups::{CountStore, GroupStore};
+use crate::port::meters::{MeterStore, PointStore};
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
+use crate::port::readings::ReadingHistory;
+use crate::port::schedules::ScheduleStore;
+use crate::port::slots::SlotStore;
 use crate::port::users::UserStore;
 use serde::Serialize;
 
@@ -112,6 +117,13 @@ pub trait Stores:
     + AcrossAccounts<dyn DtuStore>
     + InAccount<dyn ClaimStore>
     + AcrossAccounts<dyn ClaimCodeStore>
+    + InAccount<dyn MeterStore>
+    + InAccount<dyn PointStore>
+    + InAccount<dyn ReadingHistory>
+    + InAccount<dyn SlotStore>
+    + InAccount<dyn ScheduleStore>
+    + InAccount<dyn GroupStore>
+    + InAccount<dyn CountStore>
     + 'static
 {
 }

@@ -18,6 +18,7 @@ pub mod embedded;
 pub mod error;
 mod groups;
 pub mod handles;
+mod history;
 pub mod ingest;
 pub mod ledger;
 mod meters;
