@@ -16,7 +16,7 @@ const LINE_MAX: u64 = 1 << 20;
 
 /// Arguments of `polyphase decode`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DecodeArgs {
+pub(crate) struct DecodeArgs {
     /// The protocol, by name; without it the protocol is recognised
     #[arg(long, value_parser = protocol)]
     pub protocol: Option<Protocol>,
@@ -39,7 +39,7 @@ fn protocol(name: &str) -> Result<Protocol, String> {
 }
 
 /// Runs `polyphase decode`. 0 when every frame was explained, 1 when something was no frame, 2 for a wrong model.
-pub fn run(args: &DecodeArgs) -> ExitCode {
+pub(super) fn run(args: &DecodeArgs) -> ExitCode {
     let (mut input, mut out) = (io::stdin().lock(), io::stdout().lock());
     match explain_to(args, &mut input, &mut out) {
         Ok(Outcome::Explained) => ExitCode::SUCCESS,

@@ -36,6 +36,17 @@ fn a_good_model_has_no_fault() {
 }
 
 #[test]
+fn the_example_of_the_documentation_is_a_good_model() {
+    let text = include_str!("../../docs/meter-models.md");
+    let example = text
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    assert_eq!(check(example), Vec::<String>::new());
+}
+
+#[test]
 fn each_fault_is_named_with_its_line() {
     let good = "function = 4\naddress = 0\ntype = \"f32\"\nunit = \"V\"";
     let cases = [

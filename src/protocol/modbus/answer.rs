@@ -241,7 +241,7 @@ pub(super) mod tests {
         };
         let count = request.count();
         match request.body() {
-            _ if seed % 7 == 0 => Reply::Exception(u8::try_from(next() % 11 + 1).unwrap()),
+            _ if seed.is_multiple_of(7) => Reply::Exception(u8::try_from(next() % 11 + 1).unwrap()),
             Body::Read { function, .. } if function.is_bits() => {
                 Reply::Bits((0..count).map(|_| next() & 1 == 1).collect())
             }

@@ -115,8 +115,11 @@ pub fn explain_tcp(bytes: &[u8]) -> Frames {
     frames
 }
 
-/// Takes transaction, unit and PDU out of a Modbus TCP frame.
-fn mbap(bytes: &[u8]) -> Result<([u8; 2], u8, &[u8]), (String, usize)> {
+/// Transaction, unit and PDU.
+type Mbap<'a> = ([u8; 2], u8, &'a [u8]);
+
+/// Takes a Modbus TCP frame apart; what is wrong and where, if it is none.
+fn mbap(bytes: &[u8]) -> Result<Mbap<'_>, (String, usize)> {
     let Some(([t0, t1, p0, p1, l0, l1, unit], rest)) = bytes.split_first_chunk::<MBAP_LEN>() else {
         let error = format!(
             "{} bytes are too few for the Modbus TCP header of {MBAP_LEN}",

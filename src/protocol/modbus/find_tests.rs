@@ -81,6 +81,22 @@ proptest! {
     }
 
     #[test]
+    fn the_beginning_of_an_answer_is_never_noise(
+        request in any_request(),
+        seed in any::<u64>(),
+        noise in prop::collection::vec(any::<u8>(), 0..40),
+        cut in 1usize..300,
+    ) {
+        let frame = request.reply_frame(&fitting(&request, seed)).unwrap();
+        let begun = &frame[..1 + cut % (frame.len() - 1)];
+        let bytes = [noise.as_slice(), begun].concat();
+        match request.find(&bytes) {
+            Finding::NeedMore { noise: dropped } => prop_assert!(dropped <= noise.len()),
+            Finding::Frame { span, .. } => prop_assert!(span.end <= noise.len() + 2),
+        }
+    }
+
+    #[test]
     fn no_flipped_bit_is_an_answer(request in any_request(), seed in any::<u64>(), bit in 0usize..3000) {
         let frame = request.reply_frame(&fitting(&request, seed)).unwrap();
         let mut broken = frame.clone();
@@ -211,6 +227,35 @@ fn what_may_still_be_the_answer_is_never_noise() {
     );
 }
 
+/// Noise that makes a valid frame of another unit together with the first three bytes of an answer.
+fn noise_into(head: [u8; 3]) -> Vec<u8> {
+    use crate::protocol::modbus::crc16;
+    let [unit, crc @ ..] = head;
+    // two adjacent free bytes reach every CRC
+    let body = |free: u16| {
+        let [high, low] = free.to_be_bytes();
+        [200, 4, 4, 0, high, low, unit]
+    };
+    let found = (0..=u16::MAX).map(body).find(|body| crc16(body).to_le_bytes() == crc);
+    found.unwrap()[..6].to_vec()
+}
+
+#[test]
+fn a_stray_that_reaches_into_the_answer_is_not_believed() {
+    for unit in [1, 2, 247] {
+        let request = read(unit, 3, 0, 2);
+        let answer = request.reply_frame(&Reply::Registers(vec![0, 1714])).unwrap();
+        let noise = noise_into([answer[0], answer[1], answer[2]]);
+        let bytes = [noise, answer.clone()].concat();
+        assert_eq!(request.find(&bytes[..9]), Finding::NeedMore { noise: 0 });
+        let verdict = Verdict::Answer;
+        assert_eq!(request.find(&bytes), Finding::Frame { span: 6..15, verdict });
+        // when the answer breaks off, the stray is one after all
+        let verdict = Verdict::Foreign;
+        assert_eq!(request.find_last(&bytes[..14]), Finding::Frame { span: 0..9, verdict });
+    }
+}
+
 fn vectors() -> Option<String> {
     let shared = std::env::var_os("POLYPHASE_SHARED").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
@@ -319,4 +364,26 @@ fn the_shared_vectors_mean_what_they_say() {
         }
     }
     assert!(seen >= 70, "only {seen} vectors");
+}
+
+#[test]
+fn the_projects_own_frames_answer_each_other() {
+    let text = include_str!("../../../tests/frames/modbus-rtu.jsonl");
+    for line in text.lines() {
+        let pair: serde_json::Value = serde_json::from_str(line).unwrap();
+        let bytes = |key: &str| hex::decode(pair[key].as_str().unwrap()).unwrap();
+        let (wire, answer) = (bytes("request"), bytes("answer"));
+        let request = Request::parse(&wire).unwrap();
+        assert_eq!(request.wire(), wire, "{line}");
+        let reply = request.reply(&answer).unwrap();
+        assert_eq!(request.reply_frame(&reply).unwrap(), answer, "{line}");
+        match &reply {
+            Reply::Registers(registers) => assert_eq!(Some(registers.clone()), numbers(&pair["registers"]), "{line}"),
+            Reply::Exception(code) => assert_eq!(pair["exception"], *code, "{line}"),
+            _ => {}
+        }
+        let span = 0..answer.len();
+        let verdict = expected_verdict(&reply);
+        assert_eq!(request.find(&answer), Finding::Frame { span, verdict }, "{line}");
+    }
 }
