@@ -17,7 +17,7 @@ mod registering;
 mod tests;
 
 use crate::domain::device::SerialNumber;
-use crate::protocol::dtu::{Framing, FramingDecoder, Profile, RegistrationError, RegistrationKind, lineframe};
+use crate::protocol::dtu::{Answer, Framing, FramingDecoder, Profile, RegistrationError, RegistrationKind, lineframe};
 pub use budget::FloodBudget;
 use budget::Tokens;
 use heartbeats::Heartbeats;
@@ -314,6 +314,21 @@ impl Session {
         // what could be a torn reply is not learned, however often it comes
         let torn = bytes.len() < 2 || lineframe::is_modbus_head(bytes) || bytes.first() == Some(&0x68);
         self.heartbeats.judge(now, bytes, !torn)
+    }
+
+    /// The directory knows this DTU and pins a profile: from now on its heartbeats, its `every` or `once`, its quiet gap
+    /// and its answer count. How the SN is said is past; an answer that was not given yet is given now.
+    pub fn pin(&mut self, profile: Profile) -> Vec<SessionEvent> {
+        let mut events = Vec::new();
+        self.heartbeats.pin(&profile.heartbeats);
+        if let Phase::Open(open) = &mut self.phase {
+            open.pinned_every_packet = profile.every_packet.or(open.pinned_every_packet);
+            let answered = self.settings.profile.answer != Answer::Nothing || open.package.is_empty();
+            let answer = profile.answer.to(&open.package).filter(|_| !answered && !self.busy);
+            events.extend(answer.map(SessionEvent::Reply));
+        }
+        self.settings.profile = profile;
+        events
     }
 
     /// Tells that these arrivals were asked for: an answer does not count as flood.

@@ -29,6 +29,13 @@ impl Heartbeats {
         }
     }
 
+    /// Pinned ones come first and push out learned ones.
+    pub(super) fn pin(&mut self, pinned: &[Vec<u8>]) {
+        let learned = std::mem::take(&mut self.known);
+        let fresh = learned.into_iter().filter(|known| !pinned.contains(known));
+        self.known = pinned.iter().cloned().chain(fresh).take(KNOWN_MAX).collect();
+    }
+
     pub(super) fn known(&self) -> &[Vec<u8>] {
         &self.known
     }

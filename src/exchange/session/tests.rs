@@ -393,6 +393,22 @@ fn answers_are_given_as_pinned() {
 }
 
 #[test]
+fn a_profile_can_be_pinned_once_the_directory_knows_the_dtu() {
+    let mut rig = Rig::registered("auto", b"12061204");
+    rig.quiet_after(b"www.usr.cn");
+    let pinned = "ascii+every+echo+heartbeat=4842".parse().unwrap();
+    assert_eq!(rig.session.pin(pinned), [SessionEvent::Reply(b"12061204".to_vec())]);
+    assert!(rig.session.learned().every_packet);
+    assert_eq!(
+        rig.session.learned().heartbeats,
+        [b"HB".to_vec(), b"www.usr.cn".to_vec()]
+    );
+    assert_eq!(rig.quiet_after(b"HB"), [heartbeat(b"HB")]);
+    let again = "ascii+echo".parse().unwrap();
+    assert_eq!(rig.session.pin(again), [], "it has its answer");
+}
+
+#[test]
 fn a_flood_ends_it_and_a_fast_line_does_not() {
     let mut rig = Rig::registered("auto", b"12061204");
     rig.busy(true);
@@ -468,6 +484,16 @@ proptest! {
         }
     }
 
+    /// The recogniser's grammar is the domain's.
+    #[test]
+    fn the_grammar_is_that_of_the_domain(text in "[ -~]{0,90}") {
+        let ours = crate::protocol::dtu::sn::check(text.as_bytes()).is_ok();
+        prop_assert_eq!(ours, SerialNumber::parse(&text).is_ok());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     /// Random bytes at random times: no panic, bounded memory, at most one identity, nothing after a fault.
     #[test]
     fn random_bytes_are_survived(
@@ -488,12 +514,5 @@ proptest! {
             prop_assert!(rig.session.heartbeat_patterns().len() <= 5);
         }
         prop_assert!(identities <= 1 && faults <= 1);
-    }
-
-    /// The recogniser's grammar is the domain's.
-    #[test]
-    fn the_grammar_is_that_of_the_domain(text in "[ -~]{0,90}") {
-        let ours = crate::protocol::dtu::sn::check(text.as_bytes()).is_ok();
-        prop_assert_eq!(ours, SerialNumber::parse(&text).is_ok());
     }
 }
