@@ -55,7 +55,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     installation, meter_own_schedule, meter_schedule TO polyphase_app;
 GRANT SELECT ON
     audit, dtu_session, reading_electricity, reading_fluid, reading_side, slot_ending, latest_reading, reading_conflict,
-    reading_rejected, frame_evidence, consumption_hour, consumption_day, watermark TO polyphase_app;
+    reading_rejected, frame_evidence, consumption_dirty, consumption_hour, consumption_day, watermark TO polyphase_app;
 
 -- across accounts: log-in, people, accounts, claims
 GRANT SELECT, INSERT, UPDATE, DELETE ON

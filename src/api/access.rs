@@ -106,6 +106,8 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/meters/{id}/latest",         "latest_readings",      READ),
     op("POST",   "/meters/{id}/read",           "read_meter",           OPERATE),
     op("GET",    "/reads/{id}",                 "get_read",             READ),
+    op("GET",    "/points/{id}/consumption",    "point_consumption",    READ),
+    op("GET",    "/meters/{id}/consumption",    "meter_consumption",    READ),
     op("GET",    "/series",                     "get_series",           READ),
     // slots, schedules
     op("GET",    "/slots",                      "list_slots",           READ),

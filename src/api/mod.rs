@@ -13,6 +13,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod body;
+pub mod consumption;
 pub mod dtu_form;
 pub mod dtus;
 pub mod edge;
@@ -145,6 +146,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(groups::routes)
         .configure(readings::routes)
         .configure(reads::routes)
+        .configure(consumption::routes)
         .configure(series::routes)
         .configure(slots::routes)
         .configure(schedules::routes)

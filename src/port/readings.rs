@@ -188,26 +188,15 @@ pub struct ConsumptionQuery {
     pub zone: Tz,
 }
 
-/// How a slice's consumption came about; from best to worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConsumptionQuality {
-    /// Registers were read at both edges.
-    Measured,
-    /// An edge lies between two readings and was interpolated.
-    Interpolated,
-    /// Readings cover a part of the slice only.
-    Partial,
-    /// A register went backwards or jumped; not to be billed unseen.
-    Suspect,
-}
-
 /// One slice.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ConsumptionItem {
     /// The register's name.
     #[schema(example = "active_energy_import")]
     pub quantity: &'static str,
+    /// Its OBIS code.
+    #[schema(example = "1-0:1.8.0*255")]
+    pub obis: &'static str,
     /// Its unit.
     #[schema(example = "kWh")]
     pub unit: &'static str,
@@ -218,8 +207,14 @@ pub struct ConsumptionItem {
     /// Consumption as a decimal string; null where nothing is known.
     #[schema(value_type = Option<String>, example = "12.34")]
     pub value: Option<Decimal>,
-    /// How it came about; null with the value.
-    pub quality: Option<ConsumptionQuality>,
+    /// How far it can be trusted: `measured`, `estimated` (over a long gap, or a part of the slice only) or `suspect`
+    /// (a register went back or jumped); null with the value.
+    #[schema(value_type = Option<String>, example = "measured")]
+    pub quality: Option<Quality>,
+    /// An edge lies between two readings.
+    pub interpolated: bool,
+    /// Readings cover the whole slice.
+    pub complete: bool,
 }
 
 /// The readings of one account.
@@ -242,6 +237,12 @@ pub trait ReadingHistory: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`] for a subject of another account.
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesBucket>, StoreError>;
+
+    /// Consumption by register, then slice.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for a subject of another account.
+    async fn consumption(&self, query: &ConsumptionQuery) -> Result<Vec<ConsumptionItem>, StoreError>;
 }
 
 #[cfg(test)]

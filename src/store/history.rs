@@ -5,12 +5,13 @@
 
 use super::handles::{AccountHandle, PgStores};
 use super::wide::{self, Cell, Laid, QualityExceptions, SideRow, SideValue, Table};
-use super::{meters, points};
+use super::{consumed, meters, points};
 use crate::base::ids::{AccountId, FrameId, FrameRange, MeterId, PointId, PollId};
 use crate::domain::quantity::{Kind, Quantity};
 use crate::domain::reading::{Item, Measurand, Reading};
 use crate::port::readings::{
-    ReadingHistory, ReadingItem, ReadingsQuery, SeriesBucket, SeriesQuery, SeriesSubject, item_of,
+    ConsumptionItem, ConsumptionQuery, ReadingHistory, ReadingItem, ReadingsQuery, SeriesBucket, SeriesQuery,
+    SeriesSubject, item_of,
 };
 use crate::port::scope::{InAccount, Scope, StoreError};
 use async_trait::async_trait;
@@ -166,7 +167,7 @@ async fn select(
 }
 
 /// The rows that `latest_reading` points at.
-async fn pointed(tx: &mut PgConnection, meter: MeterId) -> Result<Vec<Reading>, StoreError> {
+pub(super) async fn pointed(tx: &mut PgConnection, meter: MeterId) -> Result<Vec<Reading>, StoreError> {
     let pointers = sqlx::query!(
         "SELECT DISTINCT ts, source, family FROM latest_reading WHERE meter_id = $1",
         meter.0
@@ -388,5 +389,9 @@ impl ReadingHistory for AccountHandle {
             .await?;
         let buckets: Result<Vec<_>, _> = rows.iter().map(bucket).collect();
         Ok(buckets?.into_iter().flatten().collect())
+    }
+    async fn consumption(&self, query: &ConsumptionQuery) -> Result<Vec<ConsumptionItem>, StoreError> {
+        let mut tx = self.begin().await?;
+        consumed::consumption(&mut tx, query).await
     }
 }

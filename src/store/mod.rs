@@ -10,6 +10,7 @@ mod accounts;
 mod api_keys;
 mod audit;
 pub mod auth;
+mod consumed;
 mod copy;
 mod counts;
 pub mod directory;
