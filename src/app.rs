@@ -1,1 +1,368 @@
-//! Builds the parts; start order and stop order.
+//! Builds the parts; start order and stop order. One struct of built parts, used by `serve`, `demo` and the tests alike.
+//!
+//! Start: database → spool → actors → the spool of a previous process drained → directory → slots recovered → device
+//! ports → HTTP. Stop: accept → schedules → sessions → spool and storage flushed → HTTP last.
+
+mod checks;
+pub mod database;
+mod field;
+mod seams;
+
+use crate::actor::handles::FleetHandle;
+use crate::actor::live::{LiveHub, LiveLimits};
+use crate::actor::messages::{BeginSchedules, CloseSessions, GetOpenSlots, StopSchedules};
+use crate::actor::session_log::SessionLog;
+use crate::actor::shard::Shard;
+use crate::actor::storage::{MeterIndex, Storage, StorageParts};
+use crate::actor::supervise::RestartPolicy;
+use crate::api::{ApiSettings, ApiState, ClaimRule, HttpSettings, RunningServer, TlsFiles};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::ids::GrowingIds;
+use crate::config::{Claims, Config};
+use crate::device::catalogue::Catalogue;
+use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger};
+use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
+use crate::store::directory::PgDirectory;
+use crate::store::ingest::{PgReadingStore, Retention};
+use crate::store::ledger::PgSlotLedger;
+use crate::store::{PgAuth, PgStores};
+use actix::{Actor, Addr, Arbiter};
+use anyhow::Context;
+use database::Opened;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+const WATERMARK_EVERY: Duration = Duration::from_secs(10);
+const ROLL_UP_EVERY: Duration = Duration::from_secs(10);
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1800);
+const STOP_SCHEDULES: Duration = Duration::from_secs(15);
+const STOP_STORAGE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub struct Running {
+    /// Where the API listens.
+    pub http: SocketAddr,
+    /// Where DTUs dial in.
+    pub devices: Vec<SocketAddr>,
+    server: RunningServer,
+    fleet: FleetHandle,
+    shards: Vec<Addr<Shard>>,
+    arbiters: Vec<Arbiter>,
+    spool: SpoolHandle,
+    live: LiveHub,
+    ledger: Arc<dyn SlotLedger>,
+    opened: Opened,
+    stop_accept: CancellationToken,
+    stop_connections: CancellationToken,
+    closing: watch::Sender<bool>,
+    field_up: watch::Sender<bool>,
+}
+
+/// Loads the built-in meter models and the user's.
+///
+/// # Errors
+/// Every fault of every file, with its line.
+pub fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let own = &config.data.meter_models;
+    let folders: Vec<&Path> = if own.as_os_str().is_empty() { Vec::new() } else { vec![own.as_path()] };
+    Catalogue::load(&folders).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("meter models:\n{}", lines.join("\n"))
+    })
+}
+
+/// Starts the server on the present actix system.
+///
+/// # Errors
+/// When a part cannot be started; says which and what to do.
+pub async fn start(config: &Config) -> anyhow::Result<Running> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    crate::telemetry::touch_all();
+    let catalogue = Arc::new(catalogue(config)?);
+    std::fs::create_dir_all(&config.data.folder)
+        .with_context(|| format!("data.folder {}", config.data.folder.display()))?;
+    let opened = database::open_patiently(config).await?;
+    let database = opened.database.clone();
+
+    let retention = Retention {
+        readings_days: config.retention.readings_days,
+        endings_days: config.retention.endings_days,
+        evidence_days: config.retention.evidence_days,
+    };
+    let store: Arc<dyn ReadingStore> = Arc::new(PgReadingStore::new(&database, Arc::clone(&clock), retention));
+    let ledger: Arc<dyn SlotLedger> = Arc::new(PgSlotLedger::new(&database));
+    let directory: Arc<dyn DeviceDirectory> = Arc::new(PgDirectory::new(&database));
+    store.maintain(clock.now()).await?;
+
+    let (spool, drain) = open_spool(config, &clock)?;
+    let recorder = Arc::new(open_recorder(config, &clock)?);
+    let live = LiveHub::new(&*clock, live_limits(config));
+    let index = Arc::new(MeterIndex::default());
+
+    let storage = StorageParts::new(
+        Box::new(drain),
+        Arc::clone(&store),
+        Arc::new(live.clone()),
+        Arc::clone(&index),
+        Arc::clone(&clock),
+    );
+    Storage::new(storage, RestartPolicy::default()).start();
+
+    let dialler = Arc::new(field::Dialler::default());
+    let common = field::Common {
+        clock: Arc::clone(&clock),
+        log: Arc::new(spool.clone()),
+        catalogue: Arc::clone(&catalogue),
+        dialler: Arc::clone(&dialler),
+        polls: Arc::new(GrowingIds::starting_at(clock.now())),
+    };
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let (arbiters, shards) = field::start_shards(cores, &common);
+    let (closing, closed) = watch::channel(false);
+    let (log, writer) = SessionLog::new(Arc::clone(&ledger), Arc::clone(&clock), closed);
+    actix::spawn(writer);
+    let registry = field::start_registry(
+        Arc::clone(&clock),
+        log,
+        Arc::new(live.clone()),
+        shards.clone(),
+        config.limits.quarantine_max,
+    );
+    let fleet = FleetHandle {
+        registry,
+        shards: shards.clone(),
+        directory,
+        index,
+        reads: Arc::new(Semaphore::new(config.limits.reads_max)),
+        clock: Arc::clone(&clock),
+    };
+
+    let stop_connections = CancellationToken::new();
+    let stop_accept = CancellationToken::new();
+    let deps = field::net_deps(
+        &fleet,
+        Arc::clone(&recorder) as Arc<dyn crate::port::frames::FrameRecorder>,
+        field::net_settings(config),
+        stop_connections.clone(),
+    );
+    dialler.provide(deps.clone());
+
+    recover(&spool, &fleet, &shards, &*ledger, &*clock).await?;
+    let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
+    let (field_up, up) = watch::channel(true);
+
+    let state = api_state(config, &opened, &fleet, &live, recorder, catalogue, &spool, up);
+    let server = crate::api::serve(state, http_settings(config)).await?;
+    let running = Running {
+        http: server.address,
+        devices,
+        server,
+        fleet,
+        shards,
+        arbiters,
+        spool,
+        live,
+        ledger,
+        opened,
+        stop_accept,
+        stop_connections,
+        closing,
+        field_up,
+    };
+    running.keep_house(store, clock);
+    Ok(running)
+}
+
+fn open_spool(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(SpoolHandle, crate::spool::Drain)> {
+    let settings = SpoolSettings {
+        capacity_bytes: config.limits.spool_bytes,
+        reserve_bytes: config.limits.spool_reserve_bytes,
+        ..SpoolSettings::default()
+    };
+    let folder = config.data.folder.join("spool");
+    Ok(Spool::open(Arc::new(OsDisk), &folder, settings, Arc::clone(clock))?)
+}
+
+fn open_recorder(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Recorder> {
+    let settings = RecorderSettings {
+        capacity_bytes: config.limits.frames_bytes,
+        keep: Duration::from_secs(86_400 * u64::from(config.limits.frames_days)),
+        ..RecorderSettings::default()
+    };
+    let folder = config.data.folder.join("frames");
+    Ok(Recorder::open(Arc::new(OsDisk), &folder, settings, Arc::clone(clock))?)
+}
+
+fn live_limits(config: &Config) -> LiveLimits {
+    LiveLimits {
+        events_per_account: config.limits.stream_events_kept,
+        listeners_total: config.limits.streams_max,
+        ..LiveLimits::default()
+    }
+}
+
+fn http_settings(config: &Config) -> HttpSettings {
+    let tls = (!config.http.tls_cert.as_os_str().is_empty())
+        .then(|| TlsFiles { cert: config.http.tls_cert.clone(), key: config.http.tls_key.clone() });
+    HttpSettings { bind: config.http.bind, tls, workers: config.http.workers, ..HttpSettings::default() }
+}
+
+/// Brings the world to where the previous process left it: its spool drained, its sessions ended, the directory loaded,
+/// slots taken up again.
+async fn recover(
+    spool: &SpoolHandle,
+    fleet: &FleetHandle,
+    shards: &[Addr<Shard>],
+    ledger: &dyn SlotLedger,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    while spool.stats().backlog_records > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let orphans = ledger.end_orphan_sessions(clock.now()).await?;
+    let dtus = fleet.load().await?;
+    let watermark = ledger.watermark().await?;
+    let ended = match watermark {
+        Some(watermark) => ledger.ended_since(watermark).await?,
+        None => Vec::new(),
+    };
+    tracing::info!(dtus, orphans, ended = ended.len(), watermark = ?watermark, "recovered");
+    let ended = Arc::new(ended);
+    for shard in shards {
+        shard.send(BeginSchedules { watermark, ended: Arc::clone(&ended) }).await.context("a shard is gone")?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call that gathers the parts")]
+fn api_state(
+    config: &Config,
+    opened: &Opened,
+    fleet: &FleetHandle,
+    live: &LiveHub,
+    recorder: Arc<Recorder>,
+    catalogue: Arc<Catalogue>,
+    spool: &SpoolHandle,
+    up: watch::Receiver<bool>,
+) -> ApiState {
+    let database = opened.database.clone();
+    ApiState {
+        stores: Arc::new(PgStores::new(database.clone())),
+        auth: Arc::new(PgAuth::new(database.clone())),
+        fleet: Arc::new(fleet.clone()),
+        frames: recorder,
+        live: Arc::new(live.clone()),
+        clock: Arc::clone(&fleet.clock),
+        readiness: vec![
+            Arc::new(checks::DatabaseCheck(database)),
+            Arc::new(checks::SpoolCheck(spool.clone())),
+            Arc::new(checks::FieldCheck(up)),
+        ],
+        settings: ApiSettings {
+            session_hours: config.access.session_hours,
+            secure_cookies: config.http.secure_cookies || !config.http.tls_cert.as_os_str().is_empty(),
+            claims: match config.access.claims {
+                Claims::Code => ClaimRule::Code,
+                Claims::Platform => ClaimRule::Platform,
+                Claims::Open => ClaimRule::Open,
+            },
+        },
+        passwords: Default::default(),
+        throttle: Default::default(),
+        models: Arc::new(seams::Models(catalogue)),
+        explainer: Arc::new(seams::Explainer),
+    }
+}
+
+impl Running {
+    /// The work beside the main path: watermark, roll-ups, partitions, gauges.
+    fn keep_house(&self, store: Arc<dyn ReadingStore>, clock: Arc<dyn Clock>) {
+        let (shards, ledger, stop) = (self.shards.clone(), Arc::clone(&self.ledger), self.closing.subscribe());
+        let watermark_clock = Arc::clone(&clock);
+        actix::spawn(every(WATERMARK_EVERY, stop, move || {
+            let (shards, ledger, clock) = (shards.clone(), Arc::clone(&ledger), Arc::clone(&watermark_clock));
+            async move { move_watermark(&shards, &*ledger, &*clock).await }
+        }));
+        let (rollers, roll_clock) = (Arc::clone(&store), Arc::clone(&clock));
+        actix::spawn(every(ROLL_UP_EVERY, self.closing.subscribe(), move || {
+            let (store, clock) = (Arc::clone(&rollers), Arc::clone(&roll_clock));
+            async move {
+                if let Err(error) = store.roll_up(clock.now()).await {
+                    tracing::warn!(%error, "consumption is not rolled up now");
+                }
+            }
+        }));
+        actix::spawn(every(MAINTAIN_EVERY, self.closing.subscribe(), move || {
+            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+            async move {
+                if let Err(error) = store.maintain(clock.now()).await {
+                    tracing::warn!(%error, "partitions are not maintained now");
+                }
+            }
+        }));
+    }
+
+    /// Stops in order. What is acknowledged is on disk in any case; this makes the end quick and clean.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        // nobody listens any more: fine
+        let _unread = self.field_up.send(false);
+        self.stop_accept.cancel();
+        let idle = futures::future::join_all(self.shards.iter().map(|shard| shard.send(StopSchedules)));
+        if tokio::time::timeout(STOP_SCHEDULES, idle).await.is_err() {
+            tracing::warn!("polls are cut off");
+        }
+        let closed = self.fleet.registry.send(CloseSessions).await.unwrap_or(0);
+        self.stop_connections.cancel();
+        tracing::info!(sessions = closed, "sessions closed");
+        self.spool.close().await;
+        let drained = async {
+            while self.spool.stats().backlog_records > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(STOP_STORAGE, drained).await.is_err() {
+            tracing::warn!("the database did not take everything; the rest is in the spool for the next start");
+        }
+        move_watermark(&self.shards, &*self.ledger, &*self.fleet.clock).await;
+        let _unread = self.closing.send(true);
+        self.live.close();
+        self.server.stop().await;
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        self.opened.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Runs `work` at intervals, from the end of one to the beginning of the next, until told to stop.
+async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, work: impl Fn() -> F) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            _ = stop.changed() => return,
+        }
+        work().await;
+    }
+}
+
+/// Everything due before the watermark has a durable ending. It only moves forward, and only over what every shard says.
+async fn move_watermark(shards: &[Addr<Shard>], ledger: &dyn SlotLedger, clock: &dyn Clock) {
+    let mut settled = clock.now();
+    let mut oldest = None;
+    for shard in shards {
+        let Ok(open) = shard.send(GetOpenSlots).await else { return };
+        settled = settled.min(open.settled_until);
+        oldest = [oldest, open.oldest].into_iter().flatten().min();
+    }
+    let age = oldest.map_or(0, |oldest| (clock.now() - oldest).num_seconds());
+    crate::telemetry::actor::SLOT_OLDEST_OPEN_SECONDS.set(age);
+    if let Err(error) = ledger.set_watermark(settled).await {
+        tracing::warn!(%error, "the watermark stays where it is");
+    }
+}

@@ -20,7 +20,6 @@ use crate::domain::device::{Connect, DtuRecord, MeterRecord};
 use crate::domain::slot::plan::{RuleShelf, SlotPlan};
 use crate::port::field::Link;
 use crate::port::fleet::ReadFailure;
-use crate::port::frames::FrameLog;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle};
 use std::cell::RefCell;
@@ -48,8 +47,6 @@ pub struct ShardParts {
     pub log: Arc<dyn PollLog>,
     /// Meter models.
     pub catalogue: Arc<Catalogue>,
-    /// Raw frames, for evidence of failures.
-    pub frames: Option<Arc<dyn FrameLog>>,
     /// How dialled DTUs are reached.
     pub connector: Arc<dyn Connector>,
     /// Ids of polls, shared by all shards.

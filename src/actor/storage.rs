@@ -8,6 +8,8 @@ use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, MeterId};
 use crate::port::ledger::{PollRecord, ReadingStore, SpoolDrain, SpoolPosition};
 use crate::port::live::{LiveFeed, Topic};
+use crate::port::readings::reading_event;
+use crate::port::slots::slot_event;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::collections::HashMap;
@@ -47,9 +49,6 @@ impl MeterIndex {
     }
 }
 
-/// What is shown of a committed record; made by `app` from the API's own shapes, so that stream and API agree.
-pub type Describe = Arc<dyn Fn(&PollRecord) -> Vec<(Topic, serde_json::Value)> + Send + Sync>;
-
 /// The drain and the batch that was taken from it; survives the actor.
 pub struct Pending {
     drain: Box<dyn SpoolDrain>,
@@ -63,7 +62,6 @@ pub struct StorageParts {
     store: Arc<dyn ReadingStore>,
     live: Arc<dyn LiveFeed>,
     index: Arc<MeterIndex>,
-    describe: Describe,
     clock: Arc<dyn Clock>,
 }
 
@@ -74,8 +72,7 @@ impl StorageParts {
         store: Arc<dyn ReadingStore>,
         live: Arc<dyn LiveFeed>,
         index: Arc<MeterIndex>,
-        describe: Describe,
-        clock: Arc<dyn Clock>,
+            clock: Arc<dyn Clock>,
     ) -> Self {
         let pending = Arc::new(Mutex::new(Pending { drain, batch: None }));
         Self {
@@ -139,15 +136,15 @@ impl StorageParts {
 
     fn publish(&self, records: &[PollRecord]) {
         for record in records {
-            let whose = record
-                .reading
-                .as_ref()
-                .map(|reading| (reading.account, reading.meter))
-                .or_else(|| record.endings.first().map(|ending| (ending.account, ending.meter)));
-            let Some((account, meter)) = whose else { continue };
-            let dtu = self.index.dtu(meter);
-            for (topic, data) in (self.describe)(record) {
-                self.live.publish(account, topic, dtu, Some(meter), data);
+            if let Some(reading) = &record.reading {
+                let dtu = self.index.dtu(reading.meter);
+                let event = reading_event(dtu, reading);
+                self.live.publish(reading.account, Topic::Readings, dtu, Some(reading.meter), event);
+            }
+            for ending in &record.endings {
+                let dtu = self.index.dtu(ending.meter);
+                let event = slot_event(dtu, ending);
+                self.live.publish(ending.account, Topic::Slots, dtu, Some(ending.meter), event);
             }
         }
     }

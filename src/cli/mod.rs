@@ -1,40 +1,123 @@
 //! The command line (interface contract): one sub-command a file. 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod access;
+mod check_config;
 mod decode;
+mod demo;
+mod migrate;
+mod serve;
 mod simulate;
 mod virtual_dtu;
 
-use clap::{Parser, Subcommand};
+use crate::config::Config;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser, Debug)]
-#[command(
-    name = "polyphase",
-    version,
-    about = "Head-end system for electricity and water meters",
-    propagate_version = true
-)]
+#[command(name = "polyphase", version, about = "Head-end system for electricity and water meters", propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// The option of every command that needs the configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration file; what it does not say is as in config/default.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Explain frames given as hexadecimal digits
-    Decode(decode::DecodeArgs),
-    /// Turn a local serial port or TCP device into a DTU that dials a head end
-    VirtualDtu(virtual_dtu::VirtualDtuArgs),
+    /// Run the head end
+    Serve(serve::ServeArgs),
+    /// Run the head end with a seeded account and a simulated fleet
+    Demo(demo::DemoArgs),
     /// Run virtual DTUs and meters against any head end
     Simulate(simulate::SimulateArgs),
+    /// Turn a local serial port or TCP device into a DTU that dials a head end
+    VirtualDtu(virtual_dtu::VirtualDtuArgs),
+    /// Explain frames given as hex
+    Decode(decode::DecodeArgs),
+    /// Bring the database's schema up to date
+    Migrate(ConfigArgs),
+    /// Check configuration and meter models; every fault with file and line
+    CheckConfig(ConfigArgs),
+    /// People who log in
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Keys of programs
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
+}
+
+#[derive(Subcommand, Debug)]
+enum UserCommand {
+    /// Add a person; makes the account if it is new
+    Add(access::UserAddArgs),
+}
+
+#[derive(Subcommand, Debug)]
+enum ApiKeyCommand {
+    /// Make a key and print it, alone, once
+    Create(access::ApiKeyCreateArgs),
 }
 
 /// Parses arguments and runs the sub-command.
 pub fn main() -> ExitCode {
     // clap exits with 2 by itself on wrong usage and with 0 after --help
     match Cli::parse().command {
-        Command::Decode(args) => decode::run(&args),
-        Command::VirtualDtu(args) => virtual_dtu::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::VirtualDtu(args) => virtual_dtu::run(args),
+        Command::Decode(args) => decode::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::User(UserCommand::Add(args)) => access::add_user(args),
+        Command::ApiKey(ApiKeyCommand::Create(args)) => access::create_api_key(args),
+    }
+}
+
+/// Says an error on standard error.
+fn complain(message: impl std::fmt::Display) {
+    eprintln!("polyphase: {message}");
+}
+
+/// Loads and checks the configuration and sets up logs.
+fn configured(args: &ConfigArgs) -> Result<Config, ExitCode> {
+    let config = crate::config::load(args.config.as_deref()).map_err(|error| {
+        complain(error);
+        ExitCode::from(2)
+    })?;
+    let problems = crate::config::problems(&config);
+    if !problems.is_empty() {
+        problems.iter().for_each(complain);
+        return Err(ExitCode::from(2));
+    }
+    if let Err(error) = crate::telemetry::logs::init(config.log.format, &config.log.filter) {
+        complain(error);
+        return Err(ExitCode::from(2));
+    }
+    Ok(config)
+}
+
+/// Runs a short command on a runtime of its own.
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(work) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -126,10 +126,12 @@ pub struct Limits {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// Days of readings and slot endings; 0: for ever.
+    /// Days of readings.
     pub readings_days: u32,
-    /// Days of session history; 0: for ever.
-    pub sessions_days: u32,
+    /// Days of slot endings.
+    pub endings_days: u32,
+    /// Days of raw frames in the database.
+    pub evidence_days: u32,
 }
 
 /// `[control]`

@@ -1,0 +1,173 @@
+//! The front end's actors, put together: shards on their arbiters, registry, storage; and the device ports in front.
+
+use crate::actor::durable::PollLog;
+use crate::actor::handles::{FleetHandle, RegistrarHandle};
+use crate::actor::messages::{ConnectionTask, RunConnection};
+use crate::actor::registry::{Registry, RegistryParts};
+use crate::actor::shard::{Connector, Shard, ShardParts};
+use crate::actor::supervise::RestartPolicy;
+use crate::base::clock::Clock;
+use crate::base::ids::GrowingIds;
+use crate::config::Config;
+use crate::device::catalogue::Catalogue;
+use crate::domain::device::DtuRecord;
+use crate::net::{Accepted, Gate, Listener, NetDeps, NetSettings};
+use crate::port::frames::FrameRecorder;
+use crate::port::live::LiveFeed;
+use crate::protocol::dtu::Profile;
+use actix::{Actor, Addr, Arbiter};
+use anyhow::Context;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+/// Limits of the device port from the configuration.
+pub fn net_settings(config: &Config) -> NetSettings {
+    let limits = &config.limits;
+    let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    NetSettings {
+        connections_max: limits.connections_max,
+        accepts_per_s: limits.accept_per_s,
+        descriptors_reserved: usize::try_from(limits.reserved_descriptors).unwrap_or(usize::MAX),
+        registration_s: narrow(limits.registration_timeout_s),
+        flood_bytes_per_s: limits.session_bytes_per_s,
+        flood_burst_bytes: limits.session_burst_bytes,
+        queue_jobs: limits.line_queue_max,
+        dead_line_timeouts: limits.dead_line_timeouts,
+        ..NetSettings::default()
+    }
+}
+
+/// Dials for shards. The registry is made after the shards, so the rest of what a connection needs comes in later.
+#[derive(Default)]
+pub struct Dialler {
+    deps: OnceCell<NetDeps>,
+}
+
+impl Dialler {
+    /// What connections need, once it is all there.
+    pub fn provide(&self, deps: NetDeps) {
+        if self.deps.set(deps).is_err() {
+            tracing::error!("the dialler was provided twice");
+        }
+    }
+}
+
+impl Connector for Dialler {
+    fn dial(&self, dtu: DtuRecord) -> ConnectionTask {
+        let deps = self.deps.get().cloned();
+        Box::new(move || {
+            Box::pin(async move {
+                if let Some(deps) = deps {
+                    let stop = deps.stop.child_token();
+                    let _ends_with_the_task = stop.clone().drop_guard();
+                    crate::net::run_dialled(dtu, deps, stop).await;
+                }
+            })
+        })
+    }
+}
+
+/// What the shards share, without what differs.
+#[derive(Clone)]
+pub struct Common {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where polls become durable.
+    pub log: Arc<dyn PollLog>,
+    /// Meter models.
+    pub catalogue: Arc<Catalogue>,
+    /// How dialled DTUs are reached.
+    pub dialler: Arc<Dialler>,
+    /// Ids of polls.
+    pub polls: Arc<GrowingIds>,
+}
+
+/// Starts shards, one arbiter each.
+pub fn start_shards(count: usize, common: &Common) -> (Vec<Arbiter>, Vec<Addr<Shard>>) {
+    (0..count.max(1))
+        .map(|_| {
+            let arbiter = Arbiter::new();
+            let common = common.clone();
+            let shard = Shard::start_in_arbiter(&arbiter.handle(), move |_| {
+                Shard::new(ShardParts {
+                    clock: common.clock,
+                    log: common.log,
+                    catalogue: common.catalogue,
+                    connector: common.dialler,
+                    polls: common.polls,
+                    restarts: RestartPolicy::default(),
+                    shelf: RefCell::default(),
+                })
+            });
+            (arbiter, shard)
+        })
+        .unzip()
+}
+
+/// Starts the registry on the present arbiter.
+pub fn start_registry(
+    clock: Arc<dyn Clock>,
+    log: crate::actor::session_log::SessionLog,
+    live: Arc<dyn LiveFeed>,
+    shards: Vec<Addr<Shard>>,
+    quarantine_max: usize,
+) -> Addr<Registry> {
+    Registry::new(RegistryParts { clock, log, live, shards, quarantine_max }).start()
+}
+
+/// What the ports need.
+pub fn net_deps(
+    fleet: &FleetHandle,
+    recorder: Arc<dyn FrameRecorder>,
+    settings: NetSettings,
+    stop: CancellationToken,
+) -> NetDeps {
+    NetDeps {
+        clock: Arc::clone(&fleet.clock),
+        registrar: Arc::new(RegistrarHandle(fleet.registry.clone())),
+        recorder,
+        settings: Arc::new(settings),
+        stop,
+    }
+}
+
+/// Binds the device ports and accepts on the present runtime until `stop`; answers where they listen.
+///
+/// # Errors
+/// When a port cannot be bound or a profile is unknown; says which.
+pub fn open_ports(
+    config: &Config,
+    deps: &NetDeps,
+    shards: &[Addr<Shard>],
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<SocketAddr>> {
+    let gate = Gate::new(&deps.settings);
+    let mut addresses = Vec::with_capacity(config.listeners.len());
+    for listener in &config.listeners {
+        let profile = Profile::parse(&listener.profile)
+            .with_context(|| format!("listener {}: profile {:?}", listener.bind, listener.profile))?;
+        let bound = Listener::bind(listener.bind, profile, &deps.settings)?;
+        addresses.push(bound.address()?);
+        let (deps, shards) = (deps.clone(), shards.to_vec());
+        let on_accept = move |accepted: Accepted| hand_over(accepted, &deps, &shards);
+        actix::spawn(crate::net::accept_loop(bound, Arc::clone(&gate), stop.clone(), on_accept));
+    }
+    Ok(addresses)
+}
+
+/// Gives a connection to a shard; which one is all the same before it has said who it is.
+fn hand_over(accepted: Accepted, deps: &NetDeps, shards: &[Addr<Shard>]) {
+    let connection = accepted.connection;
+    let turn = usize::try_from(connection.0).unwrap_or(0).checked_rem(shards.len()).unwrap_or(0);
+    let Some(shard) = shards.get(turn) else { return };
+    let deps = deps.clone();
+    let task: ConnectionTask = Box::new(move || {
+        Box::pin(async move {
+            crate::net::run_connection(accepted, deps).await;
+        })
+    });
+    shard.do_send(RunConnection { connection, task });
+}
