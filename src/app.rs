@@ -1,4 +1,4 @@
-//! Builds the parts; start order and stop order. One struct of built parts, used by `serve`, `demo` and the tests alike.
+//! Floor 7. Builds the parts; start order and stop order. One struct of built parts, used by `serve`, `demo` and the tests alike.
 //!
 //! Start: database → spool → actors → the spool of a previous process drained → directory → slots recovered → device
 //! ports → HTTP. Stop: accept → schedules → sessions → spool and storage flushed → HTTP last.
@@ -189,8 +189,8 @@ fn open_spool(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(SpoolH
 
 fn open_recorder(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Recorder> {
     let settings = RecorderSettings {
-        capacity_bytes: config.limits.frames_bytes,
-        keep: Duration::from_secs(86_400 * u64::from(config.limits.frames_days)),
+        ring_bytes: config.limits.frames_bytes,
+        age: Duration::from_secs(86_400 * u64::from(config.limits.frames_days)),
         ..RecorderSettings::default()
     };
     let folder = config.data.folder.join("frames");
@@ -273,8 +273,8 @@ fn api_state(
         },
         passwords: Default::default(),
         throttle: Default::default(),
-        models: Arc::new(seams::Models(catalogue)),
         explainer: Arc::new(seams::Explainer),
+        check_profile: seams::check_profile,
     }
 }
 
@@ -304,6 +304,20 @@ impl Running {
                 }
             }
         }));
+    }
+
+    /// Resolves when a part that cannot be rebuilt in place is gone (docs/decisions/0001).
+    pub async fn broken(&self) {
+        loop {
+            let dead = |name: &str| tracing::error!(part = name, "a part of the server died");
+            if !self.fleet.registry.connected() {
+                return dead("registry");
+            }
+            if self.shards.iter().any(|shard| !shard.connected()) {
+                return dead("shard");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Stops in order. What is acknowledged is on disk in any case; this makes the end quick and clean.
