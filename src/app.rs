@@ -208,7 +208,7 @@ fn live_limits(config: &Config) -> LiveLimits {
 fn http_settings(config: &Config) -> HttpSettings {
     let tls = (!config.http.tls_cert.as_os_str().is_empty())
         .then(|| TlsFiles { cert: config.http.tls_cert.clone(), key: config.http.tls_key.clone() });
-    HttpSettings { bind: config.http.bind, tls, workers: config.http.workers, ..HttpSettings::default() }
+    HttpSettings { bind: config.http.bind, tls, workers: config.http.workers, connections_max: config.http.connections_max }
 }
 
 /// Brings the world to where the previous process left it: its spool drained, its sessions ended, the directory loaded,

@@ -80,7 +80,6 @@ impl StorageParts {
             store,
             live,
             index,
-            describe,
             clock,
         }
     }

@@ -1,10 +1,11 @@
 //! The command line (interface contract): one sub-command a file. 0 done, 1 failed, 2 wrong usage or configuration.
 
-mod access;
+pub mod access;
 mod check_config;
 mod decode;
 mod demo;
 mod migrate;
+mod people;
 mod serve;
 mod simulate;
 mod virtual_dtu;
@@ -56,13 +57,13 @@ enum Command {
 #[derive(Subcommand, Debug)]
 enum UserCommand {
     /// Add a person; makes the account if it is new
-    Add(access::UserAddArgs),
+    Add(people::UserAddArgs),
 }
 
 #[derive(Subcommand, Debug)]
 enum ApiKeyCommand {
     /// Make a key and print it, alone, once
-    Create(access::ApiKeyCreateArgs),
+    Create(people::ApiKeyCreateArgs),
 }
 
 /// Parses arguments and runs the sub-command.
@@ -76,8 +77,8 @@ pub fn main() -> ExitCode {
         Command::Decode(args) => decode::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
-        Command::User(UserCommand::Add(args)) => access::add_user(args),
-        Command::ApiKey(ApiKeyCommand::Create(args)) => access::create_api_key(args),
+        Command::User(UserCommand::Add(args)) => people::add_user(args),
+        Command::ApiKey(ApiKeyCommand::Create(args)) => people::create_api_key(args),
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Http {
     pub insecure: bool,
     /// Worker threads.
     pub workers: usize,
+    /// Connections at once.
+    pub connections_max: usize,
     /// `Secure` on the session cookie.
     pub secure_cookies: bool,
 }

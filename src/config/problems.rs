@@ -79,6 +79,7 @@ fn limits(config: &Config, found: &mut Vec<String>) {
     };
     let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
     range("limits.connections_max", wide(limits.connections_max), 1, 1_000_000);
+    range("http.connections_max", wide(config.http.connections_max), 10, 100_000);
     range("limits.accept_per_s", limits.accept_per_s.into(), 1, 1_000_000);
     range("limits.registration_timeout_s", limits.registration_timeout_s, 1, 600);
     range("limits.quarantine_max", wide(limits.quarantine_max), 1, 100_000);
