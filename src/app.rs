@@ -306,6 +306,16 @@ impl Running {
         }));
     }
 
+    /// The database's pools.
+    pub fn database(&self) -> crate::store::Database {
+        self.opened.database.clone()
+    }
+
+    /// The running front end.
+    pub fn fleet(&self) -> FleetHandle {
+        self.fleet.clone()
+    }
+
     /// Resolves when a part that cannot be rebuilt in place is gone (docs/decisions/0001).
     pub async fn broken(&self) {
         loop {
