@@ -85,7 +85,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
     let catalogue = Arc::new(catalogue(config)?);
     std::fs::create_dir_all(&config.data.folder)
         .with_context(|| format!("data.folder {}", config.data.folder.display()))?;
-    let opened = database::open_patiently(config).await?;
+    let mut opened = database::open_patiently(config).await?;
+    opened.look_after();
     let database = opened.database.clone();
 
     let retention = Retention {

@@ -4,22 +4,38 @@ use crate::config::Config;
 use crate::store::embedded::{Embedded, EmbeddedSettings};
 use crate::store::{Database, DatabaseSettings, StoreError};
 use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const LOOK_AFTER: Duration = Duration::from_secs(2);
 
 /// A database that is open, with the cluster that had to be started for it.
 pub struct Opened {
     /// The pools.
     pub database: Database,
-    /// The embedded cluster, if it is ours to run.
-    pub embedded: Option<Embedded>,
+    embedded: Option<Arc<Embedded>>,
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl Opened {
-    /// Closes the pools and stops the cluster if this process started it.
+    /// Looks after the embedded cluster until [`Opened::close`]: a postmaster that died is started again.
+    pub fn look_after(&mut self) {
+        if let Some(embedded) = self.embedded.clone() {
+            self.keeper = Some(tokio::spawn(async move { embedded.keep_running(LOOK_AFTER).await }));
+        }
+    }
+
+    /// Closes the pools and stops the cluster if nobody else uses it.
     pub async fn close(self) {
         self.database.close().await;
-        if let Some(embedded) = self.embedded
-            && let Err(error) = embedded.stop().await
+        if let Some(keeper) = self.keeper {
+            keeper.abort();
+            // aborted is what it shall be
+            let _aborted = keeper.await;
+        }
+        if let Some(embedded) = self.embedded.and_then(Arc::into_inner)
+            && let Err(error) = embedded.release().await
         {
             tracing::warn!(%error, "the embedded database did not stop in order; it recovers at its next start");
         }
@@ -34,9 +50,14 @@ pub async fn locate(config: &Config) -> anyhow::Result<(SecretString, Option<Emb
     if !config.database.url.expose_secret().is_empty() {
         return Ok((config.database.url.clone(), None));
     }
-    let settings = EmbeddedSettings::new(&config.data.folder, &config.database.embedded_bin);
+    let bin = &config.database.embedded_bin;
+    let settings = EmbeddedSettings {
+        data: config.data.folder.clone(),
+        bin: (!bin.as_os_str().is_empty()).then(|| bin.clone()),
+        port: None,
+    };
     let embedded = Embedded::attach_or_start(&settings).await?;
-    Ok((embedded.url().clone(), Some(embedded)))
+    Ok((embedded.url(), Some(embedded)))
 }
 
 fn settings(config: &Config, url: SecretString) -> DatabaseSettings {
@@ -56,7 +77,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Opened> {
     let (url, embedded) = locate(config).await?;
     Database::migrate(&url).await?;
     let database = Database::connect(&settings(config, url)).await?;
-    Ok(Opened { database, embedded })
+    Ok(Opened { database, embedded: embedded.map(Arc::new), keeper: None })
 }
 
 /// Opens the database for the server, which waits for one that is away.
@@ -72,7 +93,7 @@ pub async fn open_patiently(config: &Config) -> anyhow::Result<Opened> {
             Database::connect(&settings(config, url.clone())).await
         };
         match opened.await {
-            Ok(database) => return Ok(Opened { database, embedded }),
+            Ok(database) => return Ok(Opened { database, embedded: embedded.map(Arc::new), keeper: None }),
             Err(error) if is_away(&error) => {
                 tracing::warn!(%error, "the database is away, trying again");
                 tokio::time::sleep(wait).await;

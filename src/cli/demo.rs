@@ -102,7 +102,7 @@ fn seed(running: &Running, plan: FleetPlan) -> impl Future<Output = anyhow::Resu
         let password = password();
         let user = access::add_user(&database, &clock, &email, Role::Admin, Some(ACCOUNT), &password).await?;
         let key = access::create_api_key(&database, &clock, &email, "demo").await?;
-        let account = user.account.ok_or_else(|| anyhow::anyhow!("the demo's user has no account"))?;
+        let account = user.account_id.ok_or_else(|| anyhow::anyhow!("the demo's user has no account"))?;
         let stores = PgStores::new(database);
         let made = make_fleet(&stores, account, &plan, &clock).await?;
         crate::port::fleet::Fleet::reload_all(&fleet).await;
