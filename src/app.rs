@@ -276,6 +276,8 @@ fn api_state(
         throttle: Default::default(),
         explainer: Arc::new(seams::Explainer),
         check_profile: seams::check_profile,
+        models: catalogue,
+        reads: Arc::default(),
     }
 }
 

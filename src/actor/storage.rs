@@ -6,10 +6,9 @@
 use crate::actor::supervise::{ExitGuard, RestartPolicy, Restarts};
 use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, MeterId};
+use crate::port::events::describe;
 use crate::port::ledger::{PollRecord, ReadingStore, SpoolDrain, SpoolPosition};
 use crate::port::live::{LiveFeed, Topic};
-use crate::port::readings::reading_event;
-use crate::port::slots::slot_event;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::collections::HashMap;
@@ -135,15 +134,15 @@ impl StorageParts {
 
     fn publish(&self, records: &[PollRecord]) {
         for record in records {
-            if let Some(reading) = &record.reading {
-                let dtu = self.index.dtu(reading.meter);
-                let event = reading_event(dtu, reading);
-                self.live.publish(reading.account, Topic::Readings, dtu, Some(reading.meter), event);
-            }
-            for ending in &record.endings {
-                let dtu = self.index.dtu(ending.meter);
-                let event = slot_event(dtu, ending);
-                self.live.publish(ending.account, Topic::Slots, dtu, Some(ending.meter), event);
+            let whose = record
+                .reading
+                .as_ref()
+                .map(|reading| (reading.account, reading.meter))
+                .or_else(|| record.endings.first().map(|ending| (ending.account, ending.meter)));
+            let Some((account, meter)) = whose else { continue };
+            let dtu = self.index.dtu(meter);
+            for (topic, data) in describe(record) {
+                self.live.publish(account, topic, dtu, Some(meter), data);
             }
         }
     }

@@ -201,16 +201,3 @@ mod tests {
         assert_eq!(SlotTally::of(1, 0, 0, 2).success, Some(0.3333));
     }
 }
-
-/// The JSON that is published for a slot's ending, topic `slots`. An on-time reading is an ending by itself and comes as
-/// its reading alone.
-pub fn slot_event(
-    dtu: Option<crate::base::ids::DtuId>,
-    ending: &crate::domain::slot::SlotEnding,
-) -> serde_json::Value {
-    serde_json::json!({
-        "dtu_id": dtu, "meter_id": ending.meter, "due_at": ending.due_at, "schedule_id": ending.schedule,
-        "state": ending.state, "reason": ending.reason, "detail": ending.detail, "attempts": ending.attempts,
-        "ended_at": ending.ended_at,
-    })
-}
