@@ -68,7 +68,11 @@ pub struct Running {
 /// Every fault of every file, with its line.
 pub fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     let own = &config.data.meter_models;
-    let folders: Vec<&Path> = if own.as_os_str().is_empty() { Vec::new() } else { vec![own.as_path()] };
+    let folders: Vec<&Path> = if own.as_os_str().is_empty() {
+        Vec::new()
+    } else {
+        vec![own.as_path()]
+    };
     Catalogue::load(&folders).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("meter models:\n{}", lines.join("\n"))
@@ -207,9 +211,16 @@ fn live_limits(config: &Config) -> LiveLimits {
 }
 
 fn http_settings(config: &Config) -> HttpSettings {
-    let tls = (!config.http.tls_cert.as_os_str().is_empty())
-        .then(|| TlsFiles { cert: config.http.tls_cert.clone(), key: config.http.tls_key.clone() });
-    HttpSettings { bind: config.http.bind, tls, workers: config.http.workers, connections_max: config.http.connections_max }
+    let tls = (!config.http.tls_cert.as_os_str().is_empty()).then(|| TlsFiles {
+        cert: config.http.tls_cert.clone(),
+        key: config.http.tls_key.clone(),
+    });
+    HttpSettings {
+        bind: config.http.bind,
+        tls,
+        workers: config.http.workers,
+        connections_max: config.http.connections_max,
+    }
 }
 
 /// Brings the world to where the previous process left it: its spool drained, its sessions ended, the directory loaded,
@@ -234,7 +245,13 @@ async fn recover(
     tracing::info!(dtus, orphans, ended = ended.len(), watermark = ?watermark, "recovered");
     let ended = Arc::new(ended);
     for shard in shards {
-        shard.send(BeginSchedules { watermark, ended: Arc::clone(&ended) }).await.context("a shard is gone")?;
+        shard
+            .send(BeginSchedules {
+                watermark,
+                ended: Arc::clone(&ended),
+            })
+            .await
+            .context("a shard is gone")?;
     }
     Ok(())
 }
@@ -383,7 +400,9 @@ async fn move_watermark(shards: &[Addr<Shard>], ledger: &dyn SlotLedger, clock: 
     let mut settled = clock.now();
     let mut oldest = None;
     for shard in shards {
-        let Ok(open) = shard.send(GetOpenSlots).await else { return };
+        let Ok(open) = shard.send(GetOpenSlots).await else {
+            return;
+        };
         settled = settled.min(open.settled_until);
         oldest = [oldest, open.oldest].into_iter().flatten().min();
     }

@@ -209,6 +209,11 @@ struct Prepared {
     requests: Vec<Request>,
 }
 
+/// An instant as the database keeps it, so that what is shown before and after it is stored is the same.
+fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(at)
+}
+
 impl Meter {
     /// `guard` tells the shard on any end but an orderly one.
     pub fn new(parts: MeterParts, guard: ExitGuard) -> Self {
@@ -382,7 +387,7 @@ impl Meter {
             meter: self.parts.record.id,
             ts,
             source,
-            read_at: heard.read_at.unwrap_or_else(|| self.now()),
+            read_at: micros(heard.read_at.unwrap_or_else(|| self.now())),
             meter_time: heard.meter_time,
             poll,
             frames: heard.frames,
@@ -431,11 +436,7 @@ impl Meter {
             reason: failure.reason,
             detail: failure.detail,
         };
-        // microseconds, as the database keeps them: the key has to compare equal after a replay
-        let ts = self
-            .now()
-            .duration_trunc(TimeDelta::microseconds(1))
-            .unwrap_or_else(|_| self.now());
+        let ts = micros(self.now());
         match self.prepare(&read.quantities, Priority::OnDemand, 2, read.deadline) {
             Err(failure) => {
                 let _gone = read.answer.send(Err(missed(failure)));

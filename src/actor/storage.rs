@@ -8,7 +8,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, MeterId};
 use crate::port::events::describe;
 use crate::port::ledger::{PollRecord, ReadingStore, SpoolDrain, SpoolPosition};
-use crate::port::live::{LiveFeed, Topic};
+use crate::port::live::LiveFeed;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::collections::HashMap;
@@ -71,7 +71,7 @@ impl StorageParts {
         store: Arc<dyn ReadingStore>,
         live: Arc<dyn LiveFeed>,
         index: Arc<MeterIndex>,
-            clock: Arc<dyn Clock>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let pending = Arc::new(Mutex::new(Pending { drain, batch: None }));
         Self {

@@ -56,6 +56,10 @@ impl ReadinessCheck for FieldCheck {
     }
 
     async fn check(&self) -> Readiness {
-        if *self.0.borrow() { Readiness::Ready } else { Readiness::NotReady("recovery or stop is under way".into()) }
+        if *self.0.borrow() {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady("recovery or stop is under way".into())
+        }
     }
 }

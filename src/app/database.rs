@@ -77,7 +77,11 @@ pub async fn open(config: &Config) -> anyhow::Result<Opened> {
     let (url, embedded) = locate(config).await?;
     Database::migrate(&url).await?;
     let database = Database::connect(&settings(config, url)).await?;
-    Ok(Opened { database, embedded: embedded.map(Arc::new), keeper: None })
+    Ok(Opened {
+        database,
+        embedded: embedded.map(Arc::new),
+        keeper: None,
+    })
 }
 
 /// Opens the database for the server, which waits for one that is away.
@@ -93,7 +97,13 @@ pub async fn open_patiently(config: &Config) -> anyhow::Result<Opened> {
             Database::connect(&settings(config, url.clone())).await
         };
         match opened.await {
-            Ok(database) => return Ok(Opened { database, embedded: embedded.map(Arc::new), keeper: None }),
+            Ok(database) => {
+                return Ok(Opened {
+                    database,
+                    embedded: embedded.map(Arc::new),
+                    keeper: None,
+                });
+            }
             Err(error) if is_away(&error) => {
                 tracing::warn!(%error, "the database is away, trying again");
                 tokio::time::sleep(wait).await;

@@ -115,7 +115,14 @@ pub fn start_registry(
     shards: Vec<Addr<Shard>>,
     quarantine_max: usize,
 ) -> Addr<Registry> {
-    Registry::new(RegistryParts { clock, log, live, shards, quarantine_max }).start()
+    Registry::new(RegistryParts {
+        clock,
+        log,
+        live,
+        shards,
+        quarantine_max,
+    })
+    .start()
 }
 
 /// What the ports need.
@@ -153,7 +160,12 @@ pub fn open_ports(
         addresses.push(bound.address()?);
         let (deps, shards) = (deps.clone(), shards.to_vec());
         let on_accept = move |accepted: Accepted| hand_over(accepted, &deps, &shards);
-        actix::spawn(crate::net::accept_loop(bound, Arc::clone(&gate), stop.clone(), on_accept));
+        actix::spawn(crate::net::accept_loop(
+            bound,
+            Arc::clone(&gate),
+            stop.clone(),
+            on_accept,
+        ));
     }
     Ok(addresses)
 }
@@ -161,7 +173,10 @@ pub fn open_ports(
 /// Gives a connection to a shard; which one is all the same before it has said who it is.
 fn hand_over(accepted: Accepted, deps: &NetDeps, shards: &[Addr<Shard>]) {
     let connection = accepted.connection;
-    let turn = usize::try_from(connection.0).unwrap_or(0).checked_rem(shards.len()).unwrap_or(0);
+    let turn = usize::try_from(connection.0)
+        .unwrap_or(0)
+        .checked_rem(shards.len())
+        .unwrap_or(0);
     let Some(shard) = shards.get(turn) else { return };
     let deps = deps.clone();
     let task: ConnectionTask = Box::new(move || {

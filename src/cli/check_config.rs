@@ -31,7 +31,10 @@ fn profiles(config: &Config) -> Vec<String> {
         .iter()
         .filter_map(|listener| {
             let error = crate::protocol::dtu::Profile::parse(&listener.profile).err()?;
-            Some(format!("listener {}: profile {:?}: {error}", listener.bind, listener.profile))
+            Some(format!(
+                "listener {}: profile {:?}: {error}",
+                listener.bind, listener.profile
+            ))
         })
         .collect()
 }
@@ -44,5 +47,8 @@ fn models(config: &Config) -> Vec<String> {
     if !own.is_dir() {
         return vec![format!("data.meter_models: there is no folder {}", own.display())];
     }
-    crate::device::check::check_folder(own).iter().map(ToString::to_string).collect()
+    crate::device::check::check_folder(own)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }

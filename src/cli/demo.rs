@@ -85,7 +85,10 @@ fn free_ports(config: &mut Config) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "address and credentials are what a newcomer waits for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "address and credentials are what a newcomer waits for"
+)]
 fn say(text: &str) {
     println!("{text}");
 }
@@ -102,11 +105,16 @@ fn seed(running: &Running, plan: FleetPlan) -> impl Future<Output = anyhow::Resu
         let password = password();
         let user = access::add_user(&database, &clock, &email, Role::Admin, Some(ACCOUNT), &password).await?;
         let key = access::create_api_key(&database, &clock, &email, "demo").await?;
-        let account = user.account_id.ok_or_else(|| anyhow::anyhow!("the demo's user has no account"))?;
+        let account = user
+            .account_id
+            .ok_or_else(|| anyhow::anyhow!("the demo's user has no account"))?;
         let stores = PgStores::new(database);
         let made = make_fleet(&stores, account, &plan, &clock).await?;
         crate::port::fleet::Fleet::reload_all(&fleet).await;
-        let device = devices.first().map(|address| format!("127.0.0.1:{}", address.port())).unwrap_or_default();
+        let device = devices
+            .first()
+            .map(|address| format!("127.0.0.1:{}", address.port()))
+            .unwrap_or_default();
         let text = format!(
             "\nPolyphase demo: {made} meters behind {} virtual DTUs are read every 10 seconds\n\n  \
              API        http://{http}/api/v1     (explained at http://{http}/api/docs)\n  \
@@ -123,7 +131,10 @@ fn seed(running: &Running, plan: FleetPlan) -> impl Future<Output = anyhow::Resu
 }
 
 fn password() -> String {
-    (0..4).map(|_| format!("{:04x}", rand::random::<u16>())).collect::<Vec<_>>().join("-")
+    (0..4)
+        .map(|_| format!("{:04x}", rand::random::<u16>()))
+        .collect::<Vec<_>>()
+        .join("-")
 }
 
 /// The serial number of a virtual DTU of this run.
@@ -138,14 +149,21 @@ async fn make_fleet(
     plan: &FleetPlan,
     clock: &dyn Clock,
 ) -> anyhow::Result<usize> {
-    let scope = || Scope { account, actor: Actor::command_line() };
+    let scope = || Scope {
+        account,
+        actor: Actor::command_line(),
+    };
     let schedules: Box<dyn ScheduleStore> = stores.in_account(scope());
     let dtus: Box<dyn DtuStore> = stores.in_account(scope());
     let meters: Box<dyn MeterStore> = stores.in_account(scope());
     let schedule = schedules.create(&spec(), clock.now()).await?;
     for index in 0..plan.dtus {
         let sn = serial(plan, index)?;
-        let dtu = new_dtu(sn, format!("Virtual DTU {}", index + 1), ScheduleChoice::Existing(schedule.id));
+        let dtu = new_dtu(
+            sn,
+            format!("Virtual DTU {}", index + 1),
+            ScheduleChoice::Existing(schedule.id),
+        );
         let dtu = match dtus.create(&dtu, clock.now()).await {
             Ok(dtu) => dtu,
             // there since an earlier run on the same folder, with its meters
@@ -153,7 +171,10 @@ async fn make_fleet(
             Err(error) => return Err(error.into()),
         };
         for unit in 1..=plan.meters {
-            let model = MODELS.get(usize::from(unit) % MODELS.len()).copied().unwrap_or(MODELS[0]);
+            let model = MODELS
+                .get(usize::from(unit) % MODELS.len())
+                .copied()
+                .unwrap_or(MODELS[0]);
             meters.create(&new_meter(dtu.id, unit, model), clock.now()).await?;
         }
     }
@@ -168,7 +189,11 @@ fn spec() -> ScheduleSpec {
         quantities: Vec::new(),
         spread_s: 3,
         window_s: 10,
-        retry: RetryPolicy { attempts: 2, backoff_s: 1, deadline_s: 8 },
+        retry: RetryPolicy {
+            attempts: 2,
+            backoff_s: 1,
+            deadline_s: 8,
+        },
         missed_run: MissedRun::Skip,
     }
 }

@@ -16,7 +16,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser, Debug)]
-#[command(name = "polyphase", version, about = "Head-end system for electricity and water meters", propagate_version = true)]
+#[command(
+    name = "polyphase",
+    version,
+    about = "Head-end system for electricity and water meters",
+    propagate_version = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

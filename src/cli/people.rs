@@ -70,7 +70,10 @@ pub fn add_user(args: UserAddArgs) -> ExitCode {
 }
 
 /// Makes a key; prints it alone on standard output.
-#[expect(clippy::print_stdout, reason = "the key on standard output is what the command is for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the key on standard output is what the command is for"
+)]
 pub fn create_api_key(args: ApiKeyCreateArgs) -> ExitCode {
     let config = match configured(&args.config) {
         Ok(config) => config,
@@ -91,7 +94,10 @@ async fn closing<T, E: Into<anyhow::Error>>(result: Result<T, E>, opened: Opened
 
 fn read_password() -> anyhow::Result<String> {
     let mut text = String::new();
-    std::io::stdin().lock().take(PASSWORD_MAX_BYTES).read_to_string(&mut text)?;
+    std::io::stdin()
+        .lock()
+        .take(PASSWORD_MAX_BYTES)
+        .read_to_string(&mut text)?;
     let password = text.lines().next().unwrap_or_default().to_owned();
     anyhow::ensure!(!password.is_empty(), "no password on standard input");
     Ok(password)

@@ -70,5 +70,11 @@ where
     if tokio::time::timeout(STOP_LIMIT, running.stop()).await.is_err() {
         tracing::error!("the stop took too long and is cut short");
     }
-    if failed { Err(anyhow::anyhow!("a part of the server that cannot be rebuilt in place died; start it again")) } else { Ok(()) }
+    if failed {
+        Err(anyhow::anyhow!(
+            "a part of the server that cannot be rebuilt in place died; start it again"
+        ))
+    } else {
+        Ok(())
+    }
 }
