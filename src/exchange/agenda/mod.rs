@@ -18,17 +18,17 @@ mod catch_up;
 mod group;
 mod order;
 mod recovery;
+mod settle;
 
-use order::key_of;
 pub use order::{Action, Ended, Failure, Got, PollOrder, PollVerdict, Settlement};
 
 use crate::base::ids::{AccountId, MeterId};
 use crate::domain::slot::plan::{DuePoll, DueSlot, SlotKey, SlotPlan};
-use crate::domain::slot::{MissReason, SlotEnding, SlotState};
+use crate::domain::slot::{MissReason, SlotEnding};
 use crate::exchange::breaker::{Breaker, Gate};
 use crate::exchange::job::Priority;
 use chrono::{DateTime, TimeDelta, Utc};
-use group::{Group, Member, later, lost_the_line, spread, window_end};
+use group::{Group, Member, later, spread, window_end};
 use recovery::Recovery;
 use std::collections::VecDeque;
 
@@ -151,10 +151,11 @@ impl Agenda {
             self.hand_out(&ended);
             return Action::End(ended);
         }
-        if online && self.running.is_none() {
-            if let Some(order) = self.next_poll(now) {
-                return Action::Poll(order);
-            }
+        if online
+            && self.running.is_none()
+            && let Some(order) = self.next_poll(now)
+        {
+            return Action::Poll(order);
         }
         Action::Sleep
     }
@@ -188,64 +189,6 @@ impl Agenda {
             .min()
     }
 
-    /// What became of the poll with this serial. Wake afterwards.
-    pub fn outcome(&mut self, now: DateTime<Utc>, serial: u64, verdict: PollVerdict) -> Settlement {
-        self.note(now, self.online);
-        let Some(mut running) = self.running.take_if(|running| running.serial == serial) else {
-            return Settlement::default();
-        };
-        running.group.attempts = running.group.attempts.saturating_add(verdict.attempts);
-        let mut settlement = Settlement::default();
-        if verdict.got == Got::Nothing {
-            let failure = verdict.failure.unwrap_or(Failure::of(MissReason::Internal));
-            settlement.breaker_opened = self.tell_breaker(now, failure.reason);
-            settlement.retry_at = self.failed(now, running, failure, &mut settlement.ended);
-        } else {
-            self.breaker.answered();
-            settlement.store = true;
-            // the reading's key is taken now: this instant is not read again
-            self.missed.retain(|group| group.due_at != running.group.due_at);
-            self.read(now, &running.group, &verdict, &mut settlement.ended);
-        }
-        self.hand_out(&settlement.ended);
-        settlement
-    }
-
-    /// These endings (and the reading with them) are durable.
-    pub fn saved(&mut self, ended: &Ended) {
-        for key in ended.keys() {
-            if let Some(place) = self.unsaved.iter().position(|other| *other == key) {
-                self.unsaved.swap_remove(place);
-            }
-        }
-    }
-
-    /// These endings (and the reading with them) could not be made durable. Their slots will end as missing with
-    /// [`MissReason::StorageRefused`], misses with their own reason, as soon as that can be written. Later versions are
-    /// dropped.
-    pub fn refused(&mut self, now: DateTime<Utc>, ended: Ended) {
-        self.saved(&ended);
-        let lost = Some(MissReason::StorageRefused);
-        for key in ended.by_reading {
-            let ending = self.missing(key, MissReason::StorageRefused, None, 0, now);
-            self.refused.push(ending);
-        }
-        for mut ending in ended.endings {
-            if ended.again.contains(&key_of(&ending)) {
-                continue;
-            }
-            if ending.state == SlotState::Late || ending.reason == Some(MissReason::Partial) {
-                (ending.state, ending.reason, ending.detail) = (SlotState::Missing, lost, None);
-            }
-            self.refused.push(ending);
-        }
-        while self.refused.len() > BATCH {
-            let oldest = self.refused.remove(0);
-            self.lower_floor(oldest.due_at);
-        }
-        self.refused_retry_at = (!self.refused.is_empty()).then(|| later(now, REFUSED_RETRY_S));
-    }
-
     /// The due time of the oldest slot that is taken and not durably ended.
     pub fn oldest_open(&self) -> Option<DateTime<Utc>> {
         let open = self.open.front().map(|group| group.due_at);
@@ -273,19 +216,6 @@ impl Agenda {
             .into_iter()
             .flatten()
             .fold(behind, DateTime::min)
-    }
-
-    /// Remembers what is on its way to the disk. Bounded, should the actor never say what became of it.
-    fn hand_out(&mut self, ended: &Ended) {
-        self.unsaved.extend(ended.keys());
-        while self.unsaved.len() > UNSAVED_MAX {
-            let oldest = self.unsaved.remove(0);
-            self.lower_floor(oldest.due_at);
-        }
-    }
-
-    fn lower_floor(&mut self, due_at: DateTime<Utc>) {
-        self.floor = Some(self.floor.map_or(due_at, |floor| floor.min(due_at)));
     }
 
     /// Notes time and session; a clock set back must not make waits longer.
@@ -401,13 +331,6 @@ impl Agenda {
         }
     }
 
-    fn hand_out_refused(&mut self, now: DateTime<Utc>, ended: &mut Ended) {
-        if self.refused_retry_at.is_some_and(|at| now >= at) {
-            self.refused_retry_at = None;
-            ended.endings.append(&mut self.refused);
-        }
-    }
-
     /// The oldest open group that may be polled, else a missed one.
     fn next_poll(&mut self, now: DateTime<Utc>) -> Option<PollOrder> {
         let place = self.open.iter().position(|group| group.next_try <= now);
@@ -458,153 +381,6 @@ impl Agenda {
             given_up_at: later(deadline, GUARD_S),
         });
         order
-    }
-
-    /// True when the breaker opened.
-    fn tell_breaker(&mut self, now: DateTime<Utc>, reason: MissReason) -> bool {
-        match reason {
-            MissReason::Timeout => self.breaker.silent(now),
-            MissReason::Exception | MissReason::Undecodable | MissReason::Partial => {
-                self.breaker.answered();
-                false
-            }
-            _ => false,
-        }
-    }
-
-    /// A poll that brought nothing: tried again, or its slots are missing.
-    fn failed(
-        &mut self,
-        now: DateTime<Utc>,
-        running: Running,
-        failure: Failure,
-        ended: &mut Ended,
-    ) -> Option<DateTime<Utc>> {
-        let (mut group, reason) = (running.group, failure.reason);
-        if !lost_the_line(reason) {
-            group.tries = group.tries.saturating_add(1);
-        }
-        group.failure = Some(failure);
-        if running.catch_up {
-            return self.catch_up_failed(now, group, reason);
-        }
-        match group.retry_at(now, reason) {
-            Some(at) => {
-                group.next_try = at;
-                self.put_back(group);
-                Some(at)
-            }
-            None => {
-                self.end_missing(group, now, |_| true, ended);
-                None
-            }
-        }
-    }
-
-    /// A poll that brought a reading: every slot of it ends.
-    fn read(&self, now: DateTime<Utc>, group: &Group, verdict: &PollVerdict, ended: &mut Ended) {
-        let began_at = verdict.began_at.unwrap_or(now);
-        let asked = group.wanted();
-        let nothing = Vec::new();
-        let missing = match &verdict.got {
-            Got::Partly { missing } => missing,
-            Got::Everything | Got::Nothing => &nothing,
-        };
-        let partly = matches!(verdict.got, Got::Partly { .. });
-        for member in &group.members {
-            let wanted = &member.slot.rule.quantities;
-            let came = |quantity| (asked.is_empty() || asked.contains(quantity)) && !missing.contains(quantity);
-            let whole = if wanted.is_empty() {
-                asked.is_empty() && !partly
-            } else {
-                wanted.iter().all(came)
-            };
-            let key = member.slot.key();
-            if whole && !member.ended && began_at <= window_end(&member.slot) {
-                ended.by_reading.push(key);
-            } else if whole {
-                let mut late = self.missing(key, MissReason::Partial, None, group.attempts, now);
-                (late.state, late.reason) = (SlotState::Late, None);
-                ended.endings.push(late);
-                if member.ended {
-                    ended.again.push(key);
-                }
-            } else if !member.ended {
-                let failure = verdict.failure.clone().unwrap_or(Failure::of(MissReason::Partial));
-                let some = wanted.is_empty() || wanted.iter().any(came);
-                let reason = if some { MissReason::Partial } else { failure.reason };
-                ended
-                    .endings
-                    .push(self.missing(key, reason, failure.detail, group.attempts, now));
-            }
-        }
-    }
-
-    /// Ends the open slots of a group that `which` picks, and gives the group back.
-    fn end_missing(
-        &mut self,
-        mut group: Group,
-        now: DateTime<Utc>,
-        which: impl Fn(&DueSlot) -> bool,
-        ended: &mut Ended,
-    ) -> Group {
-        let failure = match &group.failure {
-            Some(failure) => failure.clone(),
-            None => Failure::of(self.why_untried(&group)),
-        };
-        for member in group
-            .members
-            .iter_mut()
-            .filter(|member| !member.ended && which(&member.slot))
-        {
-            member.ended = true;
-            ended.endings.push(self.missing(
-                member.slot.key(),
-                failure.reason,
-                failure.detail.clone(),
-                group.attempts,
-                now,
-            ));
-        }
-        // while one of them is open, its own poll can still serve the others
-        if lost_the_line(failure.reason) && group.is_over() {
-            for member in &group.members {
-                self.remember_missed(member.slot.clone());
-            }
-        }
-        group
-    }
-
-    /// Why a group was never polled.
-    fn why_untried(&self, group: &Group) -> MissReason {
-        if group.gated {
-            MissReason::BreakerOpen
-        } else if group.seen_online || self.running.is_some() {
-            MissReason::Overlap
-        } else {
-            MissReason::DtuOffline
-        }
-    }
-
-    fn missing(
-        &self,
-        key: SlotKey,
-        reason: MissReason,
-        detail: Option<String>,
-        attempts: u16,
-        now: DateTime<Utc>,
-    ) -> SlotEnding {
-        SlotEnding {
-            account: self.account,
-            meter: self.meter,
-            schedule: key.schedule,
-            due_at: key.due_at,
-            state: SlotState::Missing,
-            reason: Some(reason),
-            detail,
-            attempts,
-            ended_at: now,
-        }
     }
 }
 

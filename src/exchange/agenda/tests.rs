@@ -6,6 +6,7 @@ use super::*;
 use crate::base::ids::ScheduleId;
 use crate::domain::device::{AppliedSchedule, MissedRun, RetryPolicy, ScheduleRule};
 use crate::domain::quantity::Quantity;
+use crate::domain::slot::SlotState;
 use crate::domain::slot::plan::RuleShelf;
 use std::sync::Arc;
 

@@ -2,10 +2,12 @@
 //! was made durable and the whole dated history, and in the end compares: every slot that was due has exactly one first
 //! ending, none early, none later than its window (plus the running attempt), each for a reason that was true.
 
+use super::super::order::key_of;
 use super::super::*;
 use crate::base::ids::ScheduleId;
 use crate::domain::device::{AppliedSchedule, MissedRun, RetryPolicy, ScheduleRule};
 use crate::domain::quantity::Quantity;
+use crate::domain::slot::SlotState;
 use crate::domain::slot::plan::RuleShelf;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
