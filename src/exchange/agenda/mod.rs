@@ -92,9 +92,8 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// An agenda that answers for every slot due at or after `since`. For a new meter that is the earliest instant of its
-    /// schedules ([`SlotPlan::earliest`]), as a reload is always a little late; after a restart use
-    /// [`Agenda::recover`].
+    /// An agenda that answers for every slot due at or after `since`. After a restart use [`Agenda::recover`], for a
+    /// meter that appears later [`Agenda::appear`].
     pub fn new(account: AccountId, meter: MeterId, plan: SlotPlan, since: DateTime<Utc>) -> Self {
         let cursor = since.checked_sub_signed(TimeDelta::nanoseconds(1)).unwrap_or(since);
         let mut agenda = Self {

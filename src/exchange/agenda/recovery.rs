@@ -1,6 +1,6 @@
 //! After a restart and after a change of schedules: which slots are this agenda's to end.
 
-use super::{Agenda, Ended, LOOK_BACK_S};
+use super::{Agenda, Ended, Failure, LOOK_BACK_S};
 use crate::base::ids::{AccountId, MeterId, ScheduleId};
 use crate::domain::slot::MissReason;
 use crate::domain::slot::plan::{DuePoll, SlotKey, SlotPlan};
@@ -53,6 +53,41 @@ impl Agenda {
             agenda.recovery = Some(Box::new(Recovery { until, ended }));
         }
         agenda
+    }
+
+    /// The agenda of a meter that appears while the server runs. A new one answers for its first slot on, for a
+    /// reload is always a little late; one whose schedules are older than [`LOOK_BACK_S`] was another agenda's till now
+    /// (it moved to another DTU), which has ended what was due before ([`Agenda::close`]).
+    pub fn appear(account: AccountId, meter: MeterId, plan: SlotPlan, now: DateTime<Utc>) -> Self {
+        let behind = now
+            .checked_sub_signed(TimeDelta::seconds(i64::from(LOOK_BACK_S)))
+            .unwrap_or(now);
+        let since = plan.earliest().filter(|earliest| *earliest >= behind).unwrap_or(now);
+        Self::new(account, meter, plan, since)
+    }
+
+    /// The meter leaves this agenda: deleted, or moved to another DTU. All that was due till now ends, at once, as missing
+    /// for its last failure, else for `reason`; an outcome that comes later does not count. What was due before is worked
+    /// off in bounded pieces: call it until it is empty. Make each answer durable.
+    pub fn close(&mut self, now: DateTime<Utc>, reason: MissReason) -> Ended {
+        let mut ended = Ended::default();
+        self.take_due(now, false, &mut ended);
+        if let Some(running) = self.running.take() {
+            self.open.push_back(running.group);
+        }
+        while let Some(mut group) = self.open.pop_front() {
+            group.failure.get_or_insert(Failure::of(reason));
+            self.end_missing(group, now, |_| true, &mut ended);
+        }
+        ended.endings.append(&mut self.refused);
+        self.refused_retry_at = None;
+        self.missed.clear();
+        if self.next.as_ref().is_none_or(|next| next.due_at > now) {
+            self.plan = SlotPlan::default();
+            self.look_ahead();
+        }
+        self.hand_out(&ended);
+        ended
     }
 
     /// The schedules changed. Open slots stay; what the dated history now says was due within the last

@@ -411,6 +411,33 @@ fn an_edit_keeps_open_slots_and_takes_what_was_due_meanwhile() {
 }
 
 #[test]
+fn a_meter_that_leaves_has_no_open_slot_and_begins_anew_elsewhere() {
+    let mut slow = rule("*/15 * * * *", 1200);
+    slow.retry.deadline_s = 1200;
+    let schedules = [applied(1, slow), applied(2, rule("1 15 * * * *", 300))];
+    let mut old = agenda(&schedules);
+    let order = poll(&mut old, 0);
+    assert_eq!(old.wake(at(901), true), Action::Sleep);
+    let ended = old.close(at(902), MissReason::SessionLost);
+    let lost = MissReason::SessionLost;
+    assert_eq!(reasons(&ended), [(900, lost), (901, lost), (0, lost)]);
+    old.saved(&ended);
+    assert!(old.close(at(902), lost).is_empty() && old.oldest_open().is_none() && old.next_wake().is_none());
+    assert!(
+        !old.outcome(at(903), order.serial, good(1)).store,
+        "its answer does not count any more"
+    );
+    let mut new = Agenda::appear(AccountId(1), MeterId(1), plan(&schedules), at(902));
+    assert_eq!(new.wake(at(903), true), Action::Sleep, "what was due before has ended");
+    assert_eq!(new.next_wake(), Some(at(1800)));
+    // a new meter's schedule is a little older than the reload
+    let mut fresh = applied(1, rule("*/15 * * * *", 300));
+    fresh.valid_from = at(899);
+    let mut new = Agenda::appear(AccountId(1), MeterId(2), plan(&[fresh]), at(902));
+    assert_eq!(poll(&mut new, 902).due_at, at(900));
+}
+
+#[test]
 fn polls_are_spread_by_meter_and_within_the_window() {
     let mut spread = rule("0 * * * *", 100);
     spread.spread_s = 100;
