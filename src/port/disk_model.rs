@@ -4,14 +4,18 @@
 //! After a failed sync the unsynced bytes count as clean: they can be read, a further sync says yes, and they are gone
 //! after the crash, as on Linux.
 
+mod content;
+mod file;
+
+use content::{Change, Content, Random, survival};
+use file::ModelFile;
+
 use super::disk::{Disk, DiskEntry, DiskFile, DiskLock, OpenMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What a crash keeps or loses in one piece.
-const SECTOR: usize = 512;
 
 /// What goes wrong, and at which operation (counted from 0 over all that change the disk).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,125 +69,6 @@ struct State {
 struct Renaming {
     dir: PathBuf,
     now: Vec<(PathBuf, Option<u64>)>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Content {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Length(usize),
-}
-
-/// `SplitMix64`; a seed reproduces every choice.
-#[derive(Clone, Copy, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
-        usize::try_from(self.next() % bound).unwrap_or(0)
-    }
-
-    fn percent(&mut self, chance: u64) -> bool {
-        self.next() % 100 < chance
-    }
-}
-
-/// How much of the unsynced survives a crash, percent.
-fn survival(seed: u64) -> u64 {
-    match seed {
-        0 => 0,
-        1 => 100,
-        _ => [50, 10, 90, 30, 70]
-            .get(usize::try_from(seed % 5).unwrap_or(0))
-            .copied()
-            .unwrap_or(50),
-    }
-}
-
-fn overlay(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset.saturating_add(bytes.len());
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    if let Some(place) = content.get_mut(offset..end) {
-        place.copy_from_slice(bytes);
-    }
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Self::Write { offset, bytes } => overlay(content, *offset, bytes),
-            Self::Length(len) => content.resize(*len, 0),
-        }
-    }
-
-    /// Keeps a random part of the change.
-    fn apply_partly(&self, content: &mut Vec<u8>, chance: u64, random: &mut Random) {
-        let (offset, bytes) = match self {
-            Self::Write { offset, bytes } => (*offset, bytes.as_slice()),
-            Self::Length(_) => {
-                if random.percent(chance) {
-                    self.apply(content);
-                }
-                return;
-            }
-        };
-        let mut done = 0;
-        while done < bytes.len() {
-            let at = offset + done;
-            let in_sector = (SECTOR - at % SECTOR).min(bytes.len() - done);
-            let piece = bytes.get(done..done + in_sector).unwrap_or_default();
-            if random.percent(chance) {
-                // now and then a sector is torn as well
-                let kept = if random.percent(5) {
-                    random.below(piece.len())
-                } else {
-                    piece.len()
-                };
-                overlay(content, at, piece.get(..kept).unwrap_or_default());
-            } else if random.percent(chance / 2) && content.len() < at + in_sector {
-                // the length got there, the bytes did not
-                content.resize(at + in_sector, 0);
-            }
-            done += in_sector;
-        }
-    }
-}
-
-impl Content {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.seen);
-        self.unsynced.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in self.unsynced.drain(..) {
-            change.apply(&mut self.durable);
-        }
-    }
-
-    /// A crash or a failed sync: a part reaches the disk, the rest never will.
-    fn lose(&mut self, chance: u64, random: &mut Random) {
-        for change in std::mem::take(&mut self.unsynced) {
-            change.apply_partly(&mut self.durable, chance, random);
-        }
-    }
 }
 
 fn set_names(names: &mut BTreeMap<PathBuf, u64>, change: &Renaming) {
@@ -387,6 +272,16 @@ impl ModelDisk {
         state.files.get(file).map(|content| content.seen.clone())
     }
 
+    /// Makes bytes of a file unreadable, as a bad sector does.
+    pub fn spoil(&self, path: &Path, bytes: Range<usize>) {
+        let mut state = self.lock_state();
+        if let Some(file) = state.names.get(path).copied()
+            && let Some(content) = state.files.get_mut(&file)
+        {
+            content.unreadable = Some(bytes);
+        }
+    }
+
     /// Puts a file there, durably, whatever was there before.
     pub fn plant(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.lock_state();
@@ -396,7 +291,7 @@ impl ModelDisk {
         let content = Content {
             seen: bytes.clone(),
             durable: bytes,
-            unsynced: Vec::new(),
+            ..Content::default()
         };
         state.files.insert(file, content);
     }
@@ -563,111 +458,5 @@ impl DiskLock for ModelLock {}
 impl Drop for ModelLock {
     fn drop(&mut self) {
         self.disk.lock_state().locks.remove(&self.path);
-    }
-}
-
-#[derive(Debug)]
-struct ModelFile {
-    disk: ModelDisk,
-    file: u64,
-}
-
-impl ModelFile {
-    /// A change that needs space up to `end`; in a full disk only the part that fits is done.
-    fn grow(&self, change: Change, end: u64) -> io::Result<()> {
-        let mut state = self.disk.lock_state();
-        let verdict = state.begin(Nature::Takes)?;
-        let len = u64::try_from(state.content_of(self.file).map_or(0, |content| content.seen.len())).unwrap_or(0);
-        let beyond = end.saturating_sub(len) > state.capacity.saturating_sub(state.used());
-        let state = &mut *state;
-        let content = state.files.get_mut(&self.file).ok_or(io::ErrorKind::NotFound)?;
-        match verdict {
-            Verdict::Go if !beyond => {
-                content.change(change);
-                Ok(())
-            }
-            Verdict::Crash => {
-                content.change(change);
-                Err(crashed())
-            }
-            Verdict::Go | Verdict::Full => {
-                if let Change::Write { offset, mut bytes } = change {
-                    bytes.truncate(state.random.below(bytes.len()));
-                    let room = usize::try_from(state.capacity).unwrap_or(usize::MAX);
-                    if room > offset.saturating_add(bytes.len()) {
-                        content.change(Change::Write { offset, bytes });
-                    }
-                }
-                Err(full())
-            }
-            Verdict::SyncFails | Verdict::Broken => Err(io::Error::other("the model disk fails to write")),
-        }
-    }
-}
-
-fn to_usize(value: u64) -> io::Result<usize> {
-    usize::try_from(value).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-impl DiskFile for ModelFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let offset = to_usize(offset)?;
-        let mut state = self.disk.lock_state();
-        let content = state.content(self.file)?;
-        let rest = content.seen.get(offset..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        Ok(count)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let end = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        let change = Change::Write {
-            offset: to_usize(offset)?,
-            bytes: bytes.to_vec(),
-        };
-        self.grow(change, end)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.lock_state();
-        let content = state.content(self.file)?;
-        Ok(u64::try_from(content.seen.len()).unwrap_or(u64::MAX))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let len = to_usize(len)?;
-        self.disk.lock_state().run(Nature::Other, |state| {
-            state.content_of(self.file)?.change(Change::Length(len));
-            Ok(())
-        })
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        let seen = self.len()?;
-        if len <= seen {
-            return Ok(());
-        }
-        self.grow(Change::Length(to_usize(len)?), len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.disk.lock_state();
-        let verdict = state.begin(Nature::Syncs)?;
-        let state = &mut *state;
-        let content = state.files.get_mut(&self.file).ok_or(io::ErrorKind::NotFound)?;
-        match verdict {
-            Verdict::Go => {
-                content.sync();
-                Ok(())
-            }
-            Verdict::Crash => Err(crashed()),
-            Verdict::Full | Verdict::SyncFails | Verdict::Broken => {
-                content.lose(50, &mut state.random);
-                Err(io::Error::other("the model disk fails to sync"))
-            }
-        }
     }
 }

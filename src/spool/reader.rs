@@ -11,6 +11,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A read that fails so often at one place is not tried again: what cannot be read is damage.
+const ATTEMPTS: u32 = 3;
 /// A batch stops behind this many bytes of bodies.
 const BATCH_BYTES: usize = 8 << 20;
 
@@ -28,15 +30,36 @@ pub(super) struct Reader {
     room: Arc<Room>,
     salt: u64,
     open: Option<(Stamp, Box<dyn DiskFile>)>,
+    /// Reads that failed in a row.
+    failures: u32,
 }
 
 impl Reader {
     pub(super) fn new(room: Arc<Room>, salt: u64) -> Self {
-        Self { room, salt, open: None }
+        Self {
+            room,
+            salt,
+            open: None,
+            failures: 0,
+        }
     }
 
-    /// Records from `at` on, as far as they are durable, at most `records_max`.
-    pub(super) fn read(&mut self, mut at: Place, records_max: usize) -> io::Result<Batch> {
+    /// Records from `at` on, as far as they are durable, at most `records_max`. A disk that cannot read is an error
+    /// [`ATTEMPTS`] times, then damage that is stepped over.
+    pub(super) fn read(&mut self, at: Place, records_max: usize) -> io::Result<Batch> {
+        let read = self.try_read(at, records_max);
+        match &read {
+            Ok(_) => self.failures = 0,
+            Err(error) => {
+                trouble("reading a segment", error);
+                self.failures += 1;
+                self.open = None;
+            }
+        }
+        read
+    }
+
+    fn try_read(&mut self, mut at: Place, records_max: usize) -> io::Result<Batch> {
         let durable = self.room.durable.borrow().place;
         let mut batch = Batch {
             records: Vec::new(),
@@ -76,7 +99,11 @@ impl Reader {
             Some((stamp, file)) if stamp.segment == number => (stamp, file),
             _ => {
                 let file = self.room.open_segment(number)?;
-                let salt = SegmentHeader::read(&*file)?.map_or(self.salt, |header| header.stamp.salt);
+                let header = match SegmentHeader::read(&*file) {
+                    Err(_) if self.failures >= ATTEMPTS => None,
+                    header => header?.ok(),
+                };
+                let salt = header.map_or(self.salt, |header| header.stamp.salt);
                 let stamp = Stamp { salt, segment: number };
                 (stamp, file)
             }
@@ -94,9 +121,10 @@ impl Reader {
         records: &mut Vec<PollRecord>,
     ) -> io::Result<Place> {
         let room = Arc::clone(&self.room);
+        let lenient = self.failures >= ATTEMPTS;
         let (stamp, file) = self.file(at.segment)?;
         let last = (at.sequence > 0).then_some(at.sequence);
-        let mut scanner = Scanner::new(file, stamp, at.offset, limit, last);
+        let mut scanner = Scanner::new(file, stamp, at.offset, limit, last).lenient(lenient);
         let mut torn = false;
         while records.len() < records_max && *budget > 0 {
             match scanner.step()? {

@@ -123,6 +123,22 @@ struct Tail {
     zero: bool,
 }
 
+/// Sequence and tag of a segment's last record, where that ends, and whether only zeros follow.
+type Scanned = (Option<(u64, u64)>, u64, bool);
+
+/// Walks over a segment.
+fn scan(file: &dyn DiskFile, stamp: Stamp, len: u64, lenient: bool) -> io::Result<Scanned> {
+    let mut scanner = Scanner::new(file, stamp, FIRST_RECORD.min(len), len, None).lenient(lenient);
+    let mut last = None;
+    loop {
+        match scanner.step()? {
+            Step::Record { header, .. } => last = Some((header.sequence, header.tag)),
+            Step::Hole { .. } => {}
+            Step::End { at, zero } => return Ok((last, at, zero)),
+        }
+    }
+}
+
 impl Recovery<'_> {
     fn cannot(&self, what: &'static str, source: io::Error) -> SpoolError {
         SpoolError::Disk {
@@ -201,8 +217,8 @@ impl Recovery<'_> {
             .disk
             .open(&path, OpenMode::Read)
             .map_err(|error| self.cannot("opening a segment", error))?;
-        let read = SegmentHeader::read(&*file).map_err(|error| self.cannot("reading a segment", error))?;
-        match read {
+        // an unreadable head is as good as a damaged one
+        match SegmentHeader::read(&*file).unwrap_or(Err(HeaderFault::Damaged)) {
             Ok(header) => Ok((file, Some(header))),
             Err(HeaderFault::Damaged) => Ok((file, None)),
             Err(HeaderFault::Version(version)) => Err(SpoolError::Version { path, version }),
@@ -228,18 +244,10 @@ impl Recovery<'_> {
             salt: header.map_or(salt, |header| header.stamp.salt),
             segment: number,
         };
-        let mut scanner = Scanner::new(&*file, stamp, FIRST_RECORD.min(len), len, None);
-        let mut last = None;
-        let (end, zero) = loop {
-            let step = scanner
-                .step()
-                .map_err(|error| self.cannot("reading a segment", error))?;
-            match step {
-                Step::Record { header, .. } => last = Some((header.sequence, header.tag)),
-                Step::Hole { .. } => {}
-                Step::End { at, zero } => break (at, zero),
-            }
-        };
+        // a sector that cannot be read must not keep the server from starting
+        let (last, end, zero) = scan(&*file, stamp, len, false)
+            .or_else(|_| scan(&*file, stamp, len, true))
+            .map_err(|error| self.cannot("reading a segment", error))?;
         Ok(Tail {
             file,
             header,

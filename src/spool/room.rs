@@ -237,13 +237,19 @@ impl Room {
         let capacity = self.settings.capacity_bytes.max(1);
         events::SPOOL_BYTES.set(gauge(used));
         events::SPOOL_BACKLOG.set(gauge(self.backlog()));
+        let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        events::SPOOL_FREE.set(gauge(free));
         let percent = used.saturating_mul(100) / capacity;
+        // once the reserve is made, another two segments should still find place
+        let scarce = free < self.settings.segment_bytes.saturating_mul(2);
         if self.short_of_space() {
             self.set_state(SpoolState::Full, "the disk is full");
         } else if percent >= 100 {
             self.set_state(SpoolState::Full, &format!("{used} of {capacity} bytes used"));
         } else if percent >= 95 {
             self.set_state(SpoolState::Critical, &format!("{used} of {capacity} bytes used"));
+        } else if scarce {
+            self.set_state(SpoolState::Critical, &format!("{free} bytes are free on the disk"));
         } else if percent >= 80 {
             self.set_state(SpoolState::High, &format!("{used} of {capacity} bytes used"));
         } else {

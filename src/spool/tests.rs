@@ -394,3 +394,57 @@ async fn a_half_written_group_leaves_no_remnant() {
         assert!(came.ends_with(&[60]) && !came.contains(&50), "{came:?}");
     }
 }
+
+#[tokio::test]
+async fn an_unreadable_sector_stops_neither_start_nor_drain() {
+    for spoilt in [0..64, 300..301, 200..400, 900..1100, 1150..1300] {
+        let disk = ModelDisk::new();
+        let settings = SpoolSettings {
+            segment_bytes: 4096,
+            ..small()
+        };
+        let (handle, mut drain) = open(&disk, settings);
+        for n in 1..=20 {
+            handle.append(record(n)).await.unwrap();
+        }
+        let (_, position) = drain.next(1).await.unwrap().unwrap();
+        drain.committed(position).await.unwrap();
+        handle.close().await;
+        let disk = disk.reboot(1);
+        let path = Path::new(DIR).join("00000000000000000001.seg");
+        let size = (disk.contents(&path).unwrap().len() - 64) / 20;
+        disk.spoil(&path, spoilt.clone());
+        let (handle, mut drain) = open(&disk, settings);
+        handle.append(record(21)).await.unwrap();
+        handle.close().await;
+        let (mut came, mut failures) = (Vec::new(), 0);
+        loop {
+            match drain.next(100).await {
+                Ok(Some((records, _))) => came.extend(records.iter().map(number)),
+                Ok(None) => break,
+                Err(error) => {
+                    assert!(matches!(error, SinkError::Failed(_)));
+                    failures += 1;
+                }
+            }
+        }
+        assert_eq!(failures, 3, "{spoilt:?}: it may have been a passing fault");
+        // a sector lost costs the records that touch it, counted from the place where reading begins
+        let lost = (2..=21).filter(|n| !came.contains(n)).count();
+        assert!(lost <= 2 * 512 / size + 2, "{spoilt:?}: {came:?}");
+        assert!(came.is_sorted() && came.ends_with(&[20, 21]), "{spoilt:?}: {came:?}");
+        if spoilt.start >= 200 {
+            assert_eq!(handle.stats().lost_records, lost as u64, "{spoilt:?}");
+            assert!(handle.stats().bad_bytes > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn little_space_on_the_disk_is_critical() {
+    let disk = ModelDisk::new();
+    disk.set_capacity(6656);
+    let (handle, _drain) = open(&disk, small());
+    handle.append(record(1)).await.unwrap();
+    assert_eq!(handle.state(), SpoolState::Critical);
+}

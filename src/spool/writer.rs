@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How often a full disk is looked at again, at most.
 const SPACE_PROBE: Duration = Duration::from_secs(1);
+/// What the buffer of a group may keep between groups, bytes.
+const BUFFER_KEPT: usize = 256 << 10;
 
 #[derive(Debug)]
 struct Live {
@@ -191,6 +193,8 @@ impl Writer {
             return Err(self.fail("fsync of a segment", &error));
         }
         live.len += len_of(&self.buffer);
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEPT);
         Ok(())
     }
 

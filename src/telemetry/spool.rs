@@ -32,6 +32,13 @@ pub static SPOOL_BYTES: LazyLock<IntGauge> =
 /// Bytes that segments may take.
 pub static SPOOL_CAPACITY: LazyLock<IntGauge> =
     LazyLock::new(|| gauge("polyphase_spool_capacity_bytes", "Bytes that spool segments may take."));
+/// Bytes free on the spool's disk.
+pub static SPOOL_FREE: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "polyphase_spool_disk_free_bytes",
+        "Bytes free on the file system of the spool.",
+    )
+});
 static SPOOL_STATE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges(
         "polyphase_spool_state",
@@ -91,6 +98,7 @@ pub(super) fn touch() {
         &SPOOL_BACKLOG,
         &SPOOL_BYTES,
         &SPOOL_CAPACITY,
+        &SPOOL_FREE,
         &FRAMES_BYTES,
     ] {
         LazyLock::force(gauge);
