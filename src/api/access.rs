@@ -58,6 +58,7 @@ pub const OPERATIONS: &[Operation] = &[
     op("POST",   "/session",                    "sign_in",              Public),
     op("GET",    "/session",                    "who_am_i",             SignedIn),
     op("DELETE", "/session",                    "sign_out",             SignedIn),
+    op("POST",   "/session/password",           "change_password",      SignedIn),
     // people, keys, accounts
     op("GET",    "/accounts",                   "list_accounts",        READ),
     op("POST",   "/accounts",                   "create_account",       PLATFORM),

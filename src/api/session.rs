@@ -3,12 +3,15 @@
 use super::ApiState;
 use super::auth::{COOKIE, Caller};
 use super::body::Body;
+use super::handle::Reach;
+use super::password::{self, PASSWORD_MAX};
 use super::problem::{ApiError, Faults, Kind};
 use super::token::Token;
 use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::domain::access::Role;
 use crate::port::auth::{NewSession, TokenKind};
 use crate::port::scope::{Actor, StoreError};
+use crate::port::users::{UserEdit, UserStore};
 use crate::telemetry::api::{SignInOutcome, SignInTried};
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
@@ -83,7 +86,7 @@ async fn sign_in(
     let mut faults = Faults::new();
     faults.check((3..=254).contains(&email.len()), "email", "must be an e-mail address");
     faults.check(
-        password.len() <= super::password::PASSWORD_MAX,
+        password.len() <= PASSWORD_MAX,
         "password",
         "is longer than any password here",
     );
@@ -100,8 +103,7 @@ async fn sign_in(
     let monotonic = state.clock.monotonic();
     state.throttle.admit(&email, source, monotonic).map_err(|wait| {
         tried(SignInOutcome::Throttled);
-        ApiError::new(Kind::TooManyRequests, "too many failed sign-ins; wait and try again")
-            .retry_after(wait.as_secs().max(1))
+        too_often(wait.as_secs())
     })?;
     // counted before it is checked, so that guesses sent at once do not all pass
     state.throttle.failed(&email, source, monotonic);
@@ -205,6 +207,60 @@ async fn sign_out(state: web::Data<ApiState>, caller: Caller) -> Result<HttpResp
         .finish())
 }
 
+/// The own password, old and new.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The password now.
+    #[schema(format = Password, max_length = 512)]
+    current: String,
+    /// The new one, 8 characters or more.
+    #[schema(format = Password, min_length = 8, max_length = 512)]
+    new: String,
+}
+
+/// Changes the own password. Every session of the person ends, this one too; API keys go on.
+#[utoipa::path(tag = "session", request_body = PasswordChange, responses((status = 204)))]
+#[post("/session/password")]
+async fn change_password(
+    state: web::Data<ApiState>,
+    caller: Caller,
+    users: Reach<dyn UserStore>,
+    Body(body): Body<PasswordChange>,
+) -> Result<HttpResponse, ApiError> {
+    let mut faults = Faults::new();
+    faults.take("new", password::check(&body.new));
+    faults.check(body.current.len() <= PASSWORD_MAX, "current", "is wrong");
+    faults.done()?;
+    let monotonic = state.clock.monotonic();
+    state
+        .throttle
+        .admit(&caller.email, caller.source, monotonic)
+        .map_err(|wait| too_often(wait.as_secs()))?;
+    state.throttle.failed(&caller.email, caller.source, monotonic);
+    let record = state.auth.sign_in_record(&caller.email).await?;
+    let phc = record.map(|record| record.password_hash);
+    if !state.passwords.verify(body.current, phc).await? {
+        return Err(ApiError::invalid("current", "is not the password"));
+    }
+    state.throttle.succeeded(&caller.email, caller.source, monotonic);
+    let edit = UserEdit {
+        password_hash: Some(state.passwords.hash(body.new).await?),
+        ..UserEdit::default()
+    };
+    users.update(caller.user, &edit, None, state.clock.now()).await?;
+    Ok(HttpResponse::NoContent()
+        .cookie(cookie(&state, String::new(), CookieDuration::ZERO))
+        .finish())
+}
+
+fn too_often(seconds: u64) -> ApiError {
+    ApiError::new(Kind::TooManyRequests, "too many wrong passwords; wait and try again").retry_after(seconds.max(1))
+}
+
 pub(super) fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
-    cfg.service(sign_in).service(who_am_i).service(sign_out);
+    cfg.service(sign_in)
+        .service(who_am_i)
+        .service(sign_out)
+        .service(change_password);
 }

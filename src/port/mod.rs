@@ -9,6 +9,7 @@ pub mod disk;
 pub mod disk_model;
 pub mod dtus;
 pub mod events;
+pub mod fake;
 pub mod field;
 pub mod fleet;
 pub mod frames;

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod api_identity;
 mod harness;
 mod modbus_peer;
 mod store;

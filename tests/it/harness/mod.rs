@@ -1,3 +1,5 @@
 //! What integration tests share.
 
+pub mod api;
 pub mod db;
+pub mod http;

@@ -1,0 +1,183 @@
+//! The API on a real port over a real database, with a front end that does what the test says.
+
+use super::db::TestDb;
+use super::http::{self, Answer};
+use chrono::{TimeZone, Utc};
+use polyphase::actor::live::{LiveHub, LiveLimits};
+use polyphase::api::{self, ApiSettings, ApiState, HttpSettings, RunningServer};
+use polyphase::base::clock::{Clock, ManualClock};
+use polyphase::base::ids::AccountId;
+use polyphase::cli::access;
+use polyphase::domain::access::Role;
+use polyphase::port::fake::{FakeExplainer, FakeFleet, FakeFrameLog};
+use polyphase::store::{PgAuth, PgStores};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The password of everybody that the harness makes.
+pub const PASSWORD: &str = "correct horse";
+
+/// A running API.
+pub struct Api {
+    /// Its database.
+    pub db: TestDb,
+    /// Its front end.
+    pub fleet: Arc<FakeFleet>,
+    /// Its frame recorder.
+    pub frames: Arc<FakeFrameLog>,
+    /// Its time.
+    pub clock: Arc<ManualClock>,
+    /// Its live feed.
+    #[allow(dead_code, reason = "for the tests of the stream")]
+    pub live: Arc<LiveHub>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    server: RunningServer,
+}
+
+/// Somebody who calls, by API key.
+#[derive(Clone, Debug)]
+pub struct Someone {
+    /// Their account.
+    pub account: Option<AccountId>,
+    /// Their id.
+    pub user: i32,
+    /// Their e-mail address.
+    pub email: String,
+    /// Their key.
+    pub key: String,
+}
+
+impl Api {
+    /// With the shipped settings.
+    pub async fn start() -> Self {
+        Self::start_with(ApiSettings::default()).await
+    }
+
+    /// With these settings.
+    pub async fn start_with(settings: ApiSettings) -> Self {
+        let db = TestDb::new().await;
+        let clock = Arc::new(ManualClock::new(
+            Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).single().expect("an instant"),
+        ));
+        let fleet = Arc::new(FakeFleet::default());
+        let frames = Arc::new(FakeFrameLog::default());
+        let live = Arc::new(LiveHub::new(&*clock, LiveLimits::default()));
+        let state = ApiState {
+            stores: Arc::new(PgStores::new(db.database().clone())),
+            auth: Arc::new(PgAuth::new(db.database().clone())),
+            fleet: fleet.clone(),
+            frames: frames.clone(),
+            explainer: Arc::new(FakeExplainer),
+            check_profile: |text| match text {
+                "auto" | "ascii" => Ok(()),
+                other => Err(format!("unknown registration profile {other:?}")),
+            },
+            live: live.clone(),
+            clock: clock.clone(),
+            readiness: Vec::new(),
+            settings,
+            passwords: api::password::PasswordDesk::default(),
+            throttle: Arc::default(),
+        };
+        let settings = HttpSettings {
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            workers: 1,
+            connections_max: 100,
+        };
+        let server = api::serve(state, settings).await.expect("serve");
+        Self {
+            db,
+            fleet,
+            frames,
+            clock,
+            live,
+            address: server.address,
+            server,
+        }
+    }
+
+    /// Makes somebody with a role in an account (made if it is new), and a key of theirs. Address: `role@account`.
+    pub async fn someone(&self, role: Role, account: &str) -> Someone {
+        let email = format!("{role}@{}.example", account.to_lowercase());
+        let database = self.db.database();
+        let user = access::add_user(database, &*self.clock, &email, role, Some(account), PASSWORD)
+            .await
+            .expect("make a user");
+        let key = access::create_api_key(database, &*self.clock, &email, "test")
+            .await
+            .expect("make a key");
+        Someone {
+            account: user.account_id,
+            user: user.id.0,
+            email,
+            key,
+        }
+    }
+
+    /// Makes somebody of the platform alone.
+    pub async fn platform(&self) -> Someone {
+        let database = self.db.database();
+        let email = "root@server.example".to_owned();
+        let user = access::add_user(database, &*self.clock, &email, Role::Platform, None, PASSWORD)
+            .await
+            .expect("make a user");
+        let key = access::create_api_key(database, &*self.clock, &email, "test")
+            .await
+            .expect("make a key");
+        Someone {
+            account: None,
+            user: user.id.0,
+            email,
+            key,
+        }
+    }
+
+    /// Calls below `/api/v1` with a key.
+    pub async fn call(&self, who: &Someone, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call_with(who, method, path, &[], body).await
+    }
+
+    /// Calls below `/api/v1` with a key and more headers.
+    pub async fn call_with(
+        &self,
+        who: &Someone,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let bearer = format!("Bearer {}", who.key);
+        let mut all = vec![("Authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        self.send(method, &format!("/api/v1{path}"), &all, body).await
+    }
+
+    /// Sends a request as it is.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let mut all = headers.to_vec();
+        if body.is_some() {
+            all.push(("Content-Type", "application/json"));
+        }
+        let body = body.map(|body| body.to_string());
+        http::send(self.address, method, path, &all, body.as_deref()).await
+    }
+
+    /// Signs in; the answer as it comes.
+    pub async fn sign_in(&self, email: &str, password: &str) -> Answer {
+        let body = serde_json::json!({"email": email, "password": password});
+        self.send("POST", "/api/v1/session", &[], Some(body)).await
+    }
+
+    /// Stops the server.
+    pub async fn stop(self) {
+        self.server.stop().await;
+    }
+
+    /// The time now.
+    pub fn now(&self) -> chrono::DateTime<Utc> {
+        self.clock.now()
+    }
+}
