@@ -64,10 +64,15 @@ pub struct AccountPatch {
     disabled: Option<bool>,
 }
 
+/// Whether `zone` is in the IANA time zone database.
+pub(super) fn is_zone(zone: &str) -> bool {
+    zone.parse::<chrono_tz::Tz>().is_ok()
+}
+
 /// Notes a fault unless `zone` is in the IANA time zone database.
 pub(super) fn check_zone(faults: &mut Faults, field: &str, zone: &str) {
     faults.check(
-        zone.parse::<chrono_tz::Tz>().is_ok(),
+        is_zone(zone),
         field,
         format!("{zone:?} is not a time zone of the IANA database; an example is Europe/Berlin"),
     );

@@ -4,7 +4,7 @@ use super::ApiState;
 use super::accounts::check_zone;
 use super::body::nullable;
 use super::problem::Faults;
-use crate::base::ids::ScheduleId;
+use super::schedules::ScheduleRef;
 use crate::domain::device::{Connect, Parity, SerialNumber};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -59,9 +59,8 @@ pub struct DtuCreate {
     pub(super) profile: Option<String>,
     /// IANA zone; the account's when left out.
     pub(super) time_zone: Option<String>,
-    /// The schedule of its meters that have none of their own.
-    #[schema(value_type = Option<i32>)]
-    pub(super) schedule: Option<ScheduleId>,
+    /// The schedule of its meters that have none of their own: the id of one, or one made in place.
+    pub(super) schedule: Option<ScheduleRef>,
     /// Silence after which its session is dead, seconds; 180 when left out.
     #[schema(minimum = 10, maximum = 86400)]
     pub(super) silence_s: Option<u32>,
@@ -95,10 +94,10 @@ pub struct DtuPatch {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     pub(super) time_zone: Option<Option<String>>,
-    /// The schedule of its meters that have none of their own; null: the account's.
+    /// The schedule of its meters that have none of their own: an id, one made in place, or null for the account's.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<i32>)]
-    pub(super) schedule: Option<Option<ScheduleId>>,
+    #[schema(value_type = Option<ScheduleRef>)]
+    pub(super) schedule: Option<Option<ScheduleRef>>,
     /// Silence after which its session is dead, seconds.
     #[schema(minimum = 10, maximum = 86400)]
     pub(super) silence_s: Option<u32>,

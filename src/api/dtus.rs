@@ -1,6 +1,8 @@
 //! `/dtus`: what dials in, or is dialled, with its live state.
 
 use super::ApiState;
+use super::accounts::is_zone;
+use super::auth::Caller;
 use super::body::Body;
 use super::dtu_form::{Checked, ConnectShape, DtuCreate, DtuPatch, pinned};
 use super::etag::{IfMatch, IfMatchOptional, tagged};
@@ -8,12 +10,12 @@ use super::handle::{In, Reach};
 use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults};
 use super::query::{Id, Query};
+use super::span;
 use crate::base::ids::{AccountId, DtuId, ScheduleId, SessionId};
 use crate::domain::device::{Connect, SerialNumber};
 use crate::port::dtus::{Dtu, DtuEdit, DtuStore, NewDtu, PastSession};
 use crate::port::field::LinkStats;
 use crate::port::fleet::DtuLive;
-use crate::port::meters::ScheduleChoice;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -159,6 +161,7 @@ async fn list_dtus(
 #[post("/dtus")]
 async fn create_dtu(
     state: web::Data<ApiState>,
+    caller: Caller,
     dtus: In<dyn DtuStore>,
     Body(body): Body<DtuCreate>,
 ) -> Result<HttpResponse, ApiError> {
@@ -179,6 +182,14 @@ async fn create_dtu(
         "sn",
         "a DTU that is reached this way needs its serial number",
     );
+    let now = state.clock.now();
+    let schedule = match &body.schedule {
+        Some(schedule) => {
+            let zone = span::zone(&state, &caller, body.time_zone.as_deref().filter(|zone| is_zone(zone))).await?;
+            schedule.choice("schedule", &body.name, zone, now, &mut faults)
+        }
+        None => None,
+    };
     faults.done()?;
     let dtu = NewDtu {
         sn: body.sn,
@@ -186,12 +197,12 @@ async fn create_dtu(
         connect,
         profile: pinned(body.profile),
         time_zone: body.time_zone,
-        schedule: body.schedule.map(ScheduleChoice::Existing),
+        schedule,
         silence_s: body.silence_s,
         timeout_ms: body.timeout_ms,
         pause_ms: body.pause_ms,
     };
-    let dtu = dtus.create(&dtu, state.clock.now()).await?;
+    let dtu = dtus.create(&dtu, now).await?;
     state.fleet.reload(dtu.id).await;
     let version = dtu.version;
     Ok(tagged(HttpResponse::Created(), version, &view(&state, dtu).await))
@@ -216,6 +227,7 @@ async fn get_dtu(
 #[patch("/dtus/{id}")]
 async fn edit_dtu(
     state: web::Data<ApiState>,
+    caller: Caller,
     dtus: Reach<dyn DtuStore>,
     Id(id): Id<DtuId>,
     IfMatch(expected): IfMatch,
@@ -232,6 +244,18 @@ async fn edit_dtu(
         pause_ms: body.pause_ms,
     }
     .check(&state, &mut faults);
+    let now = state.clock.now();
+    let schedule = match &body.schedule {
+        Some(Some(schedule)) => {
+            let before = dtus.get(id, now).await?;
+            let named = body.time_zone.clone().unwrap_or(before.time_zone);
+            let zone = span::zone(&state, &caller, named.as_deref().filter(|zone| is_zone(zone))).await?;
+            let owner = body.name.as_deref().unwrap_or(&before.name);
+            Some(schedule.choice("schedule", owner, zone, now, &mut faults))
+        }
+        Some(None) => Some(None),
+        None => None,
+    };
     faults.done()?;
     let edit = DtuEdit {
         sn: body.sn,
@@ -239,13 +263,13 @@ async fn edit_dtu(
         connect: body.connect,
         profile: body.profile.map(pinned),
         time_zone: body.time_zone,
-        schedule: body.schedule.map(|id| id.map(ScheduleChoice::Existing)),
+        schedule,
         silence_s: body.silence_s,
         timeout_ms: body.timeout_ms,
         pause_ms: body.pause_ms,
         enabled: body.enabled,
     };
-    let dtu = dtus.update(id, &edit, expected.version(), state.clock.now()).await?;
+    let dtu = dtus.update(id, &edit, expected.version(), now).await?;
     state.fleet.reload(id).await;
     let version = dtu.version;
     Ok(tagged(HttpResponse::Ok(), version, &view(&state, dtu).await))

@@ -51,6 +51,7 @@ pub struct SlotParameters {
 #[into_params(parameter_in = Query)]
 pub struct SummaryParameters {
     /// A row per `dtu`, `meter` or `day`; default `day`.
+    #[param(inline)]
     by: Option<SummaryBy>,
     /// Due from (included); default 7 days before `to`.
     from: Option<DateTime<Utc>>,

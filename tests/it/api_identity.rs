@@ -408,6 +408,15 @@ async fn wrong_bodies_name_the_field() {
             json!({"name": "x", "connect": {"kind": "serial", "device": "/etc/passwd", "baud": 9600, "parity": "none"}}),
             "connect.device",
         ),
+        (
+            json!({"sn": "A1", "name": "x", "schedule": {"cron": "61 * * * *"}}),
+            "schedule.cron",
+        ),
+        (
+            json!({"sn": "A1", "name": "x", "schedule": {"crom": "* * * * *"}}),
+            "schedule.crom",
+        ),
+        (json!({"sn": "A1", "name": "x", "schedule": 999}), "schedule"),
         (json!({"name": "x"}), "sn"),
         (json!({"sn": "A1", "name": " "}), "name"),
     ];
@@ -419,6 +428,9 @@ async fn wrong_bodies_name_the_field() {
         assert_eq!(problem["field"], field, "{body}: {problem}");
         assert_eq!(problem["type"], "/problems/invalid");
     }
+    let good = json!({"sn": "A1", "name": "x", "schedule": {"cron": "*/15 * * * *", "time_zone": "Asia/Kolkata"}});
+    let made = api.call(&ann, "POST", "/dtus", Some(good)).await.expect(201).json();
+    assert!(made["schedule_id"].is_number(), "{made}");
     let answer = api.call(&ann, "GET", "/dtus?limit=0", None).await.expect(400);
     assert_eq!(answer.json()["field"], "limit");
     let answer = api.call(&ann, "GET", "/dtus?page=2", None).await.expect(400);

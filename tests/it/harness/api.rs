@@ -8,6 +8,7 @@ use polyphase::api::{self, ApiSettings, ApiState, HttpSettings, RunningServer};
 use polyphase::base::clock::{Clock, ManualClock};
 use polyphase::base::ids::AccountId;
 use polyphase::cli::access;
+use polyphase::device::catalogue::Catalogue;
 use polyphase::domain::access::Role;
 use polyphase::port::fake::{FakeExplainer, FakeFleet, FakeFrameLog};
 use polyphase::store::{PgAuth, PgStores};
@@ -74,6 +75,8 @@ impl Api {
                 "auto" | "ascii" => Ok(()),
                 other => Err(format!("unknown registration profile {other:?}")),
             },
+            models: Arc::new(Catalogue::builtin().expect("the built-in meter models")),
+            reads: Arc::default(),
             live: live.clone(),
             clock: clock.clone(),
             readiness: Vec::new(),
