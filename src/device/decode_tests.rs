@@ -159,6 +159,49 @@ fn only_the_wanted_is_kept() {
 }
 
 #[test]
+fn coils_bit_fields_and_vendor_quantities_are_read() {
+    let text = "vendor = \"T\"\nmodel = \"T\"\nphases = 1\npoint = [
+        { quantity = \"relay_state\", function = 1, address = 3, unit = \"1\" },
+        { vendor = \"door\", function = 1, address = 5, unit = \"1\" },
+        { vendor = \"alarm\", function = 3, address = 9, type = \"u16\", bit = 8, bits = 2, unit = \"1\" },
+        { quantity = \"status_word\", function = 3, address = 9, type = \"u16\", bit = 0, bits = 8, unit = \"1\" },
+        { quantity = \"volume_total\", function = 3, address = 10, type = \"bcd32\", word_order = \"little\", \
+          byte_order = \"little\", unit = \"l\" }]
+        [serial]\nbaud = 9600\nparity = \"odd\"\n[limits]\nmax_gap = 1\n";
+    let model = crate::device::parse::parse("t.toml".as_ref(), crate::device::model::Folder::Modbus, text).unwrap();
+    let requests = plan(&model, "7", &[]).unwrap();
+    assert_eq!(requests.len(), 2);
+    let replies = [
+        Reply::Bits(vec![true, false, false]),
+        // 12345678 litres, low word first and low byte first
+        Reply::Registers(vec![0x02A5, 0x7856, 0x3412]),
+    ];
+    let frames: Vec<Vec<u8>> = requests
+        .iter()
+        .zip(&replies)
+        .map(|(Request::Modbus(request), reply)| request.reply_frame(reply).unwrap())
+        .collect();
+    let frames: Vec<Option<&[u8]>> = frames.iter().map(|frame| Some(frame.as_slice())).collect();
+    let poll = decode(&model, &requests, &frames);
+    assert_eq!(poll.problems, []);
+    let values: Vec<(&str, Value)> = poll
+        .items
+        .iter()
+        .map(|item| (name(&item.measurand), item.value))
+        .collect();
+    assert_eq!(
+        values,
+        [
+            ("relay_state", Value::Decimal(dec!(1))),
+            ("door", Value::Decimal(dec!(0))),
+            ("alarm", Value::Decimal(dec!(2))),
+            ("status_word", Value::Decimal(dec!(165))),
+            ("volume_total", Value::Decimal(dec!(12345.678))),
+        ]
+    );
+}
+
+#[test]
 fn a_virtual_meter_refuses_as_real_ones_do() {
     use crate::protocol::modbus::{Body, Function, Request as Modbus};
     let model = model("hiking_dds238_zns");

@@ -82,7 +82,7 @@ pub struct Serial {
     pub parity: Parity,
     /// 1 or 2.
     pub stop_bits: u8,
-    /// Unit id or other factory address, as text.
+    /// Factory address: for Modbus the unit id.
     pub address: u8,
 }
 

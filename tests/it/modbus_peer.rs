@@ -1,6 +1,12 @@
 //! Our Modbus codec as a slave of an independent master: tokio-modbus asks over an in-memory pipe, a virtual meter of
 //! the catalogue answers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's helper may fail its test"
+)]
+
 use polyphase::device::catalogue::Catalogue;
 use polyphase::device::image::RegisterImage;
 use polyphase::device::model::Profile;

@@ -47,7 +47,7 @@ fn expected_verdict(reply: &Reply) -> Verdict {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn the_answer_is_found_behind_noise_in_any_split(
