@@ -212,7 +212,7 @@ where
                     self.report(now)?;
                 }
                 SessionEvent::Heartbeat(bytes) => {
-                    self.beat(1);
+                    self.beat();
                     self.desk.record(FrameKind::Heartbeat, now, bytes);
                 }
                 SessionEvent::Noise(bytes) => {
@@ -359,7 +359,7 @@ where
     /// The line could not use these bytes; the session may know them for a heartbeat.
     fn noise(&mut self, now: Moment, bytes: &[u8]) {
         if self.session.noise(now.on, bytes) {
-            self.beat(1);
+            self.beat();
         } else {
             self.desk
                 .inbox
@@ -372,15 +372,12 @@ where
         }
     }
 
-    fn beat(&mut self, count: u64) {
-        let patterns = self.session.heartbeat_patterns();
-        let learned = (patterns != self.heartbeats).then(|| learned_of(&self.session.learned()));
-        self.heartbeats = patterns;
+    fn beat(&mut self) {
+        self.heartbeats = self.session.heartbeat_patterns();
+        let learned = learned_of(&self.session.learned());
         self.desk.inbox.stats(|stats| {
-            stats.heartbeats = stats.heartbeats.saturating_add(count);
-            if let Some(learned) = learned {
-                stats.learned = learned;
-            }
+            stats.heartbeats = stats.heartbeats.saturating_add(1);
+            stats.learned = learned;
         });
     }
 
@@ -422,3 +419,7 @@ fn learned_of(learned: &LearnedProfile) -> Learned {
             .map(|interval| u32::try_from(interval.as_secs()).unwrap_or(u32::MAX)),
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

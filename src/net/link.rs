@@ -136,9 +136,11 @@ impl LinkInbox {
     }
 
     /// Takes no more jobs; those on their way are handed out.
-    pub(super) fn close(&mut self) -> Vec<Box<Errand>> {
+    pub(super) fn close(&mut self) -> Vec<Errand> {
         self.errands.close();
-        std::iter::from_fn(|| self.errands.try_recv().ok()).collect()
+        std::iter::from_fn(|| self.errands.try_recv().ok())
+            .map(|errand| *errand)
+            .collect()
     }
 
     /// Changes the counters that handles show.

@@ -26,6 +26,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 /// What all listeners share: permits, rate, descriptors in reserve.
 #[derive(Debug)]
 pub struct Gate {
+    size: usize,
     permits: Arc<Semaphore>,
     rate: Mutex<Bucket>,
     reserve: Mutex<Reserve>,
@@ -35,11 +36,18 @@ impl Gate {
     /// Sized by the settings and by the process's descriptor limit.
     pub fn new(settings: &NetSettings) -> Arc<Self> {
         let allowed = connections_allowed(settings.connections_max, settings.descriptors_reserved);
+        let size = allowed.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(allowed.min(Semaphore::MAX_PERMITS))),
+            size,
+            permits: Arc::new(Semaphore::new(size)),
             rate: Mutex::new(Bucket::new(settings.accepts_per_s, settings.accepts_burst, now())),
             reserve: Mutex::new(Reserve::new(settings.descriptors_spare)),
         })
+    }
+
+    /// How many connections the port may hold.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// How many more connections would be admitted now.
@@ -116,6 +124,13 @@ pub struct Accepted {
     pub profile: Profile,
     pub(super) socket: std::net::TcpStream,
     pub(super) permit: Permit,
+}
+
+impl Accepted {
+    /// The socket, to look at its options.
+    pub fn socket(&self) -> &std::net::TcpStream {
+        &self.socket
+    }
 }
 
 /// A bound listener.

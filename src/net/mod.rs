@@ -7,6 +7,8 @@ mod budget;
 mod connection;
 mod desk;
 mod dial;
+#[cfg(test)]
+mod fakes;
 mod link;
 mod listener;
 mod modbus_tcp;

@@ -5,4 +5,5 @@
 mod api_identity;
 mod harness;
 mod modbus_peer;
+mod net;
 mod store;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::ids::PollId;
+use crate::exchange::job::TransactionError;
 use crate::exchange::job::{Priority, TransactionReport};
 use crate::protocol::modbus::{self, Function, Reply};
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,0 +1,237 @@
+//! What a line makes of the bytes that come: finding the answer, believing it, and what is left over.
+
+use super::{Asking, DOUBTS_MAX, Line, LineEvent, SETTLE_MIN, State, WINDOW_MAX, request_protocol};
+use crate::exchange::Moment;
+use crate::exchange::job::TransactionError;
+use crate::exchange::memory::{Accepted, Belief, fingerprint};
+use crate::exchange::visit::LineFrameKind;
+use crate::exchange::visit::Visit;
+use crate::protocol::dtu::strip_candidates;
+use crate::protocol::{Finding, Request, Verdict};
+use std::ops::Range;
+
+impl Line {
+    /// Looks for the answer in the window.
+    pub(super) fn examine(&mut self, now: Moment, heartbeats: &[Vec<u8>]) {
+        while let State::Asking(asking) = &self.state {
+            let echoed = asking.echoed;
+            let Some(request) = self.queue.get(asking.ticket).and_then(Visit::question) else {
+                return;
+            };
+            let found = match request.find(&self.window) {
+                Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
+                Finding::NeedMore { .. } => stripped(request, &self.window, heartbeats),
+            };
+            let Some(found) = found else { return };
+            self.noise(now, found.before);
+            self.window = found.after;
+            let bytes = found.frame;
+            match found.verdict {
+                Verdict::Echo if !echoed => self.change(|asking| asking.echoed = true),
+                Verdict::Answer => self.fits(now, bytes, None),
+                Verdict::Refused(code) => self.fits(now, bytes, Some(code)),
+                Verdict::Echo | Verdict::Foreign => {
+                    self.change(|asking| asking.disturbed = true);
+                    self.stray(now, bytes);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Asking)) {
+        if let State::Asking(asking) = &mut self.state {
+            change(asking);
+        }
+    }
+
+    /// A frame that fits the question came.
+    fn fits(&mut self, now: Moment, bytes: Vec<u8>, refused: Option<u8>) {
+        let State::Asking(asking) = &mut self.state else { return };
+        let Some(visit) = self.queue.get(asking.ticket) else {
+            return;
+        };
+        let Some(request) = visit.question() else { return };
+        let (question, frame) = (fingerprint(&request.wire()), fingerprint(&bytes));
+        let mut belief = self.memory.judge(now.on, visit.transaction, question, frame);
+        if refused.is_some() && self.memory.owes_kin(now.on, visit.transaction, &request.shape()) {
+            belief = Belief::Doubtful;
+        }
+        if matches!(belief, Belief::Sure | Belief::Again) {
+            return self.believe(now, bytes, refused, belief == Belief::Sure);
+        }
+        let timeout = visit.job.timeout;
+        let round_trip = self.stats.round_trip.unwrap_or(timeout);
+        asking.until = asking.until.min(now.on + (round_trip * 4).max(SETTLE_MIN));
+        asking.disturbed = true;
+        asking.doubt = Some(frame);
+        self.memory.doubted(now.on, frame, timeout);
+        self.stats.strays += 1;
+        self.keep(now, LineFrameKind::Stray, bytes);
+    }
+
+    /// The answer is taken. `paid`: it pays the attempt; one that may be a repeat does not.
+    fn believe(&mut self, now: Moment, bytes: Vec<u8>, refused: Option<u8>, paid: bool) {
+        let State::Asking(asking) = std::mem::replace(&mut self.state, State::Free) else {
+            return;
+        };
+        let kind = if refused.is_some() {
+            LineFrameKind::Refusal
+        } else {
+            LineFrameKind::Answer
+        };
+        let Some(visit) = self.queue.get_mut(asking.ticket) else {
+            return;
+        };
+        let Some(request) = visit.question() else { return };
+        let frame = fingerprint(&bytes);
+        let answer = Accepted {
+            transaction: visit.transaction,
+            question: fingerprint(&request.wire()),
+            frame,
+            timeout: visit.job.timeout,
+            paid,
+            proven: visit.doubt == Some(frame),
+        };
+        visit.keep(now.at, kind, request_protocol(&self.last), bytes.clone());
+        self.memory.answered(now.on, answer);
+        self.in_a_row = 0;
+        self.stats.answers += 1;
+        self.pinned = None;
+        self.free_at = now.on + self.pause;
+        self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
+        let clean = visit.written <= 1 && !asking.disturbed;
+        let (meter, rest) = (visit.job.meter, visit.job.pause);
+        let over = visit.conclude(
+            now,
+            refused.map_or(Ok(bytes), |code| Err(TransactionError::Refused(code))),
+        );
+        self.rest(now.on, meter, rest);
+        if clean {
+            let took = now.on.saturating_duration_since(asking.written_at);
+            self.stats.round_trip = Some(self.stats.round_trip.map_or(took, |old| (old * 7 + took) / 8));
+        } else {
+            self.hold(now.on);
+        }
+        if over {
+            self.finish(asking.ticket);
+        }
+    }
+
+    /// Nothing believable came in time.
+    pub(super) fn time_out(&mut self, now: Moment) {
+        self.close_window(now);
+        let State::Asking(asking) = &self.state else { return };
+        let (ticket, doubt) = (asking.ticket, asking.doubt);
+        self.hold(now.on);
+        let Some(visit) = self.queue.get_mut(ticket) else {
+            return;
+        };
+        if let Some(frame) = doubt
+            && visit.doubts < DOUBTS_MAX
+        {
+            // not the meter's fault: asked again when the frame is in doubt no more
+            visit.doubts += 1;
+            visit.doubt = Some(frame);
+            self.pinned = None;
+            return;
+        }
+        visit.fail();
+        self.in_a_row += 1;
+        if self.in_a_row == self.settings.dead_timeouts.max(1) {
+            self.events.push_back(LineEvent::Dead);
+        }
+        if !visit.is_tried(now.on) {
+            return;
+        }
+        self.pinned = None;
+        self.stats.timeouts += 1;
+        let (meter, rest) = (visit.job.meter, visit.job.pause);
+        let over = visit.conclude(now, Err(TransactionError::Timeout));
+        self.rest(now.on, meter, rest);
+        if over {
+            self.finish(ticket);
+        }
+    }
+
+    /// The window's time is over: what it still holds is strays and noise.
+    pub(super) fn close_window(&mut self, now: Moment) {
+        self.extract(now, true, &[]);
+        let noise = std::mem::take(&mut self.window);
+        self.noise(now, noise);
+    }
+
+    /// Takes whole frames out of bytes that nobody asked for.
+    pub(super) fn extract(&mut self, now: Moment, last: bool, heartbeats: &[Vec<u8>]) {
+        while !self.window.is_empty() {
+            let Some((finder, _)) = &self.last else { return };
+            let found = match if last {
+                finder.find_last(&self.window)
+            } else {
+                finder.find(&self.window)
+            } {
+                Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
+                Finding::NeedMore { .. } => stripped(finder, &self.window, heartbeats),
+            };
+            let Some(found) = found else { return };
+            self.window = found.after;
+            self.noise(now, found.before);
+            self.stray(now, found.frame);
+        }
+        self.window = Vec::new();
+    }
+
+    /// Ends what came unasked.
+    pub(super) fn flush(&mut self, now: Moment) {
+        if !self.window.is_empty() {
+            self.close_window(now);
+        }
+        self.memory.sweep(now.on);
+        self.resting.retain(|(_, until)| *until > now.on);
+    }
+
+    /// Keeps the window within its bound.
+    pub(super) fn trim(&mut self, now: Moment) {
+        let over = self.window.len().saturating_sub(WINDOW_MAX);
+        if over > 0 {
+            let noise = self.window.drain(..over).collect();
+            self.noise(now, noise);
+        }
+    }
+}
+
+/// A frame and what stood around it.
+struct Found {
+    before: Vec<u8>,
+    frame: Vec<u8>,
+    after: Vec<u8>,
+    verdict: Verdict,
+}
+
+impl Found {
+    fn cut(bytes: &[u8], span: &Range<usize>, verdict: Verdict) -> Self {
+        Self {
+            before: bytes.get(..span.start).unwrap_or_default().to_vec(),
+            frame: bytes.get(span.clone()).unwrap_or_default().to_vec(),
+            after: bytes.get(span.end..).unwrap_or_default().to_vec(),
+            verdict,
+        }
+    }
+}
+
+/// The answer or refusal that stands in the window once heartbeats are taken out, with what stands before and after.
+fn stripped(request: &Request, window: &[u8], heartbeats: &[Vec<u8>]) -> Option<Found> {
+    if heartbeats.is_empty() {
+        return None;
+    }
+    // the first candidate is the window as it is, which was looked at
+    let candidates = strip_candidates(window, heartbeats).into_iter().skip(1);
+    candidates
+        .map(|candidate| candidate.bytes)
+        .find_map(|bytes| match request.find(&bytes) {
+            Finding::Frame {
+                span,
+                verdict: verdict @ (Verdict::Answer | Verdict::Refused(_)),
+            } => Some(Found::cut(&bytes, &span, verdict)),
+            _ => None,
+        })
+}
