@@ -239,32 +239,25 @@ BEGIN
 END
 $$;
 
--- Consumption of a metering point over [start, start + 1 h), and over a day of the account's time zone that begins at
--- start. quality: the worst of the readings used, as in reading_side. interpolated: a boundary lies between readings.
+-- Consumption of a metering point over an hour or a day of its account's wall clock, [start, finish), ratios included,
+-- written by the roll-ups. No row: nothing is known. What the value rests on: interpolated, a boundary lies between two
+-- readings; estimated, in a gap or beside an estimated reading; incomplete, part of it is not covered; suspect, the
+-- register went back or a suspect reading was left out.
 CREATE TABLE consumption_hour (
     start timestamptz NOT NULL,
+    finish timestamptz NOT NULL,
     point_id int NOT NULL,
     account_id int NOT NULL,
-    quality smallint NOT NULL,
     interpolated boolean NOT NULL,
+    estimated boolean NOT NULL,
+    incomplete boolean NOT NULL,
+    suspect boolean NOT NULL,
     quantity text COLLATE "C" NOT NULL,
-    value numeric NOT NULL,
-    computed_at timestamptz NOT NULL,
+    value numeric NOT NULL CHECK (value >= 0),
     PRIMARY KEY (point_id, quantity, start)
 );
 
-CREATE TABLE consumption_day (
-    start timestamptz NOT NULL,
-    point_id int NOT NULL,
-    account_id int NOT NULL,
-    quality smallint NOT NULL,
-    interpolated boolean NOT NULL,
-    complete boolean NOT NULL, -- every hour of the day is known
-    quantity text COLLATE "C" NOT NULL,
-    value numeric NOT NULL,
-    computed_at timestamptz NOT NULL,
-    PRIMARY KEY (point_id, quantity, start)
-);
+CREATE TABLE consumption_day (LIKE consumption_hour INCLUDING ALL);
 
 -- Makes the partitions of one UTC day; harmless when they are there. The ingest role writes straight into them, because
 -- COPY does not work on a table under row level security; everyone else sees the parents alone.

@@ -1,5 +1,6 @@
 //! The store against a real PostgreSQL, under the roles of production.
 
+mod access;
 mod embedded;
 mod fleet;
 mod ingest;
