@@ -240,18 +240,17 @@ END
 $$;
 
 -- Consumption of a metering point over an hour or a day of its account's wall clock, [start, finish), ratios included,
--- written by the roll-ups. No row: nothing is known. What the value rests on: interpolated, a boundary lies between two
--- readings; estimated, in a gap or beside an estimated reading; incomplete, part of it is not covered; suspect, the
--- register went back or a suspect reading was left out.
+-- written by the roll-ups. No row: nothing is known. quality as in reading_side (1: over a long gap or of a part only, 3:
+-- the register went back or a suspect reading was left out); interpolated: a boundary lies between two readings;
+-- incomplete: part of it is not covered.
 CREATE TABLE consumption_hour (
     start timestamptz NOT NULL,
     finish timestamptz NOT NULL,
     point_id int NOT NULL,
     account_id int NOT NULL,
+    quality smallint NOT NULL CHECK (quality BETWEEN 0 AND 3),
     interpolated boolean NOT NULL,
-    estimated boolean NOT NULL,
     incomplete boolean NOT NULL,
-    suspect boolean NOT NULL,
     quantity text COLLATE "C" NOT NULL,
     value numeric NOT NULL CHECK (value >= 0),
     PRIMARY KEY (point_id, quantity, start)

@@ -4,6 +4,7 @@ mod access;
 mod embedded;
 mod fleet;
 mod ingest;
+mod rollup;
 
 use crate::harness::db::TestDb;
 use polyphase::base::ids::AccountId;

@@ -1,0 +1,93 @@
+//! Roll-ups: hourly and daily consumption per metering point, computed anew where registers came in.
+//!
+//! The storage path marks hours of meters ([`super::ingest`]), edits of installations mark more. A run takes the marks
+//! made before it began, oldest hour first, finds the points whose meters they are, loads the registers around the
+//! marked hours (as far as the neighbouring readings: what lies between two readings changes with either), has
+//! [`crate::domain::consumption`] compute the hours and sums days from hours. Marks go in the transaction that writes.
+
+mod load;
+mod write;
+
+use super::StoreError;
+use crate::domain::consumption::{self, Installation, IntervalReading, Per, boundaries};
+use crate::domain::quantity::Quantity;
+use crate::telemetry::storage::RolledUp;
+use chrono::{DateTime, TimeDelta, Utc};
+use load::{Point, Registers};
+use sqlx::{Connection, PgPool};
+use std::collections::BTreeSet;
+
+/// Interpolation over a longer gap is flagged as estimated: a meter that is read once a day has none.
+pub(crate) const GAP_MAX: TimeDelta = TimeDelta::hours(25);
+/// Marks that one transaction works off.
+const CHUNK: i64 = 2_000;
+
+/// Works off every mark made so far; returns how many hours of consumption were written.
+pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
+    let mut connection = pool.acquire().await?;
+    let any = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM consumption_dirty) AS "any!""#)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !any {
+        return Ok(0);
+    }
+    // waits for marks under way; later ones carry the new number and are for the next run
+    let round = sqlx::query_scalar!("UPDATE consumption_round SET round = round + 1 RETURNING round")
+        .fetch_one(&mut *connection)
+        .await?;
+    let mut hours = 0u64;
+    let mut meters = 0usize;
+    loop {
+        let mut transaction = connection.begin().await?;
+        let marks = load::marks(&mut transaction, round, CHUNK).await?;
+        if marks.is_empty() {
+            break;
+        }
+        meters = meters.saturating_add(marks.iter().map(|mark| mark.meter).collect::<BTreeSet<_>>().len());
+        let points = load::points(&mut transaction, &marks).await?;
+        let registers = load::registers(&mut transaction, &points).await?;
+        for point in &points {
+            let computed = compute(point, &registers, now)?;
+            hours = hours.saturating_add(write::hours(&mut transaction, point, &computed).await?);
+            write::days(&mut transaction, point, &computed).await?;
+        }
+        load::forget(&mut transaction, round, &marks).await?;
+        transaction.commit().await?;
+    }
+    RolledUp { meters, hours }.emit();
+    Ok(hours)
+}
+
+/// The hours of one register at one point.
+struct Computed {
+    quantity: Quantity,
+    intervals: Vec<IntervalReading>,
+}
+
+fn compute(point: &Point, registers: &Registers, now: DateTime<Utc>) -> Result<Vec<Computed>, StoreError> {
+    let mut computed = Vec::new();
+    for (quantity, readings) in registers.of(point) {
+        // what lies between the neighbours of the marked hours depends on the marked readings
+        let before = readings
+            .iter()
+            .map(|reading| reading.at)
+            .filter(|at| *at < point.from)
+            .max();
+        let after = readings
+            .iter()
+            .map(|reading| reading.at)
+            .filter(|at| *at >= point.to)
+            .min();
+        let newest = readings.iter().map(|reading| reading.at).max().unwrap_or(point.to);
+        let from = before.unwrap_or(point.from);
+        // an hour is written when it has ended, and as far as readings go
+        let to = after.unwrap_or(point.to).min(newest.max(point.from)).min(now);
+        let edges =
+            boundaries(point.zone, Per::Hour, from, to).map_err(|error| StoreError::Internal(error.to_string()))?;
+        let installations: Vec<Installation> = point.stands.iter().map(|stand| stand.installation(quantity)).collect();
+        let mut intervals = consumption::consumption(&readings, &installations, &edges, GAP_MAX);
+        intervals.retain(|interval| interval.to <= now);
+        computed.push(Computed { quantity, intervals });
+    }
+    Ok(computed)
+}

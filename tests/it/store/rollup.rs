@@ -1,0 +1,190 @@
+//! Roll-ups against the real store: hours and days follow the registers, late readings and exchanges.
+
+use super::ingest::{at, reading, record, store};
+use crate::harness::db::TestDb;
+use chrono::{DateTime, TimeDelta, Utc};
+use polyphase::domain::reading::Reading;
+use polyphase::port::ledger::ReadingStore;
+use rust_decimal::{Decimal, dec};
+
+async fn point(db: &TestDb) {
+    db.sql(
+        "INSERT INTO account (name, created_at, time_zone) VALUES ('a', now(), 'Europe/Berlin');
+         INSERT INTO dtu (account_id, sn, name, created_at) VALUES (1, 'SN-1', 'd', now());
+         INSERT INTO meter (account_id, dtu_id, protocol, address, model, name, created_at)
+         VALUES (1, 1, 'modbus-rtu', '1', 'm', 'one', now()), (1, 1, 'modbus-rtu', '2', 'm', 'two', now());
+         INSERT INTO metering_point (account_id, name, created_at) VALUES (1, 'p', now());
+         INSERT INTO installation (account_id, point_id, meter_id, valid_from, ct_ratio) VALUES (1, 1, 1, '2026-01-01', 2)",
+    )
+    .await;
+}
+
+/// A reading that was taken exactly at its due time.
+fn sharp(meter: i32, ts: DateTime<Utc>, energy: Decimal) -> Reading {
+    let mut reading = reading(meter, ts, &energy.to_string());
+    reading.read_at = ts;
+    reading
+}
+
+type Hour = (String, Decimal, i16, bool, bool);
+
+async fn hours(db: &TestDb) -> Vec<Hour> {
+    sqlx::query_as(
+        "SELECT to_char(start AT TIME ZONE 'UTC', 'DD HH24:MI'), value, quality, interpolated, incomplete
+         FROM consumption_hour WHERE quantity = 'active_energy_import' ORDER BY start",
+    )
+    .fetch_all(&mut db.superuser().await)
+    .await
+    .unwrap()
+}
+
+async fn days(db: &TestDb) -> Vec<Hour> {
+    sqlx::query_as(
+        "SELECT to_char(start AT TIME ZONE 'UTC', 'DD HH24:MI'), value, quality, interpolated, incomplete
+         FROM consumption_day WHERE quantity = 'active_energy_import' ORDER BY start",
+    )
+    .fetch_all(&mut db.superuser().await)
+    .await
+    .unwrap()
+}
+
+fn hour(start: &str, value: Decimal, quality: i16, interpolated: bool, incomplete: bool) -> Hour {
+    (start.to_owned(), value, quality, interpolated, incomplete)
+}
+
+#[tokio::test]
+async fn ended_hours_follow_the_registers_with_the_ratio_and_a_second_run_writes_nothing() {
+    let db = TestDb::new().await;
+    point(&db).await;
+    let store = store(&db).await;
+    let begin = at("2026-11-20T08:00:00Z");
+    let records: Vec<_> = (0..=9)
+        .map(|quarter| {
+            record(sharp(
+                1,
+                begin + TimeDelta::minutes(15 * quarter),
+                dec!(100) + Decimal::from(quarter),
+            ))
+        })
+        .collect();
+    store.write(&records).await.unwrap();
+    let now = at("2026-11-20T10:16:00Z");
+    assert_eq!(store.roll_up(now).await.unwrap(), 2);
+    // 4 kWh an hour on the register, times 2; the running hour is not written
+    assert_eq!(
+        hours(&db).await,
+        [
+            hour("20 08:00", dec!(8), 0, false, false),
+            hour("20 09:00", dec!(8), 0, false, false)
+        ]
+    );
+    assert_eq!(store.roll_up(now).await.unwrap(), 0);
+    // a replay marks nothing
+    store.write(&records).await.unwrap();
+    assert_eq!(store.roll_up(now).await.unwrap(), 0);
+    assert_eq!(days(&db).await, [hour("19 23:00", dec!(16), 1, false, true)]);
+}
+
+#[tokio::test]
+async fn a_run_after_each_reading_gives_what_one_run_over_all_gives() {
+    let begin = at("2026-11-20T07:50:00Z");
+    // odd times, and an outage of half a day
+    let times: Vec<DateTime<Utc>> = (0..140)
+        .filter(|step| !(30..70).contains(step))
+        .map(|step| begin + TimeDelta::minutes(17 * step))
+        .collect();
+    let readings: Vec<Reading> = times
+        .iter()
+        .enumerate()
+        .map(|(place, ts)| sharp(1, *ts, Decimal::new(1_000_000 + 137 * i64::try_from(place).unwrap(), 2)))
+        .collect();
+    let now = *times.last().unwrap() + TimeDelta::minutes(1);
+
+    let stepwise = TestDb::new().await;
+    point(&stepwise).await;
+    let store_stepwise = store(&stepwise).await;
+    for reading in &readings {
+        store_stepwise.write(&[record(reading.clone())]).await.unwrap();
+        store_stepwise
+            .roll_up(reading.ts + TimeDelta::seconds(1))
+            .await
+            .unwrap();
+    }
+    let whole = TestDb::new().await;
+    point(&whole).await;
+    let store_whole = store(&whole).await;
+    let records: Vec<_> = readings.iter().cloned().map(record).collect();
+    store_whole.write(&records).await.unwrap();
+    store_whole.roll_up(now).await.unwrap();
+    let backwards = TestDb::new().await;
+    point(&backwards).await;
+    let store_backwards = store(&backwards).await;
+    for chunk in readings.chunks(9).rev() {
+        let records: Vec<_> = chunk.iter().cloned().map(record).collect();
+        store_backwards.write(&records).await.unwrap();
+        store_backwards.roll_up(now).await.unwrap();
+    }
+    let expected = hours(&whole).await;
+    assert!(expected.len() > 35, "{}", expected.len());
+    assert_eq!(hours(&stepwise).await, expected, "in order");
+    assert_eq!(hours(&backwards).await, expected, "newest first");
+    assert_eq!(days(&stepwise).await, days(&whole).await);
+    // the sum of all whole hours is the register's difference between their edges
+    let inner: Decimal = expected.iter().filter(|hour| !hour.4).map(|hour| hour.1).sum();
+    let all: Decimal = (Decimal::from(readings.len() - 1) * dec!(1.37)) * dec!(2);
+    assert!(inner <= all && inner > all * dec!(0.9), "{inner} of {all}");
+}
+
+#[tokio::test]
+async fn a_meter_exchange_keeps_the_point_whole() {
+    let db = TestDb::new().await;
+    point(&db).await;
+    let store = store(&db).await;
+    let exchange = at("2026-11-20T09:30:00Z");
+    let before: Vec<_> = (0..=6)
+        .map(|quarter| {
+            let ts = at("2026-11-20T08:00:00Z") + TimeDelta::minutes(15 * quarter);
+            record(sharp(1, ts, dec!(9000) + Decimal::from(quarter)))
+        })
+        .collect();
+    store.write(&before).await.unwrap();
+    store.roll_up(at("2026-11-20T09:31:00Z")).await.unwrap();
+    db.sql(
+        "UPDATE installation SET valid_to = '2026-11-20T09:30:00Z', closing = '{\"active_energy_import\": \"9006\"}';
+         INSERT INTO installation (account_id, point_id, meter_id, valid_from, ct_ratio, opening)
+         VALUES (1, 1, 2, '2026-11-20T09:30:00Z', 4, '{\"active_energy_import\": \"10\"}')",
+    )
+    .await;
+    let mut transaction = db
+        .database()
+        .scoped(polyphase::base::ids::AccountId(1))
+        .begin()
+        .await
+        .unwrap();
+    sqlx::query("SELECT mark_consumption(1, 2, $1, $1)")
+        .bind(exchange)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    let after: Vec<_> = (1..=6)
+        .map(|quarter| {
+            record(sharp(
+                2,
+                exchange + TimeDelta::minutes(15 * quarter),
+                dec!(10) + Decimal::from(quarter),
+            ))
+        })
+        .collect();
+    store.write(&after).await.unwrap();
+    store.roll_up(at("2026-11-20T11:01:00Z")).await.unwrap();
+    assert_eq!(
+        hours(&db).await,
+        [
+            hour("20 08:00", dec!(8), 0, false, false),
+            // two quarters of the old meter times 2, two of the new one times 4
+            hour("20 09:00", dec!(12), 0, false, false),
+            hour("20 10:00", dec!(16), 0, false, false),
+        ]
+    );
+}
