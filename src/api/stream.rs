@@ -12,6 +12,7 @@ use super::problem::{ApiError, Kind};
 use super::query::Query;
 use crate::base::ids::{DtuId, MeterId};
 use crate::domain::access::{Role, RoleSet};
+use crate::port::dtus::DtuStore;
 use crate::port::live::{LiveError, LiveFilter, LiveItem, LiveListener, LivePlace, Topic};
 use crate::port::meters::MeterStore;
 use actix_web::http::header;
@@ -88,11 +89,15 @@ async fn get_stream(
     state: web::Data<ApiState>,
     caller: Caller,
     meters: In<dyn MeterStore>,
+    dtus: In<dyn DtuStore>,
     request: HttpRequest,
     Query(query): Query<StreamQuery>,
 ) -> Result<HttpResponse, ApiError> {
     if let Some(meter) = query.meter_id {
         meters.get(MeterId(meter), state.clock.now()).await?;
+    }
+    if let Some(dtu) = query.dtu_id {
+        dtus.get(DtuId(dtu), state.clock.now()).await?;
     }
     let filter = LiveFilter {
         account: caller.account()?,

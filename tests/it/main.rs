@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api_identity;
+mod api_metering;
 mod harness;
 mod modbus_peer;
 mod net;
