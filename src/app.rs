@@ -237,12 +237,18 @@ async fn recover(
     }
     let orphans = ledger.end_orphan_sessions(clock.now()).await?;
     let dtus = fleet.load().await?;
-    let watermark = ledger.watermark().await?;
-    let ended = match watermark {
-        Some(watermark) => ledger.ended_since(watermark).await?,
-        None => Vec::new(),
+    let watermark = match ledger.watermark().await? {
+        Some(watermark) => watermark,
+        // a fresh database: nothing was due before now. Kept before anything can end, or a kill before the first
+        // regular save would make the next start take up what has ended already
+        None => {
+            let now = clock.now();
+            ledger.set_watermark(now).await?;
+            now
+        }
     };
-    tracing::info!(dtus, orphans, ended = ended.len(), watermark = ?watermark, "recovered");
+    let ended = ledger.ended_since(watermark).await?;
+    tracing::info!(dtus, orphans, ended = ended.len(), %watermark, "recovered");
     let ended = Arc::new(ended);
     for shard in shards {
         shard

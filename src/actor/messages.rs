@@ -168,8 +168,8 @@ pub struct OpenSlots {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct BeginSchedules {
-    /// Slots due before it all have endings; none on a fresh database.
-    pub watermark: Option<DateTime<Utc>>,
+    /// Slots due before it all have endings.
+    pub watermark: DateTime<Utc>,
     /// Endings of slots due since, of every meter.
     pub ended: Arc<Vec<crate::port::ledger::EndedSlot>>,
 }

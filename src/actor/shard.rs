@@ -17,6 +17,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::{ConnectionId, DtuId, GrowingIds, MeterId};
 use crate::device::catalogue::Catalogue;
 use crate::domain::device::{Connect, DtuRecord, MeterRecord};
+use crate::domain::slot::MissReason;
 use crate::domain::slot::plan::{RuleShelf, SlotPlan};
 use crate::port::field::Link;
 use crate::port::fleet::ReadFailure;
@@ -195,9 +196,19 @@ impl Shard {
         }
     }
 
+    /// The meter leaves: what was due till now ends, then its actor goes.
     fn remove_meter(&mut self, id: MeterId) {
         self.wakes.borrow_mut().set(id, None);
-        if let Some(addr) = self.meters.remove(&id).and_then(|cell| cell.addr) {
+        let Some(cell) = self.meters.remove(&id) else { return };
+        let now = self.parts.clock.now();
+        while self.running {
+            let ended = cell.life.agenda.borrow_mut().close(now, MissReason::MeterRemoved);
+            if ended.is_empty() {
+                break;
+            }
+            meter::save(&self.parts, id, &cell.life, None, ended, None);
+        }
+        if let Some(addr) = cell.addr {
             addr.do_send(Retire);
         }
     }
@@ -241,15 +252,15 @@ impl Shard {
     fn place_meter(&mut self, dtu: &Arc<DtuRecord>, record: &MeterRecord, ctx: &mut Context<Self>) {
         let now = self.parts.clock.now();
         let Some(cell) = self.meters.get_mut(&record.id) else {
-            let plan = self.parts.plan(record);
-            let since = plan.earliest().unwrap_or(now);
+            // before schedules run it is a place holder: recovery puts the real one there
+            let agenda = Agenda::appear(record.account, record.id, self.parts.plan(record), now);
             let cell = MeterCell {
                 addr: None,
                 generation: Generation(0),
                 restarts: Restarts::default(),
                 dtu: dtu.id,
                 record: Arc::new(record.clone()),
-                life: Rc::new(Life::new(Agenda::new(record.account, record.id, plan, since))),
+                life: Rc::new(Life::new(agenda)),
             };
             self.meters.insert(record.id, cell);
             return self.start_meter(record.id, ctx);
@@ -408,17 +419,15 @@ impl Handler<BeginSchedules> for Shard {
 
     fn handle(&mut self, begin: BeginSchedules, ctx: &mut Self::Context) {
         let now = self.parts.clock.now();
-        if let Some(watermark) = begin.watermark {
-            let mut ended: HashMap<MeterId, Vec<_>> = HashMap::new();
-            for slot in begin.ended.iter().filter(|slot| self.meters.contains_key(&slot.meter)) {
-                ended.entry(slot.meter).or_default().push((slot.due_at, slot.schedule));
-            }
-            for (id, cell) in &self.meters {
-                let ended = ended.remove(id).unwrap_or_default();
-                let plan = self.parts.plan(&cell.record);
-                let recovered = Agenda::recover(cell.record.account, *id, plan, now, watermark, ended);
-                *cell.life.agenda.borrow_mut() = recovered;
-            }
+        let mut ended: HashMap<MeterId, Vec<_>> = HashMap::new();
+        for slot in begin.ended.iter().filter(|slot| self.meters.contains_key(&slot.meter)) {
+            ended.entry(slot.meter).or_default().push((slot.due_at, slot.schedule));
+        }
+        for (id, cell) in &self.meters {
+            let ended = ended.remove(id).unwrap_or_default();
+            let plan = self.parts.plan(&cell.record);
+            let recovered = Agenda::recover(cell.record.account, *id, plan, now, begin.watermark, ended);
+            *cell.life.agenda.borrow_mut() = recovered;
         }
         self.running = true;
         for cell in self.meters.values() {

@@ -78,14 +78,18 @@ impl Heard {
                 .retain(|item| matches!(&item.measurand, Measurand::Standard(q) if wanted.contains(q)));
             self.missing.retain(|quantity| wanted.contains(quantity));
         }
+        if self.items.is_empty() && self.failure.is_none() {
+            // answered in good order, and nothing of it is a value
+            self.failure = Some(failure(MissReason::Undecodable, "no value"));
+        }
         self
     }
 
     /// How much came.
     pub fn got(&self) -> Got {
         match (&self.failure, self.items.is_empty()) {
-            (None, _) => Got::Everything,
-            (Some(_), true) => Got::Nothing,
+            (None, false) => Got::Everything,
+            (_, true) => Got::Nothing,
             (Some(_), false) => Got::Partly {
                 missing: self.missing.clone(),
             },
@@ -95,9 +99,10 @@ impl Heard {
     /// The outcome as a metric label.
     pub fn outcome(&self) -> &'static str {
         match (&self.failure, self.items.is_empty()) {
-            (None, _) => "read",
+            (None, false) => "read",
             (Some(_), false) => "partial",
             (Some(failure), true) => failure.reason.as_str(),
+            (None, true) => MissReason::Undecodable.as_str(),
         }
     }
 }

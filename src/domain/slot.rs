@@ -55,6 +55,8 @@ pub enum MissReason {
     StorageRefused,
     /// The server failed at it; the log has more.
     Internal,
+    /// The meter was deleted or moved to another DTU before it could be read.
+    MeterRemoved,
 }
 
 /// An ending of a slot that is not simply its on-time reading.
@@ -109,6 +111,7 @@ impl MissReason {
             Self::NoModel => "no_model",
             Self::StorageRefused => "storage_refused",
             Self::Internal => "internal",
+            Self::MeterRemoved => "meter_removed",
         }
     }
 }

@@ -107,6 +107,9 @@ def main():
                 for slot in client.all("/api/v1/slots", meter_id=meter, to=until.isoformat()):
                     seen += 1
                     slots[slot["state"] + (f"/{slot['reason']}" if slot["reason"] else "")] += 1
+                    read = stored.get((meter, slot["due_at"]))
+                    if bool(read) != (slot["state"] in ("actual", "late")) and slot["reason"] != "partial":
+                        faults.append(f"ledger and readings disagree: {slot}, stored: {bool(read)}")
                     if slot["state"] == "open":
                         open_slots += 1
                         faults.append(f"open past its window: {slot}")
