@@ -109,20 +109,14 @@ fn explain_line(args: &DecodeArgs, model: Option<&MeterModel>, text: &str, out: 
                 hex::HexError::Digit { position, .. } => position,
                 hex::HexError::Odd { .. } => text.len(),
             };
-            let error = ExplainError {
-                error: error.to_string(),
-                offset,
-            };
+            let error = ExplainError::new(error.to_string(), offset);
             print(args, out, &Err(error))?;
             return Ok(false);
         }
     };
     let mut frames = explain_all(args.protocol, &bytes);
     if frames.is_empty() {
-        frames.push(Err(ExplainError {
-            error: "there are no bytes".to_owned(),
-            offset: 0,
-        }));
+        frames.push(Err(ExplainError::new("there are no bytes", 0)));
     }
     if let Some(model) = model {
         add_quantities(model, &bytes, &mut frames);

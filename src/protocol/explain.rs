@@ -102,6 +102,20 @@ pub struct ExplainError {
     pub error: String,
     /// Where, from 0.
     pub offset: usize,
+    /// False where the bytes have the shape of a frame and the checksum alone is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum_ok: Option<bool>,
+}
+
+impl ExplainError {
+    /// A fault at a place.
+    pub fn new(error: impl Into<String>, offset: usize) -> Self {
+        Self {
+            error: error.into(),
+            offset,
+            checksum_ok: None,
+        }
+    }
 }
 
 /// Explains every frame in `bytes`; without a protocol, that which makes sense of all of them. What is no frame stands

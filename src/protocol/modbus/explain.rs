@@ -46,10 +46,7 @@ pub fn explain_rtu(bytes: &[u8]) -> Frames {
                 };
                 frames.push(Ok(explained));
             }
-            Err(error) => frames.push(Err(ExplainError {
-                error: error.to_string(),
-                offset: at,
-            })),
+            Err(error) => frames.push(Err(ExplainError::new(error.to_string(), at))),
         }
         at += len;
     }
@@ -66,10 +63,7 @@ pub fn explain_tcp(bytes: &[u8]) -> Frames {
         match mbap(rest) {
             Err((error, offset)) => {
                 // without a checksum nothing tells where the next frame begins
-                frames.push(Err(ExplainError {
-                    error,
-                    offset: at + offset,
-                }));
+                frames.push(Err(ExplainError::new(error, at + offset)));
                 return frames;
             }
             Ok((transaction, unit, pdu)) => {
@@ -186,32 +180,26 @@ fn fault(bytes: &[u8], at: usize) -> ExplainError {
     let fitting = lens.clone().filter(|len| *len <= bytes.len());
     // of two readings that which ends with the bytes, else the longer
     let len = fitting.max_by_key(|len| (*len == bytes.len(), *len));
-    let (error, offset) = match (len, lens.max(), bytes.get(1)) {
-        (Some(len), ..) => {
-            let error = open(bytes.get(..len).unwrap_or_default()).err();
-            (
-                error.map_or_else(|| "not a frame".to_owned(), |e| e.to_string()),
-                len - 2,
-            )
+    if let Some(len) = len {
+        let error = open(bytes.get(..len).unwrap_or_default()).err();
+        let text = error.map_or_else(|| "not a frame".to_owned(), |error| error.to_string());
+        return ExplainError {
+            checksum_ok: error
+                .is_some_and(|error| matches!(error, FrameError::Crc { .. }))
+                .then_some(false),
+            ..ExplainError::new(text, at + len - 2)
+        };
+    }
+    let have = bytes.len();
+    match (lens.max(), bytes.get(1)) {
+        (Some(need), _) => {
+            let text = format!("the frame breaks off: it needs {need} bytes and has {have}");
+            ExplainError::new(text, at + have)
         }
-        (None, Some(need), _) => {
-            let have = bytes.len();
-            (
-                format!("the frame breaks off: it needs {need} bytes and has {have}"),
-                have,
-            )
+        (None, Some(code)) if Function::by_code(code & !EXCEPTION_FLAG).is_none() => {
+            ExplainError::new(FrameError::Function(*code).to_string(), at + 1)
         }
-        (None, None, Some(code)) if Function::by_code(code & !EXCEPTION_FLAG).is_none() => {
-            (FrameError::Function(*code).to_string(), 1)
-        }
-        _ => {
-            let have = bytes.len();
-            (FrameError::Short { have, need: FRAME_MIN }.to_string(), 0)
-        }
-    };
-    ExplainError {
-        error,
-        offset: at + offset,
+        _ => ExplainError::new(FrameError::Short { have, need: FRAME_MIN }.to_string(), at),
     }
 }
 
@@ -298,12 +286,7 @@ fn request_fields(
     match request.body() {
         Body::Read { count, .. } => {
             field("count", 2, count.to_string());
-            let last = first.saturating_add(count - 1);
-            items.push(ExplainedItem {
-                id: format!("0x{first:04X}"),
-                name: format!("{} {first} to {last}", noun(bits)),
-                ..ExplainedItem::default()
-            });
+            items.push(range(bits, first, *count, ""));
         }
         Body::WriteCoil { on, .. } => {
             field("value", 2, if *on { "on".to_owned() } else { "off".to_owned() });
@@ -317,13 +300,13 @@ fn request_fields(
             let len = values.len().div_ceil(8);
             field("count", 2, values.len().to_string());
             field("byte count", 1, len.to_string());
-            field("data", len, format!("{} coils", values.len()));
+            field("data", len, plural(values.len(), "coil"));
             items.extend(values.iter().enumerate().map(|(i, on)| bit(Some(first), i, *on)));
         }
         Body::WriteRegisters { registers, .. } => {
             field("count", 2, registers.len().to_string());
             field("byte count", 1, (registers.len() * 2).to_string());
-            field("data", registers.len() * 2, format!("{} registers", registers.len()));
+            field("data", registers.len() * 2, plural(registers.len(), "register"));
             items.extend(
                 registers
                     .iter()
@@ -358,11 +341,11 @@ fn response_fields(
         if function.is_bits() {
             let mut bits = super::request::unpack_bits(data);
             bits.truncate(asked.map_or(bits.len(), |asked| asked.count().into()));
-            field("data", data.len(), format!("{} bits", bits.len()));
+            field("data", data.len(), plural(bits.len(), "bit"));
             items.extend(bits.iter().enumerate().map(|(i, on)| bit(first, i, *on)));
         } else {
             let registers = super::request::registers(data);
-            field("data", data.len(), format!("{} registers", registers.len()));
+            field("data", data.len(), plural(registers.len(), "register"));
             items.extend(
                 registers
                     .iter()
@@ -386,19 +369,32 @@ fn response_fields(
             }
             _ => {
                 field("count", 2, word.to_string());
-                let last = address.saturating_add(word.saturating_sub(1));
-                items.push(ExplainedItem {
-                    id: format!("0x{address:04X}"),
-                    name: format!("{} {address} to {last} written", noun(function.is_bits())),
-                    ..ExplainedItem::default()
-                });
+                items.push(range(function.is_bits(), *address, *word, " written"));
             }
         }
     }
 }
 
-fn noun(bits: bool) -> &'static str {
-    if bits { "bits" } else { "registers" }
+/// Several coils, inputs or registers, without their values.
+fn range(bits: bool, first: u16, count: u16, verb: &str) -> ExplainedItem {
+    let noun = if bits { "bit" } else { "register" };
+    let last = first.saturating_add(count.saturating_sub(1));
+    ExplainedItem {
+        id: format!("0x{first:04X}"),
+        name: match count {
+            1 => format!("{noun} {first}{verb}"),
+            _ => format!("{noun}s {first} to {last}{verb}"),
+        },
+        ..ExplainedItem::default()
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
 }
 
 /// Identifier and name of the `index`th of its kind; without the request only the index is known.

@@ -86,23 +86,17 @@ fn what_is_broken_says_where() {
     assert_eq!(
         error("110306AE4156524340AD49"),
         ExplainError {
-            error: "crc on the wire is 49AD, computed AD49 (low byte first on the wire)".to_owned(),
-            offset: 9
+            checksum_ok: Some(false),
+            ..ExplainError::new("crc on the wire is 49AD, computed AD49 (low byte first on the wire)", 9)
         }
     );
     assert_eq!(
         error("01030400"),
-        ExplainError {
-            error: "the frame breaks off: it needs 9 bytes and has 4".to_owned(),
-            offset: 4
-        }
+        ExplainError::new("the frame breaks off: it needs 9 bytes and has 4", 4)
     );
     assert_eq!(
         error("016500"),
-        ExplainError {
-            error: "function 0x65 is not one of 1 to 6, 15, 16".to_owned(),
-            offset: 1
-        }
+        ExplainError::new("function 0x65 is not one of 1 to 6, 15, 16", 1)
     );
     assert_eq!(error("01").offset, 0);
     assert!(explain(None, &[]).unwrap().is_empty());
