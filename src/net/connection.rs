@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A registrar that does not answer is as good as none.
+/// The registrar's time for a verdict.
 const INTRODUCE_MAX: Duration = Duration::from_secs(30);
 
 type Introduction = Pin<Box<dyn Future<Output = Admission> + Send>>;
@@ -107,7 +107,9 @@ where
         if let Origin::Ours { dtu, peer } = self.origin {
             let (registrar, id) = (Arc::clone(&self.deps.registrar), self.desk.id);
             let link = self.desk.handle();
-            self.introduction = Some(Box::pin(async move { registrar.connected(id, dtu, peer, link).await }));
+            self.introduction = Some(Box::pin(in_time(async move {
+                registrar.connected(id, dtu, peer, link).await
+            })));
         }
         let stop = self.deps.stop.child_token();
         let stopped = stop.cancelled();
@@ -267,10 +269,7 @@ where
             link: self.desk.handle(),
         };
         let registrar = Arc::clone(&self.deps.registrar);
-        self.introduction = Some(Box::pin(async move {
-            let introduced = tokio::time::timeout(INTRODUCE_MAX, registrar.introduce(hello)).await;
-            introduced.unwrap_or(Admission::Refused(EndCause::Internal))
-        }));
+        self.introduction = Some(Box::pin(in_time(async move { registrar.introduce(hello).await })));
     }
 
     fn admit(&mut self, admission: Admission) -> Result<(), EndCause> {
@@ -398,6 +397,12 @@ where
         let _ended = self.report(now);
         self.count();
     }
+}
+
+/// A registrar that does not answer is as good as none.
+pub(super) async fn in_time(verdict: impl Future<Output = Admission>) -> Admission {
+    let verdict = tokio::time::timeout(INTRODUCE_MAX, verdict).await;
+    verdict.unwrap_or(Admission::Refused(EndCause::Internal))
 }
 
 /// The registrar's verdict; never, while nobody was introduced.

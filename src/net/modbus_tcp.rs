@@ -4,6 +4,7 @@
 //! question: after a time-out its stream may still bring the old answer. So the socket is closed then and dialled anew,
 //! while the link and its jobs stay. Answers are handed on as RTU frames: decoding sees the same bytes as on a line.
 
+use super::connection::in_time;
 use super::desk::{Desk, Origin, wide};
 use super::dial::dial;
 use super::link::Wish;
@@ -72,7 +73,12 @@ impl Master<'_> {
             .deps
             .registrar
             .connected(self.desk.id, dtu, Some(peer), self.desk.handle());
-        match connected.await {
+        let verdict = tokio::select! {
+            biased;
+            () = self.deps.stop.cancelled() => return Err(EndCause::Shutdown),
+            verdict = in_time(connected) => verdict,
+        };
+        match verdict {
             Admission::Owner(owner) => {
                 self.pause = owner.pause;
                 self.desk.adopt(owner);
