@@ -10,6 +10,7 @@ use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// The largest JSON body, bytes.
@@ -20,6 +21,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// A JSON body that must be there.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
+
+/// A JSON body that must be there, and SHA-256 of its bytes, by which a repeated request is known.
+#[derive(Debug)]
+pub struct KeyedBody<T>(pub T, pub [u8; 32]);
 
 /// A JSON body that may be left out; then it is `T::default()`.
 #[derive(Debug)]
@@ -36,6 +41,21 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
             media?;
             let bytes = collect(payload).await?;
             parse(&bytes).map(Body)
+        })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for KeyedBody<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let media = check_media(request);
+        let payload = payload.take();
+        Box::pin(async move {
+            media?;
+            let bytes = collect(payload).await?;
+            Ok(Self(parse(&bytes)?, Sha256::digest(&bytes).into()))
         })
     }
 }

@@ -27,6 +27,7 @@ pub struct ConsumptionParameters {
     /// To; taken forward to the end of its slice. Default now.
     to: Option<DateTime<Utc>>,
     /// `hour`, `day` or `month`; default `day`.
+    #[param(inline)]
     per: Option<Per>,
     /// Only these registers, separated by commas; none: all that the meters have.
     quantity: Option<String>,

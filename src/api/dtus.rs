@@ -3,10 +3,11 @@
 use super::ApiState;
 use super::accounts::is_zone;
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, KeyedBody};
 use super::dtu_form::{Checked, ConnectShape, DtuCreate, DtuPatch, pinned};
 use super::etag::{IfMatch, IfMatchOptional, tagged};
 use super::handle::{In, Reach};
+use super::idempotency::{IdempotencyKey, once};
 use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults};
 use super::query::{Id, Query};
@@ -16,9 +17,13 @@ use crate::domain::device::{Connect, SerialNumber};
 use crate::port::dtus::{Dtu, DtuEdit, DtuStore, NewDtu, PastSession};
 use crate::port::field::LinkStats;
 use crate::port::fleet::DtuLive;
+use crate::port::idempotency::IdempotencyStore;
+use crate::port::scope::StoreError;
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 /// A DTU with its live state.
@@ -157,13 +162,16 @@ async fn list_dtus(
 }
 
 /// Registers a DTU. One that waits in quarantine with this serial number is taken without a reconnect.
-#[utoipa::path(tag = "dtus", request_body = DtuCreate, responses((status = 201, body = DtuView)))]
+#[utoipa::path(tag = "dtus", params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = DtuCreate, responses((status = 201, body = DtuView)))]
 #[post("/dtus")]
 async fn create_dtu(
     state: web::Data<ApiState>,
     caller: Caller,
     dtus: In<dyn DtuStore>,
-    Body(body): Body<DtuCreate>,
+    keys: In<dyn IdempotencyStore>,
+    key: IdempotencyKey,
+    KeyedBody(body, digest): KeyedBody<DtuCreate>,
 ) -> Result<HttpResponse, ApiError> {
     let connect = body.connect.unwrap_or(Connect::Inbound);
     let mut faults = Faults::new();
@@ -202,10 +210,22 @@ async fn create_dtu(
         timeout_ms: body.timeout_ms,
         pause_ms: body.pause_ms,
     };
-    let dtu = dtus.create(&dtu, now).await?;
-    state.fleet.reload(dtu.id).await;
-    let version = dtu.version;
-    Ok(tagged(HttpResponse::Created(), version, &view(&state, dtu).await))
+    let (status, made) = once(key, &*keys, now, "create_dtu", &digest, async || {
+        let made = dtus.create(&dtu, now).await?;
+        state.fleet.reload(made.id).await;
+        Ok((StatusCode::CREATED, json(&view(&state, made).await)?))
+    })
+    .await?;
+    let version = made.get("version").and_then(Value::as_i64).unwrap_or_default();
+    Ok(tagged(
+        HttpResponse::build(status),
+        i32::try_from(version).unwrap_or_default(),
+        &made,
+    ))
+}
+
+fn json(view: &DtuView) -> Result<Value, ApiError> {
+    serde_json::to_value(view).map_err(|error| StoreError::Internal(error.to_string()).into())
 }
 
 /// One DTU, with its live state.

@@ -22,6 +22,7 @@ pub mod frames;
 pub mod groups;
 pub mod handle;
 pub mod health;
+pub mod idempotency;
 pub mod meter_models;
 pub mod meters;
 pub mod metrics_endpoint;
@@ -240,6 +241,28 @@ mod tests {
             .map(|row| (row.method, row.route.to_owned(), row.id.to_owned()))
             .collect();
         assert_eq!(described, table);
+    }
+
+    /// A parameter's type is not collected by itself: it has to be written in place (`#[param(inline)]`).
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let api = serde_json::to_value(description()).unwrap();
+        for part in api.to_string().split("\"#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap_or_default();
+            assert!(
+                api["components"]["schemas"].get(name).is_some(),
+                "{name} is not described"
+            );
+        }
+    }
+
+    #[test]
+    fn every_problem_is_in_the_documentation() {
+        let page = include_str!("../../docs/API.md");
+        for kind in problem::Kind::ALL {
+            let row = format!("| `/problems/{}` | {} |", kind.slug(), kind.status().as_u16());
+            assert!(page.contains(&row), "docs/API.md lacks {row}");
+        }
     }
 
     #[test]

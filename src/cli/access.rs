@@ -39,6 +39,9 @@ pub enum AccessError {
     /// No account name.
     #[error("an account's name has 1 to 200 characters")]
     AccountName,
+    /// No key name.
+    #[error("a key's name has 1 to 200 characters")]
+    KeyName,
     /// Nobody enabled has this address.
     #[error("there is no enabled user {0}; make one with `polyphase user add`")]
     NoUser(String),
@@ -156,10 +159,14 @@ pub async fn create_api_key(
         .await?
         .ok_or_else(|| AccessError::NoUser(email.to_owned()))?
         .user;
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(AccessError::KeyName);
+    }
     let token = Token::generate(TokenKind::ApiKey)?;
     let key = NewApiKey {
         user,
-        name: name.trim().to_owned(),
+        name: name.to_owned(),
         hash: token.hash,
         prefix: token.prefix(),
         expires_at: None,

@@ -14,6 +14,7 @@ pub mod field;
 pub mod fleet;
 pub mod frames;
 pub mod groups;
+pub mod idempotency;
 pub mod ledger;
 pub mod live;
 pub mod meter_models;

@@ -10,6 +10,7 @@ use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
 use crate::port::dtus::DtuStore;
 use crate::port::groups::{CountStore, GroupStore};
+use crate::port::idempotency::IdempotencyStore;
 use crate::port::meters::{MeterStore, PointStore};
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
 use crate::port::readings::ReadingHistory;
@@ -115,6 +116,7 @@ pub trait Stores:
     + AcrossAccounts<dyn AuditStore>
     + InAccount<dyn DtuStore>
     + AcrossAccounts<dyn DtuStore>
+    + InAccount<dyn IdempotencyStore>
     + InAccount<dyn ClaimStore>
     + AcrossAccounts<dyn ClaimCodeStore>
     + InAccount<dyn MeterStore>

@@ -20,6 +20,7 @@ pub mod error;
 mod groups;
 pub mod handles;
 mod history;
+mod idempotency;
 pub mod ingest;
 pub mod ledger;
 mod meters;

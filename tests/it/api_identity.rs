@@ -511,6 +511,53 @@ async fn edits_need_the_version_they_were_made_from() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_with_a_key_takes_effect_once() {
+    let api = Api::start().await;
+    let ann = api.someone(Role::Operator, "Ann").await;
+    let bob = api.someone(Role::Operator, "Bob").await;
+    let key = [("Idempotency-Key", "k-1")];
+    let new = |sn: &str| Some(json!({"sn": sn, "name": "x"}));
+    let first = api.call_with(&ann, "POST", "/dtus", &key, new("A-1")).await.expect(201);
+    let again = api.call_with(&ann, "POST", "/dtus", &key, new("A-1")).await.expect(201);
+    assert_eq!(
+        (first.json(), first.header("etag")),
+        (again.json(), again.header("etag"))
+    );
+    let other = api.call_with(&ann, "POST", "/dtus", &key, new("A-2")).await.expect(422);
+    assert_eq!(other.problem(), "idempotency-mismatch");
+    // a refused request gives its key back, and another account's keys are its own
+    let key2 = [("Idempotency-Key", "k-2")];
+    api.call_with(&ann, "POST", "/dtus", &key2, new("A-1"))
+        .await
+        .expect(409);
+    api.call_with(&ann, "POST", "/dtus", &key2, new("A-3"))
+        .await
+        .expect(201);
+    api.call_with(&bob, "POST", "/dtus", &key, new("B-1")).await.expect(201);
+    // two at once: one effect
+    let key3 = [("Idempotency-Key", "k-3")];
+    let (a, b) = tokio::join!(
+        api.call_with(&ann, "POST", "/dtus", &key3, new("A-4")),
+        api.call_with(&ann, "POST", "/dtus", &key3, new("A-4"))
+    );
+    for answer in [a, b] {
+        assert!(
+            answer.status == 201 || answer.text.contains("under way"),
+            "{}",
+            answer.text
+        );
+    }
+    assert_eq!(
+        api.call(&ann, "GET", "/dtus", None).await.expect(200).json()["total"],
+        3
+    );
+    api.call_with(&ann, "POST", "/dtus", &[("Idempotency-Key", "a b")], new("A-5"))
+        .await
+        .expect(400);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn lists_are_paged_filtered_and_counted_with_live_state() {
     let api = Api::start().await;
     let ann = api.someone(Role::Viewer, "Ann").await;
