@@ -3,10 +3,10 @@
 //! Start: database → spool → actors → the spool of a previous process drained → directory → slots recovered → device
 //! ports → HTTP. Stop: accept → schedules → sessions → spool and storage flushed → HTTP last.
 
-mod checks;
+pub mod checks;
 pub mod database;
-mod field;
-mod seams;
+pub mod field;
+pub mod seams;
 
 use crate::actor::handles::FleetHandle;
 use crate::actor::live::{LiveHub, LiveLimits};
@@ -262,7 +262,6 @@ async fn recover(
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call that gathers the parts")]
 fn api_state(
     config: &Config,
     opened: &Opened,

@@ -201,9 +201,9 @@ impl Shard {
         self.wakes.borrow_mut().set(id, None);
         let Some(cell) = self.meters.remove(&id) else { return };
         let now = self.parts.clock.now();
-        while self.running {
+        loop {
             let ended = cell.life.agenda.borrow_mut().close(now, MissReason::MeterRemoved);
-            if ended.is_empty() {
+            if ended.is_empty() || !self.running {
                 break;
             }
             meter::save(&self.parts, id, &cell.life, None, ended, None);

@@ -1,14 +1,14 @@
 //! The command line (interface contract): one sub-command a file. 0 done, 1 failed, 2 wrong usage or configuration.
 
 pub mod access;
-mod check_config;
-mod decode;
-mod demo;
-mod migrate;
-mod people;
-mod serve;
-mod simulate;
-mod virtual_dtu;
+pub mod check_config;
+pub mod decode;
+pub mod demo;
+pub mod migrate;
+pub mod people;
+pub mod serve;
+pub mod simulate;
+pub mod virtual_dtu;
 
 use crate::config::Config;
 use clap::{Args, Parser, Subcommand};

@@ -88,7 +88,7 @@ fn ended(ending: &SlotEnding) -> SlotEvent {
 /// A scheduled reading is itself the ending of its slots, unless one of them ended in another way.
 fn on_time(reading: &Reading, endings: &[SlotEnding]) -> Option<SlotEvent> {
     let other = endings.iter().any(|ending| ending.due_at == reading.ts);
-    (reading.source == Source::Scheduled && !other).then(|| SlotEvent {
+    (reading.source == Source::Scheduled && !other).then_some(SlotEvent {
         meter_id: reading.meter,
         due_at: reading.ts,
         schedule_id: None,

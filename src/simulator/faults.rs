@@ -72,7 +72,7 @@ impl Dice {
     }
 
     /// The next 64 bits (splitmix64).
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -83,13 +83,13 @@ impl Dice {
     /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         // drawn also for 0 and 1, so that one fault's setting does not shift the others
-        let drawn = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let drawn = (self.roll() >> 11) as f64 / (1u64 << 53) as f64;
         drawn < probability
     }
 
     /// A number below `bound` (0 for 0).
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next().checked_rem(bound).unwrap_or(0)
+        self.roll().checked_rem(bound).unwrap_or(0)
     }
 }
 
@@ -113,7 +113,7 @@ impl Faults {
         }
         let mut bytes = reply;
         if noise {
-            let junk: Vec<u8> = (0..1 + dice.below(6)).map(|_| dice.next().to_le_bytes()[0]).collect();
+            let junk: Vec<u8> = (0..1 + dice.below(6)).map(|_| dice.roll().to_le_bytes()[0]).collect();
             bytes = if dice.chance(0.5) {
                 [junk, bytes].concat()
             } else {

@@ -1,17 +1,18 @@
 //! Integration tests: one binary, so that the server is linked once. Each file is one area.
 
-#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary has no outside")]
 #![allow(
-    clippy::expect_used,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test that panics has failed, which is what it is for"
 )]
 
 mod api_identity;
 mod api_metering;
+mod drills;
 mod harness;
 mod modbus_peer;
 mod net;

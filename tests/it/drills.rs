@@ -1,0 +1,59 @@
+//! The drills of `tests/peers`, in their short form: a real server, seen from outside, against independent peers.
+//! The long forms run by hand: `make field` and `make kills`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn python() -> PathBuf {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/python");
+    assert!(python.is_file(), "the peers are not there: run scripts/install.sh test");
+    python
+}
+
+fn run(script: &str, arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(script);
+    let done = Command::new(python())
+        .arg(&script)
+        .args(arguments)
+        .env("POLYPHASE_PROGRAM", env!("CARGO_BIN_EXE_polyphase"))
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(
+        done.status.success(),
+        "{}: {}\n{out}\n{err}",
+        script.display(),
+        done.status
+    );
+    println!("{out}");
+}
+
+/// Independent DTUs in every registration mode relay to pymodbus slaves and delay, drop, repeat, split and mix their
+/// replies; every stored value says whose it is.
+#[test]
+fn every_value_is_stored_under_its_meter_register_and_time() {
+    run(
+        "run_field.py",
+        &[
+            "--transactions",
+            "4000",
+            "--dtus",
+            "18",
+            "--units",
+            "4",
+            "--every",
+            "3",
+            "--limit",
+            "240",
+        ],
+    );
+}
+
+/// What the API or the stream had shown is still there after each kill -9, once, and every slot has its ending.
+#[test]
+fn kill_9_loses_nothing_that_was_shown() {
+    run("run_kills.py", &["--kills", "3", "--dtus", "10", "--meters", "3"]);
+}
