@@ -62,6 +62,11 @@ pub struct Running {
     field_up: watch::Sender<bool>,
 }
 
+/// Runs a future in an actix system of this thread, which the server's actors need.
+pub fn block_on<F: Future>(work: F) -> F::Output {
+    actix::System::new().block_on(work)
+}
+
 /// Loads the built-in meter models and the user's.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ where
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
     }
-    actix::System::new().block_on(async {
+    crate::app::block_on(async {
         match run_server(config, begun).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
