@@ -356,6 +356,10 @@ impl Running {
             if self.shards.iter().any(|shard| !shard.connected()) {
                 return dead("shard");
             }
+            // after a failed fsync nothing can be acknowledged any more; a new process replays what is durable
+            if self.spool.state() == crate::spool::SpoolState::Failed {
+                return dead("spool");
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
