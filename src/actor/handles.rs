@@ -87,8 +87,7 @@ impl FleetHandle {
         let count = dtus.len();
         self.index.replace(
             dtus.iter()
-                .flat_map(|dtu| dtu.meters.iter().map(|meter| (meter.id, dtu.id)))
-                .collect(),
+                .map(|dtu| (dtu.id, dtu.meters.iter().map(|meter| meter.id).collect())),
         );
         let (done, placed) = oneshot::channel();
         self.registry.do_send(ReplaceDirectory { dtus, done });
@@ -102,7 +101,7 @@ impl FleetHandle {
         let meters = record
             .as_ref()
             .map(|record| record.meters.iter().map(|meter| meter.id).collect::<Vec<_>>());
-        self.index.update(dtu, meters.unwrap_or_default().into_iter());
+        self.index.update(dtu, meters.unwrap_or_default());
         let (done, placed) = oneshot::channel();
         self.registry.do_send(UpdateDtu { dtu, record, done });
         if placed.await.is_err() {

@@ -221,26 +221,25 @@ impl Shard {
         if redial {
             self.stop_dialled(dtu);
         }
-        match self.dtus.get_mut(&dtu) {
-            Some(cell) => cell.record = Arc::clone(&record),
+        let before = match self.dtus.get_mut(&dtu) {
+            Some(cell) => Some(std::mem::replace(&mut cell.record, Arc::clone(&record))),
             None => {
-                self.dtus.insert(
-                    dtu,
-                    DtuCell {
-                        record: Arc::clone(&record),
-                        link: None,
-                        dialled: None,
-                    },
-                );
+                let cell = DtuCell {
+                    record: Arc::clone(&record),
+                    link: None,
+                    dialled: None,
+                };
+                self.dtus.insert(dtu, cell);
+                None
+            }
+        };
+        for old in before.iter().flat_map(|before| &before.meters) {
+            let stays = record.meters.iter().any(|meter| meter.id == old.id);
+            // one that moved within this shard belongs to its new DTU by now
+            if !stays && self.meters.get(&old.id).is_some_and(|cell| cell.dtu == dtu) {
+                self.remove_meter(old.id);
             }
         }
-        let gone: Vec<MeterId> = self
-            .meters
-            .iter()
-            .filter(|(id, cell)| cell.dtu == dtu && !record.meters.iter().any(|meter| meter.id == **id))
-            .map(|(id, _)| *id)
-            .collect();
-        gone.into_iter().for_each(|id| self.remove_meter(id));
         for meter in &record.meters {
             self.place_meter(&record, meter, ctx);
         }

@@ -23,7 +23,27 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
 /// Which DTU a meter hangs behind, for the live stream. Written by the fleet's handle, read here.
 #[derive(Debug, Default)]
-pub struct MeterIndex(RwLock<HashMap<MeterId, DtuId>>);
+pub struct MeterIndex(RwLock<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    dtus: HashMap<MeterId, DtuId>,
+    meters: HashMap<DtuId, Vec<MeterId>>,
+}
+
+impl Places {
+    fn put(&mut self, dtu: DtuId, meters: Vec<MeterId>) {
+        for gone in self.meters.remove(&dtu).unwrap_or_default() {
+            if self.dtus.get(&gone) == Some(&dtu) {
+                self.dtus.remove(&gone);
+            }
+        }
+        self.dtus.extend(meters.iter().map(|meter| (*meter, dtu)));
+        if !meters.is_empty() {
+            self.meters.insert(dtu, meters);
+        }
+    }
+}
 
 impl MeterIndex {
     /// The meter's DTU.
@@ -31,20 +51,21 @@ impl MeterIndex {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .dtus
             .get(&meter)
             .copied()
     }
 
     /// Replaces all of it.
-    pub fn replace(&self, index: HashMap<MeterId, DtuId>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = index;
+    pub fn replace(&self, all: impl Iterator<Item = (DtuId, Vec<MeterId>)>) {
+        let mut places = Places::default();
+        all.for_each(|(dtu, meters)| places.put(dtu, meters));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
     /// Puts one DTU's meters in place of what it had.
-    pub fn update(&self, dtu: DtuId, meters: impl Iterator<Item = MeterId>) {
-        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        index.retain(|_, behind| *behind != dtu);
-        index.extend(meters.map(|meter| (meter, dtu)));
+    pub fn update(&self, dtu: DtuId, meters: Vec<MeterId>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).put(dtu, meters);
     }
 }
 
