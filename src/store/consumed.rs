@@ -1,9 +1,10 @@
 //! Consumption of a metering point or a meter, per hour, day or month of a zone.
 //!
-//! Slices made of whole hours that are all rolled up and clean are summed from `consumption_hour`; the others (the
-//! running one, fresh readings, zones off the hour) are computed from the readings by [`crate::domain::consumption`],
+//! Slices that are covered exactly by hours of the roll-up, all of them whole and clean, are summed from
+//! `consumption_hour`; the others (the running one, fresh readings, another zone off the hour) are computed from the readings by [`crate::domain::consumption`],
 //! which the roll-up uses too, so both ways give the same.
 
+use super::rollup::GAP_MAX;
 use super::wide::{self, Table};
 use super::{history, meters, points};
 use crate::base::ids::{MeterId, PointId};
@@ -18,8 +19,6 @@ use rust_decimal::Decimal;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Interpolation over a longer gap is flagged as estimated.
-const GAP_MAX: TimeDelta = TimeDelta::hours(25);
 /// How far beyond a span its neighbouring readings are looked for.
 const REACH: TimeDelta = TimeDelta::days(35);
 /// Neighbours that are fetched on each side: read late, the nearest by due time is not always the nearest by time.
@@ -136,7 +135,9 @@ async fn quantities(
 /// One slice as the roll-up has it.
 struct Rolled {
     value: Decimal,
-    hours: i64,
+    begins: DateTime<Utc>,
+    ends: DateTime<Utc>,
+    seconds: i64,
     quality: Quality,
     interpolated: bool,
 }
@@ -156,10 +157,13 @@ async fn rolled(
     let meters: Vec<i32> = stands.iter().map(|stand| stand.meter.0).collect();
     let rows = sqlx::query!(
         r#"SELECT h.quantity, width_bucket(h.start, $3::timestamptz[]) AS "slice!", sum(h.value) AS "value!",
-                  count(*) AS "hours!", max(h.quality) AS "quality!", bool_or(h.interpolated) AS "interpolated!"
+                  min(h.start) AS "begins!", max(h.finish) AS "ends!",
+                  sum(extract(epoch FROM h.finish - h.start))::bigint AS "seconds!",
+                  max(h.quality) AS "quality!", bool_or(h.interpolated) AS "interpolated!"
            FROM consumption_hour h
-           WHERE h.point_id = $1 AND h.quantity = ANY($2) AND h.start >= $4 AND h.start < $5
-             AND NOT EXISTS (SELECT FROM consumption_dirty d WHERE d.meter_id = ANY($6) AND d.hour = h.start)
+           WHERE h.point_id = $1 AND h.quantity = ANY($2) AND h.start >= $4 AND h.start < $5 AND NOT h.incomplete
+             AND NOT EXISTS (SELECT FROM consumption_dirty d WHERE d.meter_id = ANY($6)
+                             AND d.hour < h.finish AND d.hour + interval '1 hour' > h.start)
            GROUP BY 1, 2"#,
         point.0,
         &names,
@@ -177,7 +181,9 @@ async fn rolled(
         };
         let rolled = Rolled {
             value: row.value,
-            hours: row.hours,
+            begins: row.begins,
+            ends: row.ends,
+            seconds: row.seconds,
             quality: wide::quality_by_code(row.quality),
             interpolated: row.interpolated,
         };
@@ -186,10 +192,11 @@ async fn rolled(
     Ok(slices)
 }
 
-/// How many whole hours of UTC a slice is made of; none: it does not begin or end on one.
-fn whole_hours(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<i64> {
-    let whole = |at: DateTime<Utc>| at.timestamp() % 3600 == 0 && at.timestamp_subsec_nanos() == 0;
-    (whole(from) && whole(to)).then(|| (to - from).num_hours())
+impl Rolled {
+    /// Whether the hours make up the slice, from edge to edge and without a hole.
+    fn covers(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> bool {
+        (self.begins, self.ends, self.seconds) == (from, to, (to - from).num_seconds())
+    }
 }
 
 /// Rows of one register: `meter_id, ts, at, value, quality` (its name, or its number aside).
@@ -346,11 +353,7 @@ pub(super) async fn consumption(
     for quantity in quantities {
         let slices: Vec<(DateTime<Utc>, DateTime<Utc>)> =
             edges.iter().copied().zip(edges.iter().copied().skip(1)).collect();
-        let whole = |slice: usize, from, to| {
-            known
-                .get(&(quantity, slice))
-                .filter(|rolled| whole_hours(from, to) == Some(rolled.hours))
-        };
+        let whole = |slice: usize, from, to| known.get(&(quantity, slice)).filter(|rolled| rolled.covers(from, to));
         let open: Vec<usize> = (1..)
             .zip(&slices)
             .filter(|(slice, (from, to))| whole(*slice, *from, *to).is_none())
