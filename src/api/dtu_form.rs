@@ -4,7 +4,7 @@ use super::ApiState;
 use super::accounts::check_zone;
 use super::body::nullable;
 use super::problem::Faults;
-use super::schedules::ScheduleRef;
+use super::schedule_form::ScheduleRef;
 use crate::domain::device::{Connect, Parity, SerialNumber};
 use serde::Deserialize;
 use utoipa::ToSchema;

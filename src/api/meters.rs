@@ -2,201 +2,26 @@
 
 use super::ApiState;
 use super::auth::Caller;
-use super::body::{Body, nullable};
+use super::body::Body;
 use super::etag::{IfMatch, IfMatchOptional, tagged};
 use super::handle::In;
+use super::meter_form::{Address, ExchangeBody, MeterBody, MeterEditBody, choices, fitting, ratio, registers, texts};
 use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults, Kind};
 use super::query::{Id, Query};
-use super::schedules::ScheduleRef;
 use super::span;
-use crate::base::ids::{DtuId, GroupId, MeterId, PointId};
-use crate::domain::quantity::{Kind as QuantityKind, Quantity};
-use crate::port::meter_models::ModelView;
+use crate::base::ids::{DtuId, GroupId, MeterId};
 use crate::port::meters::{
-    Communication, Meter, MeterEdit, MeterExchange, MeterQuery, MeterState, MeterStore, NewMeter, Registers,
-    ScheduleChoice,
+    Communication, Meter, MeterEdit, MeterExchange, MeterQuery, MeterState, MeterStore, NewMeter,
 };
 use crate::port::readings::{ReadingHistory, ReadingItem};
 use actix_web::{HttpResponse, delete, get, patch, post, web};
-use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 const LIST: &str = "meters";
-const NAME_MAX: usize = 200;
-const COMMENT_MAX: usize = 2000;
 const TEXT_MAX: usize = 200;
-/// Schedules of one meter.
-const SCHEDULES_MAX: usize = 20;
-/// The largest transformer ratio, e.g. 400 kV / 100 V or 10 kA / 1 A with room to spare.
-const RATIO_MAX: i64 = 100_000;
-/// What a bare number in `closing` or `opening` means: the first of these that the model has.
-const MAIN_REGISTERS: &[Quantity] = &[
-    Quantity::ActiveEnergyImport,
-    Quantity::ActiveEnergyTotal,
-    Quantity::VolumeTotal,
-    Quantity::GasVolume,
-    Quantity::HeatEnergy,
-    Quantity::CoolingEnergy,
-];
-
-/// An address: text, or a number where the protocol has numbers.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(untagged, expecting = "an address as text or number")]
-pub enum Address {
-    /// As text.
-    Text(String),
-    /// As number.
-    Number(u64),
-}
-
-impl Address {
-    fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Number(number) => number.to_string(),
-        }
-    }
-}
-
-/// A meter to be made.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MeterBody {
-    /// The DTU behind which it hangs.
-    #[schema(value_type = i32)]
-    dtu_id: DtuId,
-    /// The protocol's name.
-    #[schema(example = "modbus-rtu")]
-    protocol: String,
-    /// Its address in the protocol's own form, e.g. 1 to 247 for Modbus.
-    address: Address,
-    /// Its model in the catalogue.
-    #[schema(example = "eastron_sdm630")]
-    model: String,
-    /// Its name.
-    name: String,
-    /// A remark.
-    #[serde(default)]
-    comment: String,
-    /// Its group.
-    #[schema(value_type = Option<i32>)]
-    group_id: Option<GroupId>,
-    /// Its own schedule; none: its DTU's, else its account's.
-    schedule: Option<ScheduleRef>,
-    /// Its own schedules, where it has several.
-    #[serde(default)]
-    schedules: Vec<ScheduleRef>,
-    /// Current transformer ratio; readings stay as the meter says them, consumption is multiplied. Default 1.
-    #[schema(value_type = Option<String>, example = "40")]
-    ct_ratio: Option<Decimal>,
-    /// Voltage transformer ratio. Default 1.
-    #[schema(value_type = Option<String>, example = "1")]
-    vt_ratio: Option<Decimal>,
-    /// The metering point where it stands; none: a new one.
-    #[schema(value_type = Option<i32>)]
-    point_id: Option<PointId>,
-}
-
-/// What an edit changes.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MeterEditBody {
-    /// Another DTU.
-    #[schema(value_type = Option<i32>)]
-    dtu_id: Option<DtuId>,
-    /// Another protocol.
-    protocol: Option<String>,
-    /// Another address.
-    address: Option<Address>,
-    /// Another model.
-    model: Option<String>,
-    /// Another name.
-    name: Option<String>,
-    /// Another remark.
-    comment: Option<String>,
-    /// Another group; null: none.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<i32>)]
-    group_id: Option<Option<GroupId>>,
-    /// Another schedule of its own; null: its DTU's, else its account's.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<ScheduleRef>)]
-    schedule: Option<Option<ScheduleRef>>,
-    /// Other schedules of its own; an empty list: its DTU's, else its account's.
-    schedules: Option<Vec<ScheduleRef>>,
-    /// Another current transformer ratio, from now on.
-    #[schema(value_type = Option<String>)]
-    ct_ratio: Option<Decimal>,
-    /// Another voltage transformer ratio, from now on.
-    #[schema(value_type = Option<String>)]
-    vt_ratio: Option<Decimal>,
-}
-
-/// The meter that takes another's place; what is left out is as with the old one.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewMeterBody {
-    /// The DTU.
-    #[schema(value_type = Option<i32>)]
-    dtu_id: Option<DtuId>,
-    /// The protocol's name.
-    protocol: Option<String>,
-    /// Its address.
-    address: Option<Address>,
-    /// Its model.
-    model: Option<String>,
-    /// Its name.
-    name: Option<String>,
-    /// A remark.
-    comment: Option<String>,
-    /// Its group.
-    #[schema(value_type = Option<i32>)]
-    group_id: Option<GroupId>,
-    /// Its own schedule.
-    schedule: Option<ScheduleRef>,
-    /// Its own schedules.
-    schedules: Option<Vec<ScheduleRef>>,
-    /// Current transformer ratio.
-    #[schema(value_type = Option<String>)]
-    ct_ratio: Option<Decimal>,
-    /// Voltage transformer ratio.
-    #[schema(value_type = Option<String>)]
-    vt_ratio: Option<Decimal>,
-}
-
-/// Registers as they were read off: by quantity, or one number for the meter's main register.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(
-    untagged,
-    expecting = "registers by quantity such as {\"active_energy_import\": \"1234.5\"}, or one number"
-)]
-pub enum RegistersBody {
-    /// The main register.
-    #[schema(value_type = String)]
-    Main(Decimal),
-    /// By quantity.
-    #[schema(value_type = std::collections::BTreeMap<String, String>)]
-    ByQuantity(BTreeMap<String, Decimal>),
-}
-
-/// An exchange of meters at one metering point.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ExchangeBody {
-    /// When the meters were exchanged.
-    at: DateTime<Utc>,
-    /// The old meter's registers then.
-    closing: RegistersBody,
-    /// The new meter.
-    new_meter: NewMeterBody,
-    /// The new meter's registers then.
-    opening: RegistersBody,
-}
 
 /// A meter with what it read last and how communication goes.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -221,68 +46,12 @@ pub struct MeterListQuery {
     /// In this group.
     group_id: Option<i32>,
     /// `new`, `ok`, `failing` or `removed`; none: all but removed ones.
+    #[param(inline)]
     state: Option<MeterState>,
     /// Items of a page, 1 to 1000; default 100.
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
-}
-
-fn ratio(field: &str, ratio: Option<Decimal>, faults: &mut Faults) {
-    let fits =
-        ratio.is_none_or(|ratio| ratio > Decimal::ZERO && ratio <= Decimal::from(RATIO_MAX) && ratio.scale() <= 6);
-    faults.check(
-        fits,
-        field,
-        format!("must be above 0 and at most {RATIO_MAX}, with at most 6 decimals"),
-    );
-}
-
-fn texts(name: Option<&str>, comment: Option<&str>, faults: &mut Faults) {
-    if let Some(name) = name {
-        faults.text("name", name, NAME_MAX);
-    }
-    let comment = comment.unwrap_or_default();
-    faults.check(
-        comment.chars().count() <= COMMENT_MAX && !comment.contains('\0'),
-        "comment",
-        format!("must have at most {COMMENT_MAX} characters and no NUL"),
-    );
-}
-
-/// One schedule or several, checked.
-fn choices(
-    one: Option<&ScheduleRef>,
-    several: &[ScheduleRef],
-    owner: &str,
-    zone: Tz,
-    now: DateTime<Utc>,
-    faults: &mut Faults,
-) -> Vec<ScheduleChoice> {
-    faults.check(
-        one.is_none() || several.is_empty(),
-        "schedules",
-        "give either `schedule` or `schedules`",
-    );
-    faults.check(
-        several.len() <= SCHEDULES_MAX,
-        "schedules",
-        format!("a meter has at most {SCHEDULES_MAX} schedules"),
-    );
-    let mut found: Vec<ScheduleChoice> = Vec::new();
-    found.extend(one.and_then(|one| one.choice("schedule", owner, zone, now, faults)));
-    for (index, one) in several.iter().take(SCHEDULES_MAX).enumerate() {
-        found.extend(one.choice(&format!("schedules[{index}]"), owner, zone, now, faults));
-    }
-    found
-}
-
-/// The address in its canonical form, if protocol, model and address fit each other.
-fn fitting(state: &ApiState, protocol: &str, model: &str, address: &str, prefix: &str, faults: &mut Faults) -> String {
-    state.models.check(protocol, model, address).unwrap_or_else(|fault| {
-        faults.check(false, &format!("{prefix}{}", fault.field()), fault.to_string());
-        String::new()
-    })
 }
 
 /// The meters of the account, by id, with their total.
@@ -465,40 +234,6 @@ async fn delete_meter(
     let dtus = meters.delete(id, expected.version(), state.clock.now()).await?;
     reload(&state, &dtus).await;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// Registers of a body by quantity; each must be a register that the model has.
-fn registers(field: &str, body: &RegistersBody, model: Option<&ModelView>, faults: &mut Faults) -> Registers {
-    let has = |quantity: Quantity| model.is_none_or(|model| model.points.iter().any(|p| p.quantity == quantity.name()));
-    let mut found = Registers::new();
-    match body {
-        RegistersBody::Main(value) => match MAIN_REGISTERS.iter().find(|quantity| has(**quantity)) {
-            Some(quantity) => {
-                found.insert(*quantity, *value);
-            }
-            None => faults.check(
-                false,
-                field,
-                "the model has no main register; give registers by quantity",
-            ),
-        },
-        RegistersBody::ByQuantity(values) => {
-            faults.check(!values.is_empty(), field, "must name at least one register");
-            for (name, value) in values {
-                match Quantity::by_name(name).filter(|q| q.kind() == QuantityKind::Register && has(*q)) {
-                    Some(quantity) => {
-                        found.insert(quantity, *value);
-                    }
-                    None => faults.check(
-                        false,
-                        &format!("{field}.{name}"),
-                        "is no register of that meter's model",
-                    ),
-                }
-            }
-        }
-    }
-    found
 }
 
 /// Puts another meter in a meter's place. The point's consumption stays whole: the old meter counts up to its closing

@@ -9,7 +9,7 @@ use super::body::BodyOrDefault;
 use super::handle::In;
 use super::problem::{ApiError, Faults, Kind};
 use super::query::{Id, Query};
-use super::schedules::quantities;
+use super::schedule_form::quantities;
 use crate::base::ids::{AccountId, MeterId};
 use crate::domain::quantity::Quantity;
 use crate::domain::slot::MissReason;

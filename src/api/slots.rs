@@ -38,6 +38,7 @@ pub struct SlotParameters {
     /// Due to (excluded); default now, and never later.
     to: Option<DateTime<Utc>>,
     /// `open`, `actual`, `late`, `estimated` or `missing`.
+    #[param(inline)]
     state: Option<ShownState>,
     /// Items of a page, 1 to 1000; default 100. A page can be shorter although there are more.
     limit: Option<u32>,
@@ -51,6 +52,7 @@ pub struct SlotParameters {
 #[into_params(parameter_in = Query)]
 pub struct SummaryParameters {
     /// A row per `dtu`, `meter` or `day`; default `day`.
+    #[param(inline)]
     #[param(inline)]
     by: Option<SummaryBy>,
     /// Due from (included); default 7 days before `to`.

@@ -1,180 +1,26 @@
 //! Meters of an account: made with their metering point and installation, edited, exchanged, deleted. Every change that
 //! touches what is due derives the dated schedules anew in its own transaction.
 
+mod find;
+mod place;
+
+pub(super) use find::{check, like};
+
+use super::groups;
 use super::handles::{AccountHandle, PgStores};
 use super::schedules::{refresh, resolve};
-use super::{StoreError as Failure, groups};
-use crate::base::ids::{AccountId, DtuId, GroupId, MeterId, PointId, ScheduleId};
+use crate::base::ids::{AccountId, DtuId, MeterId};
 use crate::port::meters::{
-    Communication, Meter, MeterChange, MeterEdit, MeterExchange, MeterQuery, MeterState, MeterStore, NewMeter,
-    Registers, ScheduleChoice, ScheduleOrigin,
+    Communication, Meter, MeterChange, MeterEdit, MeterExchange, MeterQuery, MeterStore, NewMeter, Registers,
+    ScheduleChoice,
 };
 use crate::port::scope::{InAccount, Scope, StoreError};
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use rust_decimal::Decimal;
+use chrono::{DateTime, Utc};
+use find::{MISS_LOOKBACK, find, select};
+use place::{Stand, close_stand, insert_installation, open_stand, place, placed};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-
-/// A missing slot makes a meter `failing` for at most this long; older misses are history.
-const MISS_LOOKBACK: TimeDelta = TimeDelta::days(7);
-
-struct Row {
-    id: i32,
-    dtu_id: i32,
-    protocol: String,
-    address: String,
-    model: String,
-    name: String,
-    comment: String,
-    group_id: Option<i32>,
-    point_id: Option<i32>,
-    ct_ratio: Decimal,
-    vt_ratio: Decimal,
-    schedules: Vec<i32>,
-    schedules_from: String,
-    state: String,
-    last_success_at: Option<DateTime<Utc>>,
-    created_at: DateTime<Utc>,
-    version: i32,
-    total: i64,
-}
-
-impl TryFrom<Row> for Meter {
-    type Error = StoreError;
-
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        let state = MeterState::by_name(&row.state)
-            .ok_or_else(|| StoreError::Internal(format!("meter state {:?}", row.state)))?;
-        let schedules_from = match row.schedules_from.as_str() {
-            "meter" => ScheduleOrigin::Meter,
-            "dtu" => ScheduleOrigin::Dtu,
-            "account" => ScheduleOrigin::Account,
-            _ => ScheduleOrigin::None,
-        };
-        Ok(Self {
-            id: MeterId(row.id),
-            dtu_id: DtuId(row.dtu_id),
-            protocol: row.protocol,
-            address: row.address,
-            model: row.model,
-            name: row.name,
-            comment: row.comment,
-            group_id: row.group_id.map(GroupId),
-            point_id: row.point_id.map(PointId),
-            ct_ratio: row.ct_ratio.normalize(),
-            vt_ratio: row.vt_ratio.normalize(),
-            schedules: row.schedules.into_iter().map(ScheduleId).collect(),
-            schedules_from,
-            state,
-            last_success_at: row.last_success_at,
-            created_at: row.created_at,
-            version: row.version,
-        })
-    }
-}
-
-/// `%text%` for ILIKE, with its wildcards taken literally.
-pub(super) fn like(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len() + 2);
-    pattern.push('%');
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
-
-/// Meters by filter, and their total; `only` is one meter's id. Exchanged meters are kept visible for their history.
-async fn select(
-    tx: &mut PgConnection,
-    query: &MeterQuery,
-    only: Option<MeterId>,
-    since: DateTime<Utc>,
-) -> Result<Vec<Row>, StoreError> {
-    sqlx::query_as!(
-        Row,
-        r#"WITH last AS (
-               SELECT l.meter_id, max(l.read_at) AS read_at FROM latest_reading l GROUP BY l.meter_id
-           ), miss AS (
-               SELECT e.meter_id, max(e.due_at) AS due_at FROM slot_ending e
-               WHERE e.state = 'missing' AND e.due_at >= $8 GROUP BY e.meter_id
-           ), found AS MATERIALIZED (
-               SELECT m.id, last.read_at,
-                      CASE WHEN m.deleted_at IS NOT NULL THEN 'removed'
-                           WHEN last.read_at IS NULL AND miss.due_at IS NULL THEN 'new'
-                           WHEN last.read_at IS NULL OR miss.due_at > last.read_at THEN 'failing'
-                           ELSE 'ok' END AS state
-               FROM meter m
-               JOIN dtu d ON d.id = m.dtu_id
-               LEFT JOIN last ON last.meter_id = m.id
-               LEFT JOIN miss ON miss.meter_id = m.id
-               WHERE ($1::int IS NULL OR m.id = $1)
-                 AND ($2::text IS NULL OR m.name ILIKE $2 OR m.comment ILIKE $2 OR m.address ILIKE $2
-                      OR m.model ILIKE $2 OR d.sn ILIKE $2)
-                 AND ($3::int IS NULL OR m.dtu_id = $3)
-                 AND ($4::int IS NULL OR m.group_id = $4)
-                 AND (m.deleted_at IS NULL
-                      OR (($1::int IS NOT NULL OR $5::text = 'removed')
-                          AND EXISTS (SELECT FROM installation x WHERE x.meter_id = m.id AND x.closing <> '{}')))
-           ), wanted AS MATERIALIZED (
-               SELECT * FROM found WHERE $5::text IS NULL OR found.state = $5
-           )
-           SELECT m.id, m.dtu_id, m.protocol, m.address, m.model, m.name, m.comment, m.group_id,
-                  i.point_id AS "point_id?", coalesce(i.ct_ratio, 1) AS "ct_ratio!", coalesce(i.vt_ratio, 1) AS "vt_ratio!",
-                  coalesce((SELECT array_agg(ms.schedule_id ORDER BY ms.schedule_id) FROM meter_schedule ms
-                            WHERE ms.meter_id = m.id AND ms.valid_to IS NULL), '{}') AS "schedules!",
-                  CASE WHEN EXISTS (SELECT FROM meter_own_schedule o WHERE o.meter_id = m.id) THEN 'meter'
-                       WHEN d.schedule_id IS NOT NULL THEN 'dtu'
-                       WHEN a.schedule_id IS NOT NULL THEN 'account' ELSE 'none' END AS "schedules_from!",
-                  w.state AS "state!", w.read_at AS "last_success_at?", m.created_at, m.version,
-                  (SELECT count(*) FROM wanted) AS "total!"
-           FROM wanted w
-           JOIN meter m ON m.id = w.id
-           JOIN dtu d ON d.id = m.dtu_id
-           JOIN account a ON a.id = m.account_id
-           LEFT JOIN LATERAL (SELECT x.point_id, x.ct_ratio, x.vt_ratio FROM installation x
-                              WHERE x.meter_id = m.id ORDER BY x.valid_from DESC LIMIT 1) i ON true
-           WHERE $6::int IS NULL OR w.id > $6
-           ORDER BY m.id LIMIT $7"#,
-        only.map(|id| id.0),
-        query.text.as_deref().map(like),
-        query.dtu.map(|id| id.0),
-        query.group.map(|id| id.0),
-        query.state.map(MeterState::as_str),
-        query.after.map(|id| id.0),
-        i64::from(query.limit),
-        since,
-    )
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::from)
-}
-
-async fn find(tx: &mut PgConnection, id: MeterId, now: DateTime<Utc>) -> Result<Meter, StoreError> {
-    let query = MeterQuery {
-        limit: 1,
-        ..MeterQuery::default()
-    };
-    let rows = select(tx, &query, Some(id), now - MISS_LOOKBACK).await?;
-    rows.into_iter().next().ok_or(StoreError::NotFound("meter"))?.try_into()
-}
-
-/// Checks that a meter is the account's and still shown.
-pub(super) async fn check(tx: &mut PgConnection, id: MeterId) -> Result<(), StoreError> {
-    sqlx::query_scalar!(
-        "SELECT m.id FROM meter m WHERE m.id = $1 AND (m.deleted_at IS NULL
-             OR EXISTS (SELECT FROM installation x WHERE x.meter_id = m.id AND x.closing <> '{}'))",
-        id.0
-    )
-    .fetch_optional(&mut *tx)
-    .await?
-    .map(|_| ())
-    .ok_or(StoreError::NotFound("meter"))
-}
 
 struct Locked {
     dtu: DtuId,
@@ -207,27 +53,6 @@ async fn check_dtu(tx: &mut PgConnection, id: DtuId) -> Result<(), StoreError> {
         field: "dtu_id",
         message: format!("there is no DTU {id}"),
     })
-}
-
-/// What a clash of addresses or places means.
-fn placed(error: sqlx::Error) -> StoreError {
-    let failure = Failure::from(error);
-    let (field, message) = match failure.unique() {
-        Some("meter_line_address") => (
-            "address",
-            "another meter with this protocol and address is on that DTU's line already",
-        ),
-        Some("installation_point_once") => (
-            "point_id",
-            "another meter stands at that point; use its exchange, or delete it first",
-        ),
-        Some("installation_meter_once") => ("at", "the meter stands somewhere else at that time"),
-        _ => return failure.into(),
-    };
-    StoreError::Conflict {
-        field: Some(field),
-        message: message.to_owned(),
-    }
 }
 
 async fn insert_meter(
@@ -279,116 +104,6 @@ async fn set_schedules(
             meter.0,
             schedule.0,
             account.0
-        )
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(())
-}
-
-/// One line of the history of who stood where.
-struct Stand {
-    point: PointId,
-    meter: MeterId,
-    from: DateTime<Utc>,
-    ct_ratio: Decimal,
-    vt_ratio: Decimal,
-    opening: Value,
-}
-
-async fn insert_installation(tx: &mut PgConnection, account: AccountId, stand: &Stand) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO installation (account_id, point_id, meter_id, valid_from, ct_ratio, vt_ratio, opening)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        account.0,
-        stand.point.0,
-        stand.meter.0,
-        stand.from,
-        stand.ct_ratio,
-        stand.vt_ratio,
-        stand.opening
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(placed)?;
-    Ok(())
-}
-
-/// The point where a new meter will stand: the one that is named, else a new one.
-async fn place(
-    tx: &mut PgConnection,
-    account: AccountId,
-    meter: &NewMeter,
-    now: DateTime<Utc>,
-) -> Result<PointId, StoreError> {
-    let Some(point) = meter.point else {
-        return sqlx::query_scalar!(
-            "INSERT INTO metering_point (account_id, name, group_id, created_at) VALUES ($1, $2, $3, $4) RETURNING id",
-            account.0,
-            meter.name,
-            meter.group.map(|id| id.0),
-            now
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .map(PointId)
-        .map_err(StoreError::from);
-    };
-    sqlx::query_scalar!(
-        "SELECT id FROM metering_point WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        point.0
-    )
-    .fetch_optional(&mut *tx)
-    .await?
-    .map(PointId)
-    .ok_or_else(|| StoreError::Invalid {
-        field: "point_id",
-        message: format!("there is no metering point {point}"),
-    })
-}
-
-struct OpenStand {
-    id: i32,
-    point: PointId,
-    from: DateTime<Utc>,
-    ct_ratio: Decimal,
-    vt_ratio: Decimal,
-}
-
-async fn open_stand(tx: &mut PgConnection, meter: MeterId) -> Result<Option<OpenStand>, StoreError> {
-    let row = sqlx::query!(
-        "SELECT id, point_id, valid_from, ct_ratio, vt_ratio FROM installation
-         WHERE meter_id = $1 AND valid_to IS NULL FOR UPDATE",
-        meter.0
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    Ok(row.map(|row| OpenStand {
-        id: row.id,
-        point: PointId(row.point_id),
-        from: row.valid_from,
-        ct_ratio: row.ct_ratio,
-        vt_ratio: row.vt_ratio,
-    }))
-}
-
-/// Ends an installation; one that would end at or before its beginning never was.
-async fn close_stand(
-    tx: &mut PgConnection,
-    stand: &OpenStand,
-    at: DateTime<Utc>,
-    closing: &Value,
-) -> Result<(), StoreError> {
-    if at <= stand.from {
-        sqlx::query!("DELETE FROM installation WHERE id = $1", stand.id)
-            .execute(&mut *tx)
-            .await?;
-    } else {
-        sqlx::query!(
-            "UPDATE installation SET valid_to = $2, closing = $3 WHERE id = $1",
-            stand.id,
-            at,
-            closing
         )
         .execute(&mut *tx)
         .await?;
@@ -676,12 +391,4 @@ async fn retire(tx: &mut PgConnection, account: AccountId, id: MeterId, now: Dat
     .execute(&mut *tx)
     .await?;
     refresh(tx, account, None, Some(id), now).await
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn wildcards_are_taken_literally() {
-        assert_eq!(super::like(r"50%_a\b"), r"%50\%\_a\\b%");
-    }
 }
