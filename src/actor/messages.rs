@@ -102,6 +102,11 @@ pub struct PlaceDtu {
     pub dtu: DtuId,
     /// Its record.
     pub record: Option<Arc<DtuRecord>>,
+    /// Meters that leave it answer for slots due before this instant, and whoever gets them for the later ones. A little
+    /// ahead of now, so that nobody has taken a later one yet.
+    pub until: DateTime<Utc>,
+    /// Meters of this record that stood behind another DTU of this process until then.
+    pub moved: Vec<(MeterId, DateTime<Utc>)>,
 }
 
 /// The DTU has a session.

@@ -25,7 +25,7 @@ use crate::port::ledger::PollRecord;
 use crate::protocol::{Protocol, Request};
 use crate::telemetry::actor::{ACTORS, PollEnded, SlotEnded};
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WeakAddr,
     WrapFuture,
 };
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
@@ -66,6 +66,8 @@ pub struct Life {
     pub running: Cell<Option<u64>>,
     /// Saves under way.
     pub saving: Cell<usize>,
+    /// The actor that lives it at present; who ends a save wakes this one, not the one that began it.
+    pub actor: RefCell<Option<WeakAddr<Meter>>>,
 }
 
 impl Life {
@@ -75,6 +77,13 @@ impl Life {
             agenda: RefCell::new(agenda),
             running: Cell::new(None),
             saving: Cell::new(0),
+            actor: RefCell::new(None),
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(meter) = self.actor.borrow().as_ref().and_then(WeakAddr::upgrade) {
+            meter.do_send(Wake);
         }
     }
 
@@ -97,14 +106,7 @@ impl Life {
 
 /// Makes endings (with their reading) durable, and only then shows them. Runs beside the actor, so that its death does
 /// not leave a record half known.
-pub fn save(
-    shard: &Rc<ShardParts>,
-    meter: MeterId,
-    life: &Rc<Life>,
-    reading: Option<Reading>,
-    ended: Ended,
-    wake: Option<Addr<Meter>>,
-) {
+pub fn save(shard: &ShardParts, meter: MeterId, life: &Rc<Life>, reading: Option<Reading>, ended: Ended) {
     let record = PollRecord {
         reading,
         endings: ended.endings.clone(),
@@ -124,9 +126,7 @@ pub fn save(
             }
         }
         life.saving.set(life.saving.get().saturating_sub(1));
-        if let Some(meter) = wake {
-            meter.do_send(Wake);
-        }
+        life.wake();
     });
 }
 
@@ -244,7 +244,7 @@ impl Meter {
                         self.parts.life.running.set(Some(order.serial));
                         self.poll(order, ctx);
                     }
-                    Action::End(ended) => self.save(None, ended, ctx),
+                    Action::End(ended) => self.save(None, ended),
                     Action::Sleep => break,
                 }
             }
@@ -323,7 +323,7 @@ impl Meter {
             Ok(prepared) => {
                 let poll = prepared.job.poll;
                 let begun = self.parts.shard.clock.monotonic();
-                self.run(prepared, ctx, move |meter, heard, ctx| {
+                self.run(prepared, ctx, move |meter, heard, _ctx| {
                     let heard = heard.wanting(&order.quantities);
                     let seconds = meter.parts.shard.clock.monotonic().duration_since(begun).as_secs_f64();
                     PollEnded {
@@ -333,12 +333,12 @@ impl Meter {
                         seconds,
                     }
                     .emit();
-                    meter.settle(&order, poll, heard, ctx);
+                    meter.settle(&order, poll, heard);
                 });
             }
             Err(failure) => {
                 let heard = Heard::nothing(failure);
-                self.settle(&order, PollId(0), heard, ctx);
+                self.settle(&order, PollId(0), heard);
             }
         }
     }
@@ -396,7 +396,7 @@ impl Meter {
     }
 
     /// A scheduled poll is over: what ended becomes durable together with its reading.
-    fn settle(&mut self, order: &PollOrder, poll: PollId, mut heard: Heard, ctx: &mut Context<Self>) {
+    fn settle(&mut self, order: &PollOrder, poll: PollId, mut heard: Heard) {
         let verdict = PollVerdict {
             began_at: heard.began_at,
             attempts: heard.attempts,
@@ -416,19 +416,34 @@ impl Meter {
             None
         };
         if reading.is_some() || !settlement.ended.is_empty() {
-            self.save(reading, settlement.ended, ctx);
+            self.save(reading, settlement.ended);
         }
     }
 
-    fn save(&self, reading: Option<Reading>, ended: Ended, ctx: &mut Context<Self>) {
+    fn save(&self, reading: Option<Reading>, ended: Ended) {
         save(
             &self.parts.shard,
             self.parts.record.id,
             &self.parts.life,
             reading,
             ended,
-            Some(ctx.address()),
         );
+    }
+
+    /// The breaker learns from a read on demand too: an answer closes it, so that the schedules go on at once. Silence
+    /// counts while it is closed; once open, impatience must not make its probes rarer.
+    fn tell_breaker(&self, heard: &Heard) {
+        let mut agenda = self.parts.life.agenda.borrow_mut();
+        let breaker = agenda.breaker_mut();
+        let reason = heard.failure.as_ref().map(|failure| failure.reason);
+        match reason {
+            _ if !heard.items.is_empty() => breaker.answered(),
+            None | Some(MissReason::Exception | MissReason::Undecodable | MissReason::Partial) => breaker.answered(),
+            Some(MissReason::Timeout) if !breaker.is_open() => {
+                breaker.silent(self.now());
+            }
+            Some(_) => {}
+        }
     }
 
     fn read_now(&mut self, read: OnDemand, ctx: &mut Context<Self>) {
@@ -444,6 +459,7 @@ impl Meter {
             Ok(prepared) => {
                 let poll = prepared.job.poll;
                 self.run(prepared, ctx, move |meter, heard, ctx| {
+                    meter.tell_breaker(&heard);
                     let mut heard = heard.wanting(&read.quantities);
                     match meter.reading(ts, Source::OnDemand, poll, &mut heard) {
                         Some(reading) => meter.save_on_demand(reading, read.answer, ctx),
@@ -489,6 +505,7 @@ impl Actor for Meter {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ACTORS.with_label_values(&["meter"]).inc();
+        *self.parts.life.actor.borrow_mut() = Some(ctx.address().downgrade());
         self.step(ctx);
     }
 

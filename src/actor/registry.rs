@@ -9,7 +9,7 @@ use crate::actor::messages::{
 use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;
 use crate::base::clock::Clock;
-use crate::base::ids::{AccountId, ConnectionId, DtuId, GrowingIds, SessionId};
+use crate::base::ids::{AccountId, ConnectionId, DtuId, GrowingIds, MeterId, SessionId};
 use crate::domain::device::{Connect, DtuRecord};
 use crate::exchange::admission::{Admissions, Introduced, Live};
 use crate::port::field::{Admission, EndCause, Link, LinkStats, Owner};
@@ -18,13 +18,18 @@ use crate::port::ledger::SessionRow;
 use crate::port::live::{LiveFeed, Topic};
 use crate::telemetry::actor::{ACTORS, DTUS, DTUS_ONLINE, METERS, QUARANTINED, QuarantineRefused, SessionTakenOver};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
-use std::collections::HashMap;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A waiting socket may stay silent for this long.
 const QUARANTINE_SILENCE: Duration = Duration::from_secs(600);
 const QUARANTINE_LIST_MAX: usize = 10_000;
+/// Who loses a meter ends its slots this far ahead, so that nobody has taken a later one.
+const HANDOVER: TimeDelta = TimeDelta::seconds(2);
+/// Meters that are remembered as gone; more are forgotten all at once.
+const LEFT_MAX: usize = 1_000_000;
 
 type LinkRef = Arc<dyn Link>;
 
@@ -57,6 +62,8 @@ pub struct Registry {
     book: Admissions<LinkRef>,
     records: HashMap<DtuId, Arc<DtuRecord>>,
     sessions: HashMap<ConnectionId, Session>,
+    /// Until when the DTU that meters have left answers for them. One that comes back is not new.
+    left: HashMap<MeterId, DateTime<Utc>>,
     ids: GrowingIds,
     meters: usize,
 }
@@ -77,6 +84,7 @@ impl Registry {
             book,
             records: HashMap::new(),
             sessions: HashMap::new(),
+            left: HashMap::new(),
             ids,
             meters: 0,
         }
@@ -89,13 +97,7 @@ impl Registry {
     /// Makes the connection the DTU's session and tells everybody concerned.
     fn begin_session(&mut self, dtu: DtuId, connection: ConnectionId, peer: String, link: LinkRef) -> Option<Owner> {
         let record = self.records.get(&dtu)?;
-        let owner = Owner {
-            session: SessionId(self.ids.take()),
-            dtu,
-            account: record.account,
-            silence: Duration::from_secs(record.silence_s.max(1).into()),
-            pause: Duration::from_millis(record.pause_ms.into()),
-        };
+        let owner = owner_of(SessionId(self.ids.take()), record);
         let session = Session {
             id: owner.session,
             dtu,
@@ -198,11 +200,44 @@ impl Registry {
             self.close_session(&live, EndCause::Disabled);
             self.book.ended(live.connection, self.parts.clock.now());
             self.tell_down(dtu, live.connection);
+        } else if old.as_ref().is_some_and(|old| manners(old) != manners(&record))
+            && let Some(live) = self.book.live(dtu)
+            && let Some(session) = self.sessions.get(&live.connection)
+        {
+            // they count for the present session already
+            live.handle.adopt(owner_of(session.id, &record));
         }
+        let stay: HashSet<MeterId> = record.meters.iter().map(|meter| meter.id).collect();
+        let moved = stay
+            .iter()
+            .filter_map(|id| Some((*id, self.left.remove(id)?)))
+            .collect();
+        let until = self.handover();
+        let gone = old.iter().flat_map(|old| &old.meters).map(|meter| meter.id);
+        self.leave(gone.filter(|id| !stay.contains(id)), until);
         PlaceDtu {
             dtu,
             record: Some(record),
+            until,
+            moved,
         }
+    }
+
+    fn homes(&self) -> impl Iterator<Item = (MeterId, DtuId)> {
+        let records = self.records.values();
+        records.flat_map(|dtu| dtu.meters.iter().map(|meter| (meter.id, dtu.id)))
+    }
+
+    fn handover(&self) -> DateTime<Utc> {
+        let now = self.parts.clock.now();
+        now.checked_add_signed(HANDOVER).unwrap_or(now)
+    }
+
+    fn leave(&mut self, meters: impl Iterator<Item = MeterId>, until: DateTime<Utc>) {
+        if self.left.len() > LEFT_MAX {
+            self.left.clear();
+        }
+        self.left.extend(meters.map(|meter| (meter, until)));
     }
 
     /// After the shard knows the record: a waiting socket with its SN is adopted.
@@ -225,14 +260,21 @@ impl Registry {
     }
 
     fn remove(&mut self, dtu: DtuId) -> PlaceDtu {
+        let until = self.handover();
         if let Some(old) = self.records.remove(&dtu) {
             self.meters -= old.meters.len();
+            self.leave(old.meters.iter().map(|meter| meter.id), until);
         }
         if let Some(live) = self.book.forget(dtu) {
             self.close_session(&live, EndCause::Disabled);
             self.tell_down(dtu, live.connection);
         }
-        PlaceDtu { dtu, record: None }
+        PlaceDtu {
+            dtu,
+            record: None,
+            until,
+            moved: Vec::new(),
+        }
     }
 
     fn tell_down(&self, dtu: DtuId, connection: ConnectionId) {
@@ -247,6 +289,22 @@ impl Registry {
         DTUS_ONLINE.set(number(self.book.sessions_len()));
         METERS.set(number(self.meters));
         QUARANTINED.set(number(self.book.waiting_len()));
+    }
+}
+
+/// What of a record a session goes by.
+fn manners(record: &DtuRecord) -> (u32, u32, Option<&str>) {
+    (record.silence_s, record.pause_ms, record.profile.as_deref())
+}
+
+fn owner_of(session: SessionId, record: &DtuRecord) -> Owner {
+    Owner {
+        session,
+        dtu: record.id,
+        account: record.account,
+        silence: Duration::from_secs(record.silence_s.max(1).into()),
+        pause: Duration::from_millis(record.pause_ms.into()),
+        profile: record.profile.clone(),
     }
 }
 
@@ -331,7 +389,18 @@ impl Handler<ReplaceDirectory> for Registry {
     type Result = ();
 
     fn handle(&mut self, message: ReplaceDirectory, ctx: &mut Self::Context) {
-        let mut gone: std::collections::HashSet<DtuId> = self.records.keys().copied().collect();
+        // a meter that stands behind another DTU now leaves its old one, whichever is placed first
+        let was: HashMap<MeterId, DtuId> = self.homes().collect();
+        let strays = message
+            .dtus
+            .iter()
+            .flat_map(|dtu| dtu.meters.iter().map(|meter| (meter.id, dtu.id)));
+        let moving: Vec<MeterId> = strays
+            .filter(|(meter, dtu)| was.get(meter).is_some_and(|home| home != dtu))
+            .map(|(meter, _)| meter)
+            .collect();
+        self.leave(moving.into_iter(), self.handover());
+        let mut gone: HashSet<DtuId> = self.records.keys().copied().collect();
         let mut placed = Vec::with_capacity(message.dtus.len());
         for record in message.dtus {
             gone.remove(&record.id);

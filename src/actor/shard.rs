@@ -23,6 +23,7 @@ use crate::port::field::Link;
 use crate::port::fleet::ReadFailure;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle};
+use chrono::{DateTime, Utc};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -91,6 +92,29 @@ struct MeterCell {
     life: Rc<Life>,
 }
 
+/// A meter that has left, until all that it owed is durable.
+struct Leaving {
+    meter: MeterId,
+    life: Rc<Life>,
+    until: DateTime<Utc>,
+}
+
+impl Leaving {
+    /// Ends what it owes by now; whether some of it is not durable yet.
+    fn owes_after(&self, parts: &ShardParts) -> bool {
+        let now = parts.clock.now();
+        let ended = self
+            .life
+            .agenda
+            .borrow_mut()
+            .close(now, self.until, MissReason::MeterRemoved);
+        if !ended.is_empty() {
+            meter::save(parts, self.meter, &self.life, None, ended);
+        }
+        self.life.saving.get() > 0 || self.life.agenda.borrow().owes(self.until)
+    }
+}
+
 /// The actor.
 pub struct Shard {
     parts: Rc<ShardParts>,
@@ -98,6 +122,8 @@ pub struct Shard {
     meters: HashMap<MeterId, MeterCell>,
     wakes: Rc<RefCell<Wakes>>,
     timer: Option<SpawnHandle>,
+    /// Meters that have left with endings that are not durable yet.
+    leaving: Vec<Leaving>,
     /// Schedules run; before recovery and while stopping they do not.
     running: bool,
 }
@@ -116,6 +142,7 @@ impl Shard {
             meters: HashMap::new(),
             wakes: Rc::default(),
             timer: None,
+            leaving: Vec::new(),
             running: false,
         }
     }
@@ -134,6 +161,7 @@ impl Shard {
         self.timer = Some(ctx.run_later(wait, |shard, ctx| {
             shard.timer = None;
             shard.wake_due();
+            shard.see_off();
             shard.arm(ctx);
         }));
     }
@@ -196,24 +224,31 @@ impl Shard {
         }
     }
 
-    /// The meter leaves: what was due till now ends, then its actor goes.
-    fn remove_meter(&mut self, id: MeterId) {
+    /// The meter is gone; slots due before `until` get their endings all the same, if schedules run.
+    fn remove_meter(&mut self, id: MeterId, until: DateTime<Utc>) {
         self.wakes.borrow_mut().set(id, None);
         let Some(cell) = self.meters.remove(&id) else { return };
-        let now = self.parts.clock.now();
-        loop {
-            let ended = cell.life.agenda.borrow_mut().close(now, MissReason::MeterRemoved);
-            if ended.is_empty() || !self.running {
-                break;
-            }
-            meter::save(&self.parts, id, &cell.life, None, ended, None);
-        }
         if let Some(addr) = cell.addr {
             addr.do_send(Retire);
         }
+        let leaving = Leaving {
+            meter: id,
+            life: cell.life,
+            until,
+        };
+        if self.running && leaving.owes_after(&self.parts) {
+            self.leaving.push(leaving);
+        }
     }
 
-    fn place(&mut self, dtu: DtuId, record: Arc<DtuRecord>, ctx: &mut Context<Self>) {
+    /// Ends what meters that have left still owe.
+    fn see_off(&mut self) {
+        let parts = Rc::clone(&self.parts);
+        self.leaving.retain(|leaving| leaving.owes_after(&parts));
+    }
+
+    fn place(&mut self, message: PlaceDtu, record: Arc<DtuRecord>, ctx: &mut Context<Self>) {
+        let dtu = message.dtu;
         let redial = self
             .dtus
             .get(&dtu)
@@ -237,22 +272,33 @@ impl Shard {
             let stays = record.meters.iter().any(|meter| meter.id == old.id);
             // one that moved within this shard belongs to its new DTU by now
             if !stays && self.meters.get(&old.id).is_some_and(|cell| cell.dtu == dtu) {
-                self.remove_meter(old.id);
+                self.remove_meter(old.id, message.until);
             }
         }
         for meter in &record.meters {
-            self.place_meter(&record, meter, ctx);
+            let moved = message.moved.iter().find(|(id, _)| *id == meter.id);
+            self.place_meter(&record, meter, moved.map(|(_, until)| *until), ctx);
         }
         if redial {
             self.start_dialled(dtu, ctx);
         }
     }
 
-    fn place_meter(&mut self, dtu: &Arc<DtuRecord>, record: &MeterRecord, ctx: &mut Context<Self>) {
+    fn place_meter(
+        &mut self,
+        dtu: &Arc<DtuRecord>,
+        record: &MeterRecord,
+        moved: Option<DateTime<Utc>>,
+        ctx: &mut Context<Self>,
+    ) {
         let now = self.parts.clock.now();
         let Some(cell) = self.meters.get_mut(&record.id) else {
+            let plan = self.parts.plan(record);
             // before schedules run it is a place holder: recovery puts the real one there
-            let agenda = Agenda::appear(record.account, record.id, self.parts.plan(record), now);
+            let agenda = match moved {
+                Some(since) => Agenda::new(record.account, record.id, plan, since),
+                None => Agenda::appear(record.account, record.id, plan, now),
+            };
             let cell = MeterCell {
                 addr: None,
                 generation: Generation(0),
@@ -268,7 +314,7 @@ impl Shard {
         if cell.record.schedules != record.schedules {
             let ended = cell.life.agenda.borrow_mut().replace(now, self.parts.plan(record));
             if !ended.is_empty() {
-                meter::save(&self.parts, record.id, &cell.life, None, ended, cell.addr.clone());
+                meter::save(&self.parts, record.id, &cell.life, None, ended);
             }
         }
         if *cell.record != *record {
@@ -317,12 +363,16 @@ impl Handler<PlaceDtu> for Shard {
     type Result = ();
 
     fn handle(&mut self, message: PlaceDtu, ctx: &mut Self::Context) {
-        match message.record {
-            Some(record) => self.place(message.dtu, record, ctx),
+        match message.record.clone() {
+            Some(record) => self.place(message, record, ctx),
             None => {
                 self.stop_dialled(message.dtu);
                 if let Some(cell) = self.dtus.remove(&message.dtu) {
-                    cell.record.meters.iter().for_each(|meter| self.remove_meter(meter.id));
+                    for meter in &cell.record.meters {
+                        if self.meters.get(&meter.id).is_some_and(|meter| meter.dtu == message.dtu) {
+                            self.remove_meter(meter.id, message.until);
+                        }
+                    }
                 }
             }
         }
@@ -389,7 +439,16 @@ impl Handler<ReadMeter> for Shard {
                 answer: read.answer,
             }),
             None => {
-                let _gone = read.answer.send(Err(ReadFailure::UnknownMeter));
+                // one that rests after its actor died is known all the same
+                let failure = if self.meters.contains_key(&read.meter) {
+                    ReadFailure::Missed {
+                        reason: MissReason::Internal,
+                        detail: None,
+                    }
+                } else {
+                    ReadFailure::UnknownMeter
+                };
+                let _gone = read.answer.send(Err(failure));
             }
         }
     }
@@ -404,8 +463,9 @@ impl Handler<GetOpenSlots> for Shard {
             oldest: None,
             settled_until: now,
         };
-        for cell in self.meters.values() {
-            let agenda = cell.life.agenda.borrow();
+        let leaving = self.leaving.iter().map(|leaving| &leaving.life);
+        for life in self.meters.values().map(|cell| &cell.life).chain(leaving) {
+            let agenda = life.agenda.borrow();
             open.oldest = [open.oldest, agenda.oldest_open()].into_iter().flatten().min();
             open.settled_until = open.settled_until.min(agenda.settled_until(now));
         }

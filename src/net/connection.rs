@@ -23,6 +23,7 @@ use crate::exchange::session::{LearnedProfile, Session, SessionEvent, SessionFau
 use crate::exchange::visit::{LineFrame, LineFrameKind};
 use crate::port::field::{Admission, EndCause, Hello, Learned, Owner};
 use crate::port::frames::FrameKind;
+use crate::protocol::dtu::Profile;
 use crate::telemetry::field::{FrameStrayed, NoiseHeard};
 use std::future::Future;
 use std::pin::Pin;
@@ -126,8 +127,8 @@ where
             tokio::select! {
                 biased;
                 count = read_some(&mut self.io, &mut self.bytes) => self.heard(count).await?,
-                admission = introduced(&mut self.introduction) => self.admit(admission)?,
-                wish = self.desk.inbox.next(!introducing) => self.grant(wish)?,
+                admission = introduced(&mut self.introduction) => self.admit(admission).await?,
+                wish = self.desk.inbox.next(!introducing) => self.grant(wish).await?,
                 () = &mut alarm => {}
                 () = &mut stopped => return Err(EndCause::Shutdown),
             }
@@ -272,26 +273,39 @@ where
         self.introduction = Some(Box::pin(in_time(async move { registrar.introduce(hello).await })));
     }
 
-    fn admit(&mut self, admission: Admission) -> Result<(), EndCause> {
+    async fn admit(&mut self, admission: Admission) -> Result<(), EndCause> {
         self.introduction = None;
         match admission {
-            Admission::Owner(owner) => self.adopt(owner),
+            Admission::Owner(owner) => self.adopt(owner).await?,
             Admission::Quarantined { silence } => self.silence = silence,
             Admission::Refused(cause) => return Err(cause),
         }
         Ok(())
     }
 
-    fn adopt(&mut self, owner: Owner) {
+    async fn adopt(&mut self, owner: Owner) -> Result<(), EndCause> {
         self.silence = owner.silence;
         self.line.set_pause(owner.pause);
+        let pinned = owner.profile.as_deref().map(Profile::parse);
         self.desk.adopt(owner);
+        match pinned {
+            None => {}
+            Some(Ok(profile)) => {
+                let events = self.session.pin(profile);
+                self.heartbeats = self.session.heartbeat_patterns();
+                self.act(events).await?;
+            }
+            Some(Err(error)) => {
+                tracing::warn!(dtu.id = self.desk.dtu(), %error, "the pinned profile cannot be used");
+            }
+        }
+        Ok(())
     }
 
-    fn grant(&mut self, wish: Wish) -> Result<(), EndCause> {
+    async fn grant(&mut self, wish: Wish) -> Result<(), EndCause> {
         match wish {
             Wish::Close(cause) => return Err(cause),
-            Wish::Adopt(owner) => self.adopt(owner),
+            Wish::Adopt(owner) => self.adopt(owner).await?,
             Wish::Poll(errand) => {
                 let (line, now) = (&mut self.line, self.deps.moment());
                 self.desk.take(*errand, |job| line.submit(now, job));

@@ -18,6 +18,7 @@ pub(super) fn owner() -> Owner {
         account: AccountId(1),
         silence: Duration::from_secs(180),
         pause: Duration::ZERO,
+        profile: None,
     }
 }
 

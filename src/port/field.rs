@@ -150,6 +150,8 @@ pub struct Owner {
     pub silence: Duration,
     /// Default pause between a reply and the next request.
     pub pause: Duration,
+    /// The registration profile that the directory pins; none: that of the listener, or what was learned.
+    pub profile: Option<String>,
 }
 
 /// A connection that has said who it is.

@@ -10,6 +10,7 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod actors;
 mod api_identity;
 mod api_metering;
 mod drills;

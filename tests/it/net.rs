@@ -42,6 +42,7 @@ fn owner() -> Owner {
         account: AccountId(1),
         silence: Duration::from_secs(2),
         pause: Duration::ZERO,
+        profile: None,
     }
 }
 

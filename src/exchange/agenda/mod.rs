@@ -250,8 +250,12 @@ impl Agenda {
 
     /// Takes the slots that came due. Those whose window is over already were not seen in time: nobody was awake.
     fn take_due(&mut self, now: DateTime<Utc>, online: bool, ended: &mut Ended) {
+        self.take_while(|due_at| due_at <= now, now, online, ended);
+    }
+
+    fn take_while(&mut self, due: impl Fn(DateTime<Utc>) -> bool, now: DateTime<Utc>, online: bool, ended: &mut Ended) {
         for _ in 0..BATCH {
-            if ended.endings.len() >= BATCH || self.next.as_ref().is_none_or(|poll| poll.due_at > now) {
+            if ended.endings.len() >= BATCH || self.next.as_ref().is_none_or(|poll| !due(poll.due_at)) {
                 break;
             }
             let Some(mut poll) = self.next.take() else { break };

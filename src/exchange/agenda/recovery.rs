@@ -66,28 +66,37 @@ impl Agenda {
         Self::new(account, meter, plan, since)
     }
 
-    /// The meter leaves this agenda: deleted, or moved to another DTU. All that was due till now ends, at once, as missing
-    /// for its last failure, else for `reason`; an outcome that comes later does not count. What was due before is worked
-    /// off in bounded pieces: call it until it is empty. Make each answer durable.
-    pub fn close(&mut self, now: DateTime<Utc>, reason: MissReason) -> Ended {
+    /// The meter leaves this agenda: deleted, or moved to another DTU. All that is due before `until` ends, at once, as
+    /// missing for its last failure, else for `reason`; an outcome that comes later does not count. Whoever takes the meter
+    /// over answers for slots from `until` on; it may lie ahead of now. What was due before is worked off in bounded
+    /// pieces: call it until nothing is owed ([`Agenda::owes`]). Make each answer durable.
+    pub fn close(&mut self, now: DateTime<Utc>, until: DateTime<Utc>, reason: MissReason) -> Ended {
         let mut ended = Ended::default();
-        self.take_due(now, false, &mut ended);
+        self.take_while(|due_at| due_at < until, now, false, &mut ended);
         if let Some(running) = self.running.take() {
             self.open.push_back(running.group);
         }
         while let Some(mut group) = self.open.pop_front() {
-            group.failure.get_or_insert(Failure::of(reason));
-            self.end_missing(group, now, |_| true, &mut ended);
+            if group.due_at < until {
+                group.failure.get_or_insert(Failure::of(reason));
+                self.end_missing(group, now, |_| true, &mut ended);
+            }
         }
         ended.endings.append(&mut self.refused);
         self.refused_retry_at = None;
         self.missed.clear();
-        if self.next.as_ref().is_none_or(|next| next.due_at > now) {
+        if self.next.as_ref().is_none_or(|next| next.due_at >= until) {
             self.plan = SlotPlan::default();
             self.look_ahead();
         }
         self.hand_out(&ended);
         ended
+    }
+
+    /// Whether slots due before `until` have no durable ending yet.
+    pub fn owes(&self, until: DateTime<Utc>) -> bool {
+        self.oldest_open().is_some_and(|due_at| due_at < until)
+            || self.next.as_ref().is_some_and(|poll| poll.due_at < until)
     }
 
     /// The schedules changed. Open slots stay; what the dated history now says was due within the last

@@ -418,11 +418,11 @@ fn a_meter_that_leaves_has_no_open_slot_and_begins_anew_elsewhere() {
     let mut old = agenda(&schedules);
     let order = poll(&mut old, 0);
     assert_eq!(old.wake(at(901), true), Action::Sleep);
-    let ended = old.close(at(902), MissReason::SessionLost);
+    let ended = old.close(at(902), at(903), MissReason::SessionLost);
     let lost = MissReason::SessionLost;
     assert_eq!(reasons(&ended), [(900, lost), (901, lost), (0, lost)]);
     old.saved(&ended);
-    assert!(old.close(at(902), lost).is_empty() && old.oldest_open().is_none() && old.next_wake().is_none());
+    assert!(old.close(at(902), at(903), lost).is_empty() && old.oldest_open().is_none() && old.next_wake().is_none());
     assert!(
         !old.outcome(at(903), order.serial, good(1)).store,
         "its answer does not count any more"
