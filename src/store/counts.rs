@@ -18,32 +18,48 @@ impl CountStore for AccountHandle {
     async fn counts(&self, midnight: DateTime<Utc>, now: DateTime<Utc>) -> Result<AccountCounts, StoreError> {
         let mut tx = self.begin().await?;
         let row = sqlx::query!(
-            r#"WITH ending AS (
-                   SELECT DISTINCT ON (due_at, meter_id, schedule_id) due_at, meter_id, state FROM slot_ending
-                   WHERE due_at >= $1 AND due_at <= $2
-                   ORDER BY due_at, meter_id, schedule_id, version DESC
-               ), reading AS (
-                   SELECT ts, meter_id FROM reading_electricity WHERE source = 0 AND ts >= $1 AND ts <= $2
-                   UNION ALL
-                   SELECT ts, meter_id FROM reading_fluid WHERE source = 0 AND ts >= $1 AND ts <= $2
-               )
-               SELECT (SELECT count(*) FROM dtu WHERE deleted_at IS NULL) AS "dtus!",
+            r#"SELECT (SELECT count(*) FROM dtu WHERE deleted_at IS NULL) AS "dtus!",
                       (SELECT count(*) FROM meter WHERE deleted_at IS NULL) AS "meters!",
-                      (SELECT count(*) FROM reading r WHERE NOT EXISTS
-                          (SELECT FROM ending e WHERE e.due_at = r.ts AND e.meter_id = r.meter_id))
-                      + (SELECT count(*) FROM ending WHERE state = 'actual') AS "actual!",
-                      (SELECT count(*) FROM ending WHERE state = 'late') AS "late!",
-                      (SELECT count(*) FROM ending WHERE state = 'estimated') AS "estimated!",
-                      (SELECT count(*) FROM ending WHERE state = 'missing') AS "missing!""#,
+                      (SELECT count(*) FROM reading_electricity WHERE source = 0 AND ts >= $1 AND ts <= $2)
+                      + (SELECT count(*) FROM reading_fluid WHERE source = 0 AND ts >= $1 AND ts <= $2) AS "read!""#,
             midnight,
             now
         )
         .fetch_one(&mut *tx)
         .await?;
+        // a reading whose slot has an ending of its own is counted by that; looked up one by one by its key, and for
+        // those alone that can have a reading: an anti-join would sort the whole day
+        let ended = sqlx::query!(
+            r#"WITH ending AS (
+                   SELECT DISTINCT ON (due_at, meter_id, schedule_id) due_at, meter_id, state, reason FROM slot_ending
+                   WHERE due_at >= $1 AND due_at <= $2
+                   ORDER BY due_at, meter_id, schedule_id, version DESC
+               )
+               SELECT count(*) FILTER (WHERE state = 'actual') AS "actual!",
+                      count(*) FILTER (WHERE state = 'late') AS "late!",
+                      count(*) FILTER (WHERE state = 'estimated') AS "estimated!",
+                      count(*) FILTER (WHERE state = 'missing') AS "missing!",
+                      (SELECT count(*)
+                       FROM (SELECT DISTINCT due_at, meter_id FROM ending
+                             WHERE state <> 'missing' OR reason = 'partial') e
+                       CROSS JOIN LATERAL (
+                           (SELECT FROM reading_electricity r
+                            WHERE r.ts = e.due_at AND r.meter_id = e.meter_id AND r.source = 0 LIMIT 1)
+                           UNION ALL
+                           (SELECT FROM reading_fluid r
+                            WHERE r.ts = e.due_at AND r.meter_id = e.meter_id AND r.source = 0 LIMIT 1)
+                           LIMIT 1) found) AS "both!"
+               FROM ending"#,
+            midnight,
+            now
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let actual = row.read.saturating_sub(ended.both).saturating_add(ended.actual);
         Ok(AccountCounts {
             dtus: row.dtus,
             meters: row.meters,
-            slots_today: SlotTally::of(row.actual, row.late, row.estimated, row.missing),
+            slots_today: SlotTally::of(actual, ended.late, ended.estimated, ended.missing),
         })
     }
 }

@@ -435,6 +435,9 @@ async fn the_front_page_counts() {
         .store(&[
             house.read(&meter, due, vec![energy("1")]),
             house.ended(&meter, schedule, due + TimeDelta::minutes(1), SlotState::Missing),
+            // read, but late: the ending counts and not the reading
+            house.read(&meter, due + TimeDelta::minutes(2), vec![energy("2")]),
+            house.ended(&meter, schedule, due + TimeDelta::minutes(2), SlotState::Late),
             // yesterday's do not count
             house.read(&meter, due - TimeDelta::days(1), vec![energy("0")]),
         ])
@@ -443,6 +446,6 @@ async fn the_front_page_counts() {
     assert_eq!((&summary["dtus"]["total"], &summary["meters"]), (&json!(1), &json!(1)));
     assert_eq!(
         summary["slots_today"],
-        json!({"actual": 1, "late": 0, "estimated": 0, "missing": 1, "success": 0.5})
+        json!({"actual": 1, "late": 1, "estimated": 0, "missing": 1, "success": 0.6667})
     );
 }
