@@ -25,7 +25,7 @@ use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, Spool
 use crate::store::directory::PgDirectory;
 use crate::store::ingest::{PgReadingStore, Retention};
 use crate::store::ledger::PgSlotLedger;
-use crate::store::{PgAuth, PgStores};
+use crate::store::{Database, PgAuth, PgStores};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
 use database::Opened;
@@ -40,6 +40,7 @@ const WATERMARK_EVERY: Duration = Duration::from_secs(10);
 const ROLL_UP_EVERY: Duration = Duration::from_secs(10);
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1800);
 const STOP_SCHEDULES: Duration = Duration::from_secs(15);
+const STOP_SESSIONS: Duration = Duration::from_secs(5);
 const STOP_STORAGE: Duration = Duration::from_secs(20);
 
 /// A running server.
@@ -55,7 +56,9 @@ pub struct Running {
     spool: SpoolHandle,
     live: LiveHub,
     ledger: Arc<dyn SlotLedger>,
-    opened: Opened,
+    sessions: SessionLog,
+    database: Database,
+    opened: Option<Opened>,
     stop_accept: CancellationToken,
     stop_connections: CancellationToken,
     closing: watch::Sender<bool>,
@@ -84,28 +87,51 @@ pub fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     })
 }
 
-/// Starts the server on the present actix system.
+/// Starts the server on the present actix system; nothing when `interrupted` resolves first.
 ///
 /// # Errors
-/// When a part cannot be started; says which and what to do.
-pub async fn start(config: &Config) -> anyhow::Result<Running> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+/// When a part cannot be started; says which and what to do. The database is closed again, so that no embedded cluster
+/// is left running.
+pub async fn start(config: &Config, interrupted: impl Future<Output = ()>) -> anyhow::Result<Option<Running>> {
     crate::telemetry::touch_all();
     let catalogue = Arc::new(catalogue(config)?);
+    field::probe_ports(config)?;
     std::fs::create_dir_all(&config.data.folder)
         .with_context(|| format!("data.folder {}", config.data.folder.display()))?;
-    let mut opened = database::open_patiently(config).await?;
+    tokio::pin!(interrupted);
+    let mut opened = tokio::select! {
+        opened = database::open_patiently(config) => opened?,
+        () = &mut interrupted => return Ok(None),
+    };
     opened.look_after();
-    let database = opened.database.clone();
+    let begun = tokio::select! {
+        begun = begin(config, catalogue, &opened.database) => begun.map(Some),
+        () = &mut interrupted => Ok(None),
+    };
+    match begun {
+        Ok(Some(running)) => Ok(Some(Running {
+            opened: Some(opened),
+            ..running
+        })),
+        ended => {
+            opened.close().await;
+            ended
+        }
+    }
+}
+
+/// Everything that stands on the database.
+async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) -> anyhow::Result<Running> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let retention = Retention {
         readings_days: config.retention.readings_days,
         endings_days: config.retention.endings_days,
         evidence_days: config.retention.evidence_days,
     };
-    let store: Arc<dyn ReadingStore> = Arc::new(PgReadingStore::new(&database, Arc::clone(&clock), retention));
-    let ledger: Arc<dyn SlotLedger> = Arc::new(PgSlotLedger::new(&database));
-    let directory: Arc<dyn DeviceDirectory> = Arc::new(PgDirectory::new(&database));
+    let store: Arc<dyn ReadingStore> = Arc::new(PgReadingStore::new(database, Arc::clone(&clock), retention));
+    let ledger: Arc<dyn SlotLedger> = Arc::new(PgSlotLedger::new(database));
+    let directory: Arc<dyn DeviceDirectory> = Arc::new(PgDirectory::new(database));
     store.maintain(clock.now()).await?;
 
     let (spool, drain) = open_spool(config, &clock)?;
@@ -137,7 +163,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
     actix::spawn(writer);
     let registry = field::start_registry(
         Arc::clone(&clock),
-        log,
+        log.clone(),
         Arc::new(live.clone()),
         shards.clone(),
         config.limits.quarantine_max,
@@ -165,7 +191,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
 
-    let state = api_state(config, &opened, &fleet, &live, recorder, catalogue, &spool, up);
+    let state = api_state(config, database, &fleet, &live, recorder, catalogue, &spool, up);
     let server = crate::api::serve(state, http_settings(config)).await?;
     let running = Running {
         http: server.address,
@@ -177,7 +203,9 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
         spool,
         live,
         ledger,
-        opened,
+        sessions: log,
+        database: database.clone(),
+        opened: None,
         stop_accept,
         stop_connections,
         closing,
@@ -269,7 +297,7 @@ async fn recover(
 
 fn api_state(
     config: &Config,
-    opened: &Opened,
+    database: &Database,
     fleet: &FleetHandle,
     live: &LiveHub,
     recorder: Arc<Recorder>,
@@ -277,7 +305,6 @@ fn api_state(
     spool: &SpoolHandle,
     up: watch::Receiver<bool>,
 ) -> ApiState {
-    let database = opened.database.clone();
     ApiState {
         stores: Arc::new(PgStores::new(database.clone())),
         auth: Arc::new(PgAuth::new(database.clone())),
@@ -286,7 +313,7 @@ fn api_state(
         live: Arc::new(live.clone()),
         clock: Arc::clone(&fleet.clock),
         readiness: vec![
-            Arc::new(checks::DatabaseCheck(database)),
+            Arc::new(checks::DatabaseCheck(database.clone())),
             Arc::new(checks::SpoolCheck(spool.clone())),
             Arc::new(checks::FieldCheck(up)),
         ],
@@ -337,8 +364,8 @@ impl Running {
     }
 
     /// The database's pools.
-    pub fn database(&self) -> crate::store::Database {
-        self.opened.database.clone()
+    pub fn database(&self) -> Database {
+        self.database.clone()
     }
 
     /// The running front end.
@@ -387,13 +414,21 @@ impl Running {
             tracing::warn!("the database did not take everything; the rest is in the spool for the next start");
         }
         move_watermark(&self.shards, &*self.ledger, &*self.fleet.clock).await;
+        if tokio::time::timeout(STOP_SESSIONS, self.sessions.flush())
+            .await
+            .is_err()
+        {
+            tracing::warn!("not every end of a session is in the database; the next start ends the rest");
+        }
         let _unread = self.closing.send(true);
         self.live.close();
         self.server.stop().await;
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
-        self.opened.close().await;
+        if let Some(opened) = self.opened {
+            opened.close().await;
+        }
         tracing::info!("stopped");
     }
 }

@@ -215,6 +215,10 @@ impl Registry {
         let until = self.handover();
         let gone = old.iter().flat_map(|old| &old.meters).map(|meter| meter.id);
         self.leave(gone.filter(|id| !stay.contains(id)), until);
+        if !matches!(record.connect, Connect::Inbound) {
+            // its shard dials as soon as it has the record, and may be through before every shard was told
+            let _nobody_waits = self.book.know(dtu, None, self.parts.clock.now());
+        }
         PlaceDtu {
             dtu,
             record: Some(record),

@@ -6,16 +6,22 @@ use crate::port::ledger::{SessionRow, SlotLedger};
 use crate::telemetry::actor::{SESSION_LOG_QUEUED, SessionRowDropped};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Rows that may wait.
 const QUEUE_MAX: usize = 65_536;
 const RETRY: Duration = Duration::from_secs(2);
 
+#[derive(Debug)]
+enum Entry {
+    Row(SessionRow),
+    Flush(oneshot::Sender<()>),
+}
+
 /// Hands rows over; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SessionLog {
-    queue: mpsc::Sender<SessionRow>,
+    queue: mpsc::Sender<Entry>,
 }
 
 impl SessionLog {
@@ -26,9 +32,17 @@ impl SessionLog {
         clock: Arc<dyn Clock>,
         mut closing: tokio::sync::watch::Receiver<bool>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut rows) = mpsc::channel::<SessionRow>(QUEUE_MAX);
+        let (queue, mut rows) = mpsc::channel::<Entry>(QUEUE_MAX);
         let writer = async move {
-            while let Some(row) = rows.recv().await {
+            while let Some(entry) = rows.recv().await {
+                let row = match entry {
+                    Entry::Row(row) => row,
+                    Entry::Flush(done) => {
+                        // who asked may have gone
+                        let _gone = done.send(());
+                        continue;
+                    }
+                };
                 SESSION_LOG_QUEUED.set(i64::try_from(rows.len()).unwrap_or(i64::MAX));
                 while let Err(error) = ledger.save_session(row.clone()).await {
                     tracing::warn!(%error, at = %clock.now(), "session row waits for the database");
@@ -45,8 +59,17 @@ impl SessionLog {
     /// Queues a row; drops and counts it when the queue is full.
     pub fn save(&self, row: SessionRow) {
         let session = row.session;
-        if self.queue.try_send(row).is_err() {
+        if self.queue.try_send(Entry::Row(row)).is_err() {
             SessionRowDropped { session: session.0 }.emit();
+        }
+    }
+
+    /// Waits until everything queued before is written, or the writer has given up.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        if self.queue.send(Entry::Flush(done)).await.is_ok() {
+            // an error means that the writer is gone: nothing is left to wait for
+            let _gone = written.await;
         }
     }
 }

@@ -34,12 +34,22 @@ impl Opened {
             // aborted is what it shall be
             let _aborted = keeper.await;
         }
-        if let Some(embedded) = self.embedded.and_then(Arc::into_inner)
-            && let Err(error) = embedded.release().await
-        {
-            tracing::warn!(%error, "the embedded database did not stop in order; it recovers at its next start");
-        }
+        release(self.embedded.and_then(Arc::into_inner)).await;
     }
+}
+
+/// Stops the cluster if nobody else uses it.
+async fn release(embedded: Option<Embedded>) {
+    if let Some(embedded) = embedded
+        && let Err(error) = embedded.release().await
+    {
+        tracing::warn!(%error, "the embedded database did not stop in order; it recovers at its next start");
+    }
+}
+
+async fn connect(config: &Config, url: &SecretString) -> Result<Database, StoreError> {
+    Database::migrate(url).await?;
+    Database::connect(&settings(config, url.clone())).await
 }
 
 /// Where the database is, and what has been started for it.
@@ -75,13 +85,17 @@ fn settings(config: &Config, url: SecretString) -> DatabaseSettings {
 /// When it cannot be reached or the schema cannot be brought up to date.
 pub async fn open(config: &Config) -> anyhow::Result<Opened> {
     let (url, embedded) = locate(config).await?;
-    Database::migrate(&url).await?;
-    let database = Database::connect(&settings(config, url)).await?;
-    Ok(Opened {
-        database,
-        embedded: embedded.map(Arc::new),
-        keeper: None,
-    })
+    match connect(config, &url).await {
+        Ok(database) => Ok(Opened {
+            database,
+            embedded: embedded.map(Arc::new),
+            keeper: None,
+        }),
+        Err(error) => {
+            release(embedded).await;
+            Err(error.into())
+        }
+    }
 }
 
 /// Opens the database for the server, which waits for one that is away.
@@ -92,11 +106,7 @@ pub async fn open_patiently(config: &Config) -> anyhow::Result<Opened> {
     let (url, embedded) = locate(config).await?;
     let mut wait = Duration::from_millis(500);
     loop {
-        let opened = async {
-            Database::migrate(&url).await?;
-            Database::connect(&settings(config, url.clone())).await
-        };
-        match opened.await {
+        match connect(config, &url).await {
             Ok(database) => {
                 return Ok(Opened {
                     database,
@@ -109,7 +119,10 @@ pub async fn open_patiently(config: &Config) -> anyhow::Result<Opened> {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(10));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                release(embedded).await;
+                return Err(error.into());
+            }
         }
     }
 }

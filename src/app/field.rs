@@ -141,6 +141,20 @@ pub fn net_deps(
     }
 }
 
+/// Says early and clearly that a port is taken, before a database is made or touched.
+///
+/// # Errors
+/// Names the setting and the address.
+pub fn probe_ports(config: &Config) -> anyhow::Result<()> {
+    let devices = config.listeners.iter().map(|listener| ("[[listener]]", listener.bind));
+    for (section, address) in std::iter::once(("[http]", config.http.bind)).chain(devices) {
+        std::net::TcpListener::bind(address).with_context(|| {
+            format!("cannot listen on {address}; does another polyphase run? Else set `bind` in {section}")
+        })?;
+    }
+    Ok(())
+}
+
 /// Binds the device ports and accepts on the present runtime until `stop`; answers where they listen.
 ///
 /// # Errors

@@ -1,54 +1,53 @@
 //! `polyphase check-config`: configuration, profiles and meter models; every fault with file and line.
 
-use super::{ConfigArgs, complain};
+use super::{ConfigArgs, checked, complain};
 use crate::config::Config;
 use std::process::ExitCode;
 
 /// Runs. 0: sound; 2: every fault was printed.
 pub fn run(args: &ConfigArgs) -> ExitCode {
-    let config = match crate::config::load(args.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
-            complain(error);
-            return ExitCode::from(2);
+    match checked(args, true) {
+        Ok(_sound) => {
+            eprintln!("configuration and meter models are sound");
+            ExitCode::SUCCESS
         }
-    };
-    let mut faults = crate::config::problems(&config);
-    faults.extend(profiles(&config));
-    faults.extend(models(&config));
-    if faults.is_empty() {
-        eprintln!("configuration and meter models are sound");
-        return ExitCode::SUCCESS;
+        Err(faults) => {
+            faults.iter().for_each(complain);
+            complain(format_args!("{} fault(s)", faults.len()));
+            ExitCode::from(2)
+        }
     }
-    faults.iter().for_each(complain);
-    complain(format_args!("{} fault(s)", faults.len()));
-    ExitCode::from(2)
 }
 
-fn profiles(config: &Config) -> Vec<String> {
-    config
-        .listeners
-        .iter()
-        .filter_map(|listener| {
+/// Registration profiles that are none.
+pub(super) fn profiles(config: &Config) -> Vec<String> {
+    let listeners = config.listeners.iter().enumerate();
+    listeners
+        .filter_map(|(index, listener)| {
             let error = crate::protocol::dtu::Profile::parse(&listener.profile).err()?;
-            Some(format!(
-                "listener {}: profile {:?}: {error}",
-                listener.bind, listener.profile
-            ))
+            Some(format!("listener[{index}].profile: {error}"))
         })
         .collect()
 }
 
-fn models(config: &Config) -> Vec<String> {
+/// The folder of the user's own meter models, when it is named and not there.
+pub(super) fn models_folder(config: &Config) -> Option<String> {
+    let own = &config.data.meter_models;
+    let missing = !own.as_os_str().is_empty() && !own.is_dir();
+    missing.then(|| {
+        format!(
+            "data.meter_models: there is no folder {}; make it or leave it empty",
+            own.display()
+        )
+    })
+}
+
+/// Every fault of the user's own meter models.
+pub(super) fn models(config: &Config) -> Vec<String> {
     let own = &config.data.meter_models;
     if own.as_os_str().is_empty() {
         return Vec::new();
     }
-    if !own.is_dir() {
-        return vec![format!("data.meter_models: there is no folder {}", own.display())];
-    }
-    crate::device::check::check_folder(own)
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    let faults = crate::device::check::check_folder(own);
+    faults.iter().map(ToString::to_string).collect()
 }

@@ -46,7 +46,7 @@ const ACCOUNT: &str = "Demo";
 
 /// Runs until interrupted.
 pub fn run(args: DemoArgs) -> ExitCode {
-    let mut config = match super::configured(&args.config) {
+    let mut config = match super::configured(&args.config, true) {
         Ok(config) => config,
         Err(code) => return code,
     };

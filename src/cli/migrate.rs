@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Runs.
 pub fn run(args: &ConfigArgs) -> ExitCode {
-    let config = match configured(args) {
+    let config = match configured(args, false) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -92,17 +92,43 @@ fn complain(message: impl std::fmt::Display) {
     eprintln!("polyphase: {message}");
 }
 
-/// Loads and checks the configuration and sets up logs.
-fn configured(args: &ConfigArgs) -> Result<Config, ExitCode> {
-    let config = crate::config::load(args.config.as_deref()).map_err(|error| {
-        complain(error);
+/// What went wrong, from the outside in; a cause that has been said already is not said again.
+fn causes(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |said, cause| {
+            if said.contains(&cause) {
+                said
+            } else if said.is_empty() {
+                cause
+            } else {
+                format!("{said}: {cause}")
+            }
+        })
+}
+
+/// Loads the configuration; else every fault of it, with its place. With `models` the meter models are checked as well.
+fn checked(args: &ConfigArgs, models: bool) -> Result<Config, Vec<String>> {
+    let (config, source) = crate::config::load(args.config.as_deref()).map_err(|faults| faults.0)?;
+    let mut faults = crate::config::problems(&config);
+    faults.extend(check_config::profiles(&config));
+    let own_folder = check_config::models_folder(&config);
+    let has_folder = own_folder.is_none();
+    faults.extend(own_folder);
+    let mut faults: Vec<String> = faults.into_iter().map(|fault| source.placed(fault)).collect();
+    if models && has_folder {
+        faults.extend(check_config::models(&config));
+    }
+    if faults.is_empty() { Ok(config) } else { Err(faults) }
+}
+
+/// Loads and checks the configuration and sets up logs; says every fault.
+fn configured(args: &ConfigArgs, models: bool) -> Result<Config, ExitCode> {
+    let config = checked(args, models).map_err(|faults| {
+        faults.iter().for_each(complain);
         ExitCode::from(2)
     })?;
-    let problems = crate::config::problems(&config);
-    if !problems.is_empty() {
-        problems.iter().for_each(complain);
-        return Err(ExitCode::from(2));
-    }
     if let Err(error) = crate::telemetry::logs::init(config.log.format, &config.log.filter) {
         complain(error);
         return Err(ExitCode::from(2));
@@ -122,7 +148,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     match runtime.block_on(work) {
         Ok(code) => code,
         Err(error) => {
-            complain(format_args!("{error:#}"));
+            complain(causes(&error));
             ExitCode::FAILURE
         }
     }

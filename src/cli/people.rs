@@ -48,7 +48,7 @@ fn role(text: &str) -> Result<Role, String> {
 
 /// Adds a person.
 pub fn add_user(args: UserAddArgs) -> ExitCode {
-    let config = match configured(&args.config) {
+    let config = match configured(&args.config, false) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -75,7 +75,7 @@ pub fn add_user(args: UserAddArgs) -> ExitCode {
     reason = "the key on standard output is what the command is for"
 )]
 pub fn create_api_key(args: ApiKeyCreateArgs) -> ExitCode {
-    let config = match configured(&args.config) {
+    let config = match configured(&args.config, false) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -20,7 +20,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(55);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs) -> ExitCode {
-    let config = match configured(&args.config) {
+    let config = match configured(&args.config, true) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -39,7 +39,7 @@ where
         match run_server(config, begun).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                complain(format_args!("{error:#}"));
+                complain(super::causes(&error));
                 ExitCode::FAILURE
             }
         }
@@ -52,10 +52,14 @@ where
 {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = tokio::select! {
-        started = crate::app::start(config) => started?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let Some(running) = crate::app::start(config, told).await? else {
+        return Ok(());
     };
     for device in &running.devices {
         tracing::info!(address = %device, "DTUs dial in here");

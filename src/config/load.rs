@@ -1,35 +1,26 @@
 //! Merging of defaults, file and environment, with errors that name the key and where it stands.
 
+use super::place::Source;
 use super::{Config, DEFAULT_TOML};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A fault of the configuration. Exit code 2.
+/// Every fault of the configuration that stands in the way of reading it, each with its place. Exit code 2.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read configuration file {path}: {error}", path = .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The file is not TOML, has an unknown key, or a value of the wrong type.
-    #[error("{place}: {message}")]
-    Invalid {
-        /// `FILE:LINE`, or the environment variable, or the key.
-        place: String,
-        /// What is wrong and what to do.
-        message: String,
-    },
+#[error("{}", .0.join("\n"))]
+pub struct ConfigFaults(pub Vec<String>);
+
+impl ConfigFaults {
+    fn one(place: &str, message: impl std::fmt::Display) -> Self {
+        Self(vec![format!("{place}: {message}")])
+    }
 }
 
 /// Loads with the process environment.
 ///
 /// # Errors
-/// The first [`ConfigError`].
-pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+/// [`ConfigFaults`].
+pub fn load(file: Option<&Path>) -> Result<(Config, Source), ConfigFaults> {
     load_with_environment(file, std::env::vars().collect())
 }
 
@@ -39,55 +30,72 @@ const FILE_MAX_BYTES: u64 = 1 << 20;
 /// Loads with a given environment (tests).
 ///
 /// # Errors
-/// The first [`ConfigError`].
+/// [`ConfigFaults`].
 pub fn load_with_environment(
     file: Option<&Path>,
     environment: BTreeMap<String, String>,
-) -> Result<Config, ConfigError> {
+) -> Result<(Config, Source), ConfigFaults> {
     let mut merged = parse(DEFAULT_TOML, "built-in defaults")?;
-    let mut file_text = None;
+    let mut source = Source::default();
+    let mut faults = Vec::new();
     if let Some(path) = file {
-        let text = read(path)?;
-        let own = parse(&text, &path.display().to_string())?;
+        let (name, text) = (
+            path.display().to_string(),
+            read(path).map_err(|error| ConfigFaults(vec![error]))?,
+        );
+        let own = parse(&text, &name)?;
+        source.file = Some((name, text));
+        let wrong = super::shape::faults(&merged, &own);
+        faults.extend(wrong.into_iter().map(|fault| source.placed(fault)));
         merge(&mut merged, own);
-        file_text = Some((path.display().to_string(), text));
     }
     for (name, value) in environment {
         if let Some(keys) = name.strip_prefix(PREFIX) {
-            apply_variable(&mut merged, &name, keys, value)?;
+            match apply_variable(&mut merged, &name, keys, value) {
+                Ok(key) => {
+                    source.variables.insert(key, name);
+                }
+                Err(fault) => faults.extend(fault.0),
+            }
         }
+    }
+    if !faults.is_empty() {
+        return Err(ConfigFaults(faults));
     }
     let build = config::Config::builder()
         .add_source(config::File::from_str(&merged.to_string(), config::FileFormat::Toml))
         .build()
         .and_then(serde_path);
-    build.map_err(|error| {
-        let (key, message) = describe(&error);
-        let place = file_text
-            .as_ref()
-            .and_then(|(name, text)| {
-                key.as_deref()
-                    .and_then(|key| line_of(text, key))
-                    .map(|line| format!("{name}:{line}"))
-            })
-            .unwrap_or_else(|| {
-                key.clone()
-                    .map_or_else(|| "configuration".into(), |key| format!("configuration key {key}"))
-            });
-        ConfigError::Invalid { place, message }
-    })
+    match build {
+        Ok(config) => Ok((config, source)),
+        Err(error) => {
+            let (key, message) = describe(&error);
+            let fault = match key {
+                Some(key) => source.placed(format!("{key}: {message}{}", advice(&key))),
+                None => format!("configuration: {message}"),
+            };
+            Err(ConfigFaults(vec![fault]))
+        }
+    }
+}
+
+/// What to write instead, for keys whose values are words or addresses.
+fn advice(key: &str) -> &'static str {
+    match key.rsplit('.').next() {
+        Some("bind") => "; give an IP address and a port, such as \"127.0.0.1:8080\"",
+        Some("format") => "; give \"text\" or \"json\"",
+        Some("claims") => "; give \"code\", \"platform\" or \"open\"",
+        _ => "; see config/default.toml",
+    }
 }
 
 fn serde_path(built: config::Config) -> Result<Config, config::ConfigError> {
     built.try_deserialize()
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+fn read(path: &Path) -> Result<String, String> {
     use std::io::Read;
-    let unreadable = |error| ConfigError::Unreadable {
-        path: path.to_owned(),
-        error,
-    };
+    let unreadable = |error| format!("{}: cannot be read: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(FILE_MAX_BYTES)
@@ -96,13 +104,10 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-fn parse(text: &str, name: &str) -> Result<toml::Table, ConfigError> {
+fn parse(text: &str, name: &str) -> Result<toml::Table, ConfigFaults> {
     text.parse::<toml::Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| line_at(text, span.start));
-        ConfigError::Invalid {
-            place: format!("{name}:{line}"),
-            message: error.message().to_owned(),
-        }
+        ConfigFaults::one(&format!("{name}:{line}"), format_args!("not TOML: {}", error.message()))
     })
 }
 
@@ -121,11 +126,9 @@ fn merge(base: &mut toml::Table, own: toml::Table) {
     }
 }
 
-fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: String) -> Result<(), ConfigError> {
-    let invalid = |message: String| ConfigError::Invalid {
-        place: format!("environment variable {name}"),
-        message,
-    };
+/// Sets the key that a variable names; which key that is.
+fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: String) -> Result<String, ConfigFaults> {
+    let invalid = |message: String| ConfigFaults::one(&format!("environment variable {name}"), message);
     let path: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
     let [section, key] = path.as_slice() else {
         return Err(invalid(
@@ -134,8 +137,7 @@ fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: Strin
     };
     let (key, value) = match key.strip_suffix("_file") {
         Some(key) => {
-            let path = PathBuf::from(&value);
-            let text = read(&path).map_err(|error| invalid(error.to_string()))?;
+            let text = read(Path::new(&value)).map_err(invalid)?;
             (key.to_owned(), text.trim_end_matches(['\n', '\r']).to_owned())
         }
         None => (key.clone(), value),
@@ -169,8 +171,9 @@ fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: Strin
             .map_err(|_| invalid(format!("{value:?} is neither true nor false")))?,
         _ => toml::Value::String(value),
     };
+    let dotted = format!("{section}.{key}");
     table.insert(key, typed);
-    Ok(())
+    Ok(dotted)
 }
 
 /// The key at fault, if the error names one, and the message for people.
@@ -188,7 +191,10 @@ fn describe(error: &config::ConfigError) -> (Option<String>, String) {
             (key, message)
         }
         config::ConfigError::Type { key, .. } => (key.clone(), text),
-        _ => (unknown_field(&text), text),
+        _ => match text.split_once("does not have variant constructor ") {
+            Some((_, word)) => (None, format!("{word:?} is not one of its words")),
+            None => (unknown_field(&text), text),
+        },
     }
 }
 
@@ -200,31 +206,6 @@ fn unknown_field(message: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The line of a dotted key (its last part) in TOML text; finds the section first when the key names one.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let last = key.rsplit('.').next()?;
-    let section = key.split('.').next().filter(|first| *first != last);
-    let mut inside = section.is_none();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim_start();
-        if let Some(header) = line.strip_prefix('[') {
-            let name = header
-                .trim_start_matches('[')
-                .split(']')
-                .next()
-                .unwrap_or_default()
-                .trim();
-            inside = section.is_none_or(|section| section == name || section.starts_with(&format!("{name}[")));
-            if name == last {
-                return Some(index + 1);
-            }
-        } else if inside && line.split('=').next().is_some_and(|found| found.trim() == last) {
-            return Some(index + 1);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,16 +214,16 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    fn from_text(text: &str) -> Result<Config, ConfigError> {
+    fn from_text(text: &str) -> Result<Config, ConfigFaults> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("own.toml");
         std::fs::write(&path, text).unwrap();
-        load_with_environment(Some(&path), BTreeMap::new())
+        load_with_environment(Some(&path), BTreeMap::new()).map(|loaded| loaded.0)
     }
 
     #[test]
     fn defaults_are_complete_and_safe() {
-        let config = load_with_environment(None, BTreeMap::new()).unwrap();
+        let (config, _) = load_with_environment(None, BTreeMap::new()).unwrap();
         assert_eq!(config.http.bind.to_string(), "127.0.0.1:8080");
         assert_eq!(config.listeners.len(), 1);
         assert!(super::super::problems(&config).is_empty());
@@ -250,7 +231,8 @@ mod tests {
 
     #[test]
     fn environment_wins_and_wrong_names_are_told() {
-        let config = load_with_environment(None, environment(&[("POLYPHASE__HTTP__BIND", "127.0.0.1:9000")])).unwrap();
+        let (config, _) =
+            load_with_environment(None, environment(&[("POLYPHASE__HTTP__BIND", "127.0.0.1:9000")])).unwrap();
         assert_eq!(config.http.bind.port(), 9000);
         let error = load_with_environment(None, environment(&[("POLYPHASE__HTTP__PORT", "1")])).unwrap_err();
         assert!(
@@ -273,14 +255,17 @@ mod tests {
         assert!(error.contains("own.toml:1"), "{error}");
         let error = from_text("[limits]\nreads_max = \"x\"\n").unwrap_err().to_string();
         assert!(error.contains("own.toml:2"), "{error}");
+        let error = from_text("[limits]\nreads_max = \"x\"\n[htp]\n[http]\nwork = 1\nworkers = -1\n").unwrap_err();
+        assert_eq!(error.0.len(), 4, "{error}");
     }
 
     #[test]
     fn secrets_do_not_print() {
-        let config = load_with_environment(
+        let (config, _) = load_with_environment(
             None,
             environment(&[("POLYPHASE__DATABASE__URL", "postgres://u:hush@h/d")]),
-        );
+        )
+        .unwrap();
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

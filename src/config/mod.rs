@@ -1,9 +1,12 @@
 //! Configuration: one validated struct per concern. `config/default.toml` < file < environment. Prints without secrets.
 
 mod load;
+mod place;
 mod problems;
+mod shape;
 
-pub use load::{ConfigError, load, load_with_environment};
+pub use load::{ConfigFaults, load, load_with_environment};
+pub use place::Source;
 pub use problems::problems;
 
 use crate::telemetry::logs::LogFormat;

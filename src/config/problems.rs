@@ -1,7 +1,8 @@
 //! What types cannot say: limits that contradict each other, unsafe combinations. All faults at once.
 
 use super::Config;
-use std::collections::BTreeSet;
+use secrecy::ExposeSecret;
+use std::net::SocketAddr;
 
 /// Every fault, each with its key and what to do; empty when the configuration is sound.
 pub fn problems(config: &Config) -> Vec<String> {
@@ -24,6 +25,10 @@ pub fn problems(config: &Config) -> Vec<String> {
             config.log.filter
         ));
     }
+    let url = config.database.url.expose_secret();
+    if !url.is_empty() && !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        found.push("database.url: must begin with postgres://, or be empty for the embedded database".into());
+    }
     if config.data.folder.as_os_str().is_empty() {
         found.push("data.folder: must name a folder".into());
     }
@@ -37,7 +42,11 @@ fn http(config: &Config, found: &mut Vec<String>) {
         !http.tls_key.as_os_str().is_empty(),
     );
     if cert != key {
-        found.push("http.tls_cert and http.tls_key: give both or none".into());
+        found.push(if cert {
+            "http.tls_cert: give http.tls_key as well, or none of both".into()
+        } else {
+            "http.tls_key: give http.tls_cert as well, or none of both".into()
+        });
     }
     for (name, path) in [("http.tls_cert", &http.tls_cert), ("http.tls_key", &http.tls_key)] {
         if !path.as_os_str().is_empty() && !path.is_file() {
@@ -59,15 +68,27 @@ fn listeners(config: &Config, found: &mut Vec<String>) {
     if config.listeners.is_empty() {
         found.push("listener: at least one [[listener]] is needed".into());
     }
-    let mut seen = BTreeSet::new();
-    for listener in &config.listeners {
-        if listener.bind.port() != 0 && !seen.insert(listener.bind) {
-            found.push(format!("listener.bind: {} stands twice", listener.bind));
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let bind = listener.bind;
+        let before = config.listeners.iter().take(index);
+        if before.into_iter().any(|other| collide(other.bind, bind)) {
+            found.push(format!(
+                "listener[{index}].bind: {bind} stands twice; give each its own port"
+            ));
         }
-        if listener.bind == config.http.bind && listener.bind.port() != 0 {
-            found.push(format!("listener.bind: {} is http.bind too", listener.bind));
+        if collide(bind, config.http.bind) {
+            found.push(format!(
+                "listener[{index}].bind: {bind} is taken by http.bind {}; give it another port",
+                config.http.bind
+            ));
         }
     }
+}
+
+/// Whether two addresses cannot both be listened on.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && overlap
 }
 
 fn limits(config: &Config, found: &mut Vec<String>) {
@@ -99,6 +120,17 @@ fn limits(config: &Config, found: &mut Vec<String>) {
     range("limits.dead_line_timeouts", limits.dead_line_timeouts.into(), 3, 10_000);
     range("limits.spool_bytes", limits.spool_bytes, 16 << 20, 1 << 50);
     range("limits.frames_bytes", limits.frames_bytes, 1 << 20, 1 << 50);
+    range("limits.frames_days", limits.frames_days.into(), 1, 36_500);
+    range(
+        "limits.spool_reserve_bytes",
+        limits.spool_reserve_bytes,
+        1 << 20,
+        limits.spool_bytes.max(16 << 20),
+    );
+    let kept = &config.retention;
+    range("retention.readings_days", kept.readings_days.into(), 1, 36_500);
+    range("retention.endings_days", kept.endings_days.into(), 1, 36_500);
+    range("retention.evidence_days", kept.evidence_days.into(), 1, 36_500);
     range("limits.reads_max", wide(limits.reads_max), 1, 100_000);
     range("limits.streams_max", wide(limits.streams_max), 1, 100_000);
     range(

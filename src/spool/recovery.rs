@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// Another server has it.
-    #[error("the spool folder {} is in use by another process", .0.display())]
+    #[error("the spool folder {} is in use by another process; stop the polyphase that runs on it, or give this one a data folder of its own", .0.display())]
     Locked(PathBuf),
     /// The disk said no.
     #[error("spool folder {}: {what}: {source}", .dir.display())]

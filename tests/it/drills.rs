@@ -57,3 +57,10 @@ fn every_value_is_stored_under_its_meter_register_and_time() {
 fn kill_9_loses_nothing_that_was_shown() {
     run("run_kills.py", &["--kills", "3", "--dtus", "10", "--meters", "3"]);
 }
+
+/// Dialled converter, Modbus TCP, serial port, virtual DTU, quarantine, takeover; far ends that restart; what another
+/// account sees.
+#[test]
+fn every_way_to_a_line_works_and_comes_back() {
+    run("run_connect.py", &[]);
+}

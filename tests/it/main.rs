@@ -13,6 +13,7 @@
 mod actors;
 mod api_identity;
 mod api_metering;
+mod cli;
 mod drills;
 mod harness;
 mod modbus_peer;
