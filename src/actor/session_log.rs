@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Entry {
-    Row(SessionRow),
+    Row(Box<SessionRow>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -44,7 +44,7 @@ impl SessionLog {
                     }
                 };
                 SESSION_LOG_QUEUED.set(i64::try_from(rows.len()).unwrap_or(i64::MAX));
-                while let Err(error) = ledger.save_session(row.clone()).await {
+                while let Err(error) = ledger.save_session((*row).clone()).await {
                     tracing::warn!(%error, at = %clock.now(), "session row waits for the database");
                     if *closing.borrow_and_update() {
                         return;
@@ -59,7 +59,7 @@ impl SessionLog {
     /// Queues a row; drops and counts it when the queue is full.
     pub fn save(&self, row: SessionRow) {
         let session = row.session;
-        if self.queue.try_send(Entry::Row(row)).is_err() {
+        if self.queue.try_send(Entry::Row(Box::new(row))).is_err() {
             SessionRowDropped { session: session.0 }.emit();
         }
     }

@@ -306,12 +306,14 @@ fn start_cluster() -> String {
         data = data.display(),
         folder = folder.display(),
     );
-    as_postgres(Path::new("/bin/sh"))
+    let watchdog = as_postgres(Path::new("/bin/sh"))
         .args(["-c", &script])
         .process_group(0)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the watchdog");
+    // it outlives this process by design; nobody waits for it
+    drop(watchdog);
     format!("postgres://postgres@127.0.0.1:{port}/postgres")
 }
