@@ -4,6 +4,7 @@ use super::books::{assert_actual, slowest, tally};
 use super::field::{Field, Manner, at, dtu, virtually};
 use chrono::TimeDelta;
 use polyphase::actor::messages::{GetOpenSlots, StopSchedules};
+use polyphase::base::clock::Clock;
 use polyphase::base::ids::{DtuId, MeterId};
 use polyphase::domain::reading::Source;
 use polyphase::port::field::EndCause;
@@ -152,6 +153,8 @@ fn a_meter_that_moves_or_is_deleted_leaves_no_slot_open_and_ends_none_twice() {
             .meters
             .remove(1);
         field.fleet.reload(DtuId(1)).await;
+        // the new place is learned of late: a slot falls due when it is nobody's
+        tokio::time::sleep(Duration::from_secs(45)).await;
         for id in 2..=4 {
             let meter = moved.clone();
             field.edit(DtuId(id), |dtu| dtu.meters.push(meter)).await;
@@ -162,7 +165,7 @@ fn a_meter_that_moves_or_is_deleted_leaves_no_slot_open_and_ends_none_twice() {
         }
         field.clock.until(240).await;
         let ends = field.books.audit(&field.meters(), &field.world, at(0), at(235));
-        // it moved between slots: none is lost
+        // none is lost on the way
         assert_actual(&ends, |_| true);
 
         // one is deleted while its slots wait for the line
@@ -200,7 +203,7 @@ fn a_meter_that_moves_or_is_deleted_leaves_no_slot_open_and_ends_none_twice() {
 fn a_read_on_demand_closes_the_breaker_of_a_meter_that_is_back() {
     virtually(|| async {
         let field = Field::new(vec![dtu(1, 2)]).await;
-        field.connect_all().await;
+        let link = field.connect_all().await.remove(&DtuId(1)).unwrap();
         field.world.behave(MeterId(11), Manner::Silent);
         field.begin().await;
         field.clock.until(150).await;
@@ -209,6 +212,14 @@ fn a_read_on_demand_closes_the_breaker_of_a_meter_that_is_back() {
         assert!(missed.contains_key(&("missing", "timeout")) && missed.contains_key(&("missing", "breaker_open")));
         assert_actual(&silent, |slot| slot.0 == MeterId(12));
 
+        // a probe that fails just now: the next one would be a quarter of an hour away
+        let probes = || link.polls().iter().filter(|(_, meter)| *meter == MeterId(11)).count();
+        let before = probes();
+        while probes() == before {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let back = field.clock.now();
         field.world.behave(MeterId(11), super::field::PROMPT);
         let read = field
             .fleet
@@ -220,7 +231,7 @@ fn a_read_on_demand_closes_the_breaker_of_a_meter_that_is_back() {
         assert!(field.books.readings().contains(&read), "durable before it is shown");
         field.clock.until(200).await;
         let ends = field.books.audit(&field.meters(), &field.world, at(0), at(195));
-        assert_actual(&ends, |slot| slot.2 > at(150));
+        assert_actual(&ends, |slot| slot.2 > back);
         let nobody = field.fleet.read(MeterId(99), Vec::new(), Duration::from_secs(20)).await;
         assert!(nobody.is_err());
     });
