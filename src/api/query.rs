@@ -37,9 +37,23 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
             .iter()
             .find_map(|prefix| message.strip_prefix(prefix))
             .and_then(|rest| rest.split('`').next());
-        ApiError::bad_query(named.unwrap_or(&path), message.clone())
+        let advice = if TIME_ERRORS.contains(&message.as_str()) {
+            ": a time is RFC 3339, such as 2026-01-31T00:00:00Z (in a query a + is written %2B)"
+        } else {
+            ""
+        };
+        ApiError::bad_query(named.unwrap_or(&path), format!("{message}{advice}"))
     })
 }
+
+/// What chrono says of a text that is no time; alone it helps nobody.
+const TIME_ERRORS: [&str; 5] = [
+    "input contains invalid characters",
+    "premature end of input",
+    "input is out of range",
+    "trailing input",
+    "input is not enough for unique date and time",
+];
 
 /// The account named by the query, if any.
 pub(super) fn account_parameter(query: &str) -> Option<&str> {
@@ -65,5 +79,37 @@ impl<T: FromStr> FromRequest for Id<T> {
                 .map(Self)
                 .ok_or_else(|| ApiError::not_found("object")),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, Utc};
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Span {
+        from: DateTime<Utc>,
+    }
+
+    #[test]
+    fn a_text_that_is_no_time_is_refused_with_an_example() {
+        for text in [
+            "yesterday",
+            "2026-01-31",
+            "2026-01-31T00:00:00",
+            "2026-01-31T00:00:00+01:00",
+            "2026-13-01T00:00:00Z",
+        ] {
+            let error = format!("{:?}", parse::<Span>(&format!("from={text}")).unwrap_err());
+            assert!(
+                error.contains("from") && error.contains("2026-01-31T00:00:00Z"),
+                "{text}: {error}"
+            );
+        }
+        let parsed: Span = parse("account=1&from=2026-01-31T00:00:00%2B01:00").unwrap();
+        assert_eq!(parsed.from.to_rfc3339(), "2026-01-30T23:00:00+00:00");
     }
 }

@@ -156,7 +156,12 @@ async fn make_fleet(
     let schedules: Box<dyn ScheduleStore> = stores.in_account(scope());
     let dtus: Box<dyn DtuStore> = stores.in_account(scope());
     let meters: Box<dyn MeterStore> = stores.in_account(scope());
-    let schedule = schedules.create(&spec(), clock.now()).await?;
+    // a second run on the same folder goes on with what is there
+    let known = schedules.list(None, 1000).await?;
+    let schedule = match known.into_iter().find(|known| known.spec.name == spec().name) {
+        Some(known) => known,
+        None => schedules.create(&spec(), clock.now()).await?,
+    };
     for index in 0..plan.dtus {
         let sn = serial(plan, index)?;
         let dtu = new_dtu(

@@ -136,6 +136,26 @@ fn configured(args: &ConfigArgs, models: bool) -> Result<Config, ExitCode> {
     Ok(config)
 }
 
+/// Sets up logs for the commands that have no configuration: text, on standard error.
+fn plain_logs() {
+    if let Err(error) = crate::telemetry::logs::init(crate::telemetry::logs::LogFormat::Text, "info") {
+        complain(error);
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        // Ctrl-C alone, then
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
 /// Runs a short command on a runtime of its own.
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -76,17 +76,25 @@ pub fn run(args: SimulateArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    super::plain_logs();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(FleetStats::default());
     runtime.block_on(async {
         let fleet = plan.start(&args.connect, &moulds, &clock, &stats).await;
         let end = Duration::from_secs(if args.for_s == 0 { u32::MAX.into() } else { args.for_s });
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            () = super::told_to_stop() => {}
             () = tokio::time::sleep(end) => {}
         }
         drop(fleet);
     });
+    if stats.dialled.load(Ordering::Relaxed) == 0 {
+        eprintln!(
+            "polyphase: nobody was reached at {}: is it the head end's device port?",
+            args.connect
+        );
+        return ExitCode::FAILURE;
+    }
     eprintln!(
         "dialled {}, requests heard {}, replies sent {}",
         stats.dialled.load(Ordering::Relaxed),

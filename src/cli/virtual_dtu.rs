@@ -60,6 +60,7 @@ pub fn run(args: VirtualDtuArgs) -> ExitCode {
         eprintln!("polyphase: --sn: {error}");
         return ExitCode::from(2);
     }
+    super::plain_logs();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -70,7 +71,7 @@ pub fn run(args: VirtualDtuArgs) -> ExitCode {
     runtime.block_on(async {
         tokio::select! {
             () = keep_up(&args) => ExitCode::FAILURE,
-            _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
+            () = super::told_to_stop() => ExitCode::SUCCESS,
         }
     })
 }
@@ -88,7 +89,12 @@ async fn keep_up(args: &VirtualDtuArgs) {
         }
         // jitter of up to a quarter, so that a fleet does not come back in one instant
         let jitter = wait.mul_f64(rand::random::<f64>() / 4.0);
-        tokio::time::sleep(wait + jitter).await;
+        let pause = wait + jitter;
+        tracing::info!(
+            wait_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            "trying again"
+        );
+        tokio::time::sleep(pause).await;
         wait = (wait * 2).min(REDIAL_LONGEST);
     }
 }

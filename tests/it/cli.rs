@@ -486,6 +486,36 @@ impl Drop for Server {
     }
 }
 
+#[test]
+fn a_virtual_dtu_says_what_it_cannot_reach_and_ends_in_order() {
+    let mut child = program()
+        .args([
+            "virtual-dtu",
+            "--connect",
+            "127.0.0.1:1",
+            "--sn",
+            "VDTU0001",
+            "--serial",
+            "/dev/nowhere",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+    assert!(line.contains("/dev/nowhere"), "{line}");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let ran = run(
+        &["simulate", "--connect", "127.0.0.1:1", "--dtus", "1", "--for-s", "1"],
+        "",
+    );
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("127.0.0.1:1"), "{}", ran.err);
+}
+
 fn refused(config: &Path, says: &str) {
     let ran = run(&["serve", "--config", config.to_str().unwrap()], "");
     assert_eq!(ran.code, 1, "{}", ran.err);
