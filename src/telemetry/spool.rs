@@ -104,7 +104,8 @@ pub(super) fn touch() {
         LazyLock::force(gauge);
     }
     for state in STATES {
-        SPOOL_STATE.with_label_values(&[state]);
+        // a spool opens normal and tells when it is anything else
+        SPOOL_STATE.with_label_values(&[state]).set(i64::from(state == "normal"));
     }
     for reason in ["full", "failed", "too_large"] {
         REFUSED.with_label_values(&[reason]);
