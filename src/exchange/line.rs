@@ -33,6 +33,8 @@ const WINDOW_MAX: usize = 2_048;
 const IDLE_QUIET: Duration = Duration::from_millis(100);
 /// Attempts of one question that may end in doubt.
 const DOUBTS_MAX: u8 = 3;
+/// The rest of a reply with a heartbeat inside follows within this: a DTU's packing timer is 20 to 50 ms.
+const REST_OF_REPLY: Duration = Duration::from_millis(60);
 /// The least time that is left to the true answer after a frame in doubt.
 const SETTLE_MIN: Duration = Duration::from_millis(100);
 /// A line that never falls quiet is asked again after this many guard times.
@@ -115,6 +117,8 @@ struct Asking {
     disturbed: bool,
     /// A frame that may be a repeat.
     doubt: Option<u64>,
+    /// A frame that may be half a reply and half a heartbeat stands in the window; believed from here on.
+    settle_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -229,7 +233,7 @@ impl Line {
         let own = match &self.state {
             State::Free => self.next_ask(now.on),
             State::Writing(_) => None,
-            State::Asking(asking) => Some(asking.until),
+            State::Asking(asking) => [Some(asking.until), asking.settle_at].into_iter().flatten().min(),
             State::Holding { quiet_at, at_most } => Some(*quiet_at.min(at_most)),
         };
         let idle = (!self.is_asking() && !self.window.is_empty()).then(|| self.heard_at + IDLE_QUIET);
@@ -245,6 +249,12 @@ impl Line {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Moment) {
+        if let State::Asking(asking) = &mut self.state
+            && asking.settle_at.take_if(|at| now.on >= *at).is_some()
+        {
+            // nothing came that would make another reply of it
+            self.examine(now, &[]);
+        }
         match &self.state {
             State::Asking(asking) if now.on >= asking.until => self.time_out(now),
             State::Holding { quiet_at, at_most } if now.on >= *quiet_at.min(at_most) => {
@@ -319,6 +329,7 @@ impl Line {
             echoed: false,
             disturbed: false,
             doubt: None,
+            settle_at: None,
         }));
     }
 

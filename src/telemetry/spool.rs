@@ -105,7 +105,9 @@ pub(super) fn touch() {
     }
     for state in STATES {
         // a spool opens normal and tells when it is anything else
-        SPOOL_STATE.with_label_values(&[state]).set(i64::from(state == "normal"));
+        SPOOL_STATE
+            .with_label_values(&[state])
+            .set(i64::from(state == "normal"));
     }
     for reason in ["full", "failed", "too_large"] {
         REFUSED.with_label_values(&[reason]);

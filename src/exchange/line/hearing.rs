@@ -1,6 +1,6 @@
 //! What a line makes of the bytes that come: finding the answer, believing it, and what is left over.
 
-use super::{Asking, DOUBTS_MAX, Line, LineEvent, SETTLE_MIN, State, WINDOW_MAX, request_protocol};
+use super::{Asking, DOUBTS_MAX, Line, LineEvent, REST_OF_REPLY, SETTLE_MIN, State, WINDOW_MAX, request_protocol};
 use crate::exchange::Moment;
 use crate::exchange::job::TransactionError;
 use crate::exchange::memory::{Accepted, Belief, fingerprint};
@@ -19,10 +19,21 @@ impl Line {
                 return;
             };
             let found = match request.find(&self.window) {
-                Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
-                Finding::NeedMore { .. } => stripped(request, &self.window, heartbeats),
+                Finding::Frame { span, verdict } => {
+                    let raw = Found::cut(&self.window, &span, verdict);
+                    if raw.is_reply() && tainted(&self.window, &span, heartbeats) {
+                        match stripped(request, &self.window, heartbeats, Some(&raw.frame)) {
+                            Some(whole) => Some(whole),
+                            None => return self.settle(now),
+                        }
+                    } else {
+                        Some(raw)
+                    }
+                }
+                Finding::NeedMore { .. } => stripped(request, &self.window, heartbeats, None),
             };
             let Some(found) = found else { return };
+            self.change(|asking| asking.settle_at = None);
             self.noise(now, found.before);
             self.window = found.after;
             let bytes = found.frame;
@@ -36,6 +47,15 @@ impl Line {
                 }
             }
         }
+    }
+
+    /// The window holds a reply with a heartbeat's bytes in it: true data, or a heartbeat inside a longer reply whose
+    /// check sum happens to fit (1 in 65,536). The rest of such a reply is about to come, so it gets a moment.
+    fn settle(&mut self, now: Moment) {
+        self.change(|asking| {
+            let at = (now.on + REST_OF_REPLY).min(asking.until);
+            asking.settle_at.get_or_insert(at);
+        });
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Asking)) {
@@ -170,7 +190,7 @@ impl Line {
                 finder.find(&self.window)
             } {
                 Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
-                Finding::NeedMore { .. } => stripped(finder, &self.window, heartbeats),
+                Finding::NeedMore { .. } => stripped(finder, &self.window, heartbeats, None),
             };
             let Some(found) = found else { return };
             self.window = found.after;
@@ -208,6 +228,10 @@ struct Found {
 }
 
 impl Found {
+    fn is_reply(&self) -> bool {
+        matches!(self.verdict, Verdict::Answer | Verdict::Refused(_))
+    }
+
     fn cut(bytes: &[u8], span: &Range<usize>, verdict: Verdict) -> Self {
         Self {
             before: bytes.get(..span.start).unwrap_or_default().to_vec(),
@@ -218,8 +242,9 @@ impl Found {
     }
 }
 
-/// The answer or refusal that stands in the window once heartbeats are taken out, with what stands before and after.
-fn stripped(request: &Request, window: &[u8], heartbeats: &[Vec<u8>]) -> Option<Found> {
+/// The answer or refusal that stands in the window once heartbeats are taken out, with what stands before and after; not
+/// one that is `known` already.
+fn stripped(request: &Request, window: &[u8], heartbeats: &[Vec<u8>], known: Option<&[u8]>) -> Option<Found> {
     if heartbeats.is_empty() {
         return None;
     }
@@ -228,10 +253,24 @@ fn stripped(request: &Request, window: &[u8], heartbeats: &[Vec<u8>]) -> Option<
     candidates
         .map(|candidate| candidate.bytes)
         .find_map(|bytes| match request.find(&bytes) {
-            Finding::Frame {
-                span,
-                verdict: verdict @ (Verdict::Answer | Verdict::Refused(_)),
-            } => Some(Found::cut(&bytes, &span, verdict)),
-            _ => None,
+            Finding::Frame { span, verdict } => Some(Found::cut(&bytes, &span, verdict))
+                .filter(|found| found.is_reply() && known != Some(found.frame.as_slice())),
+            Finding::NeedMore { .. } => None,
+        })
+}
+
+/// Whether a heartbeat, or the beginning of one at the window's end, reaches into the span.
+fn tainted(window: &[u8], span: &Range<usize>, heartbeats: &[Vec<u8>]) -> bool {
+    heartbeats
+        .iter()
+        .filter(|heartbeat| !heartbeat.is_empty())
+        .any(|heartbeat| {
+            let first = span.start.saturating_sub(heartbeat.len() - 1);
+            (first..span.end).any(|at| {
+                let there = window.get(at..).unwrap_or_default();
+                let whole = there.starts_with(heartbeat);
+                let begun = there.len() < heartbeat.len() && heartbeat.starts_with(there);
+                whole || begun
+            })
         })
 }

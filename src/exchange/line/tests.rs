@@ -5,6 +5,7 @@ use crate::base::ids::PollId;
 use crate::exchange::job::TransactionError;
 use crate::exchange::job::{Priority, TransactionReport};
 use crate::protocol::modbus::{self, Function, Reply};
+use crate::protocol::{Finding, Verdict};
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -126,6 +127,65 @@ fn an_answer_in_pieces_with_noise_and_a_heartbeat_inside() {
         [LineFrameKind::Request, LineFrameKind::Noise, LineFrameKind::Answer]
     );
     assert_eq!(line.next_deadline(time.moment()), None, "an idle line wants nothing");
+}
+
+/// A heartbeat inside a reply, whose bytes up to there and the heartbeat form a frame with a right check sum.
+fn a_reply_that_looks_like_another(question: &Request, heartbeat: &[u8; 3]) -> (Vec<u8>, Vec<u8>) {
+    let head = [1, 3, 4, 0x00, heartbeat[0], heartbeat[1], heartbeat[2]];
+    let sum = modbus::crc16(&head).to_le_bytes();
+    let whole = reply(question, &[u16::from(sum[0]), u16::from_be_bytes([sum[1], 0x77])]);
+    let sent = [&whole[..4], heartbeat, &whole[4..]].concat();
+    // the trap: these nine bytes are a valid answer with another value
+    assert!(matches!(
+        question.find(&sent[..9]),
+        Finding::Frame {
+            verdict: Verdict::Answer,
+            ..
+        }
+    ));
+    (whole, sent)
+}
+
+#[test]
+fn a_heartbeat_never_becomes_a_value_even_where_the_check_sum_fits() {
+    let heartbeats = vec![b"LOG".to_vec()];
+    let question = read(1, 0);
+    let (whole, sent) = a_reply_that_looks_like_another(&question, b"LOG");
+    for cut in [sent.len(), 9, 10, 5] {
+        let mut time = Time::new();
+        let mut line = line(&time);
+        line.submit(
+            time.moment(),
+            job(&time, 1, 1, Priority::Scheduled, vec![question.clone()]),
+        )
+        .unwrap();
+        ask(&mut line, &time);
+        line.feed(time.pass(30), &sent[..cut], &heartbeats);
+        line.feed(time.pass(20), &sent[cut..], &heartbeats);
+        let outcome = only(done(&mut line));
+        assert_eq!(outcome.reports[0].result.as_ref(), Ok(&whole), "cut at {cut}");
+    }
+}
+
+#[test]
+fn data_that_look_like_a_heartbeat_cost_a_moment_only() {
+    let heartbeats = vec![b"LOG".to_vec()];
+    let mut time = Time::new();
+    let mut line = line(&time);
+    let question = read(1, 0);
+    line.submit(
+        time.moment(),
+        job(&time, 1, 1, Priority::Scheduled, vec![question.clone()]),
+    )
+    .unwrap();
+    ask(&mut line, &time);
+    let whole = reply(&question, &[0x004C, 0x4F47]);
+    line.feed(time.pass(30), &whole, &heartbeats);
+    assert!(done(&mut line).is_empty());
+    let due = line.next_deadline(time.moment()).unwrap();
+    assert_eq!(due, time.moment().on + REST_OF_REPLY);
+    line.tick(time.pass(60));
+    assert_eq!(only(done(&mut line)).reports[0].result.as_ref(), Ok(&whole));
 }
 
 #[test]
