@@ -66,7 +66,7 @@ const PENDING_MAX: usize = 512;
 /// Turn-round of a meter on a line with a speed.
 const TURN_ROUND: Duration = Duration::from_millis(15);
 const REDIAL_FIRST: Duration = Duration::from_millis(500);
-const REDIAL_LONGEST: Duration = Duration::from_secs(20);
+const REDIAL_LONGEST: Duration = Duration::from_secs(5);
 
 impl SimDtu {
     /// Dials and redials until it is dropped.
@@ -74,10 +74,10 @@ impl SimDtu {
         let mut dice = Dice::new(self.seed);
         let mut wait = REDIAL_FIRST;
         loop {
-            let begun = Instant::now();
             let ended = self.session(&server, &*clock, &stats, &mut dice).await;
             tracing::debug!(sn = self.sn, ?ended, "virtual DTU lost its session");
-            if begun.elapsed() > REDIAL_LONGEST {
+            if ended.is_ok() {
+                // it was connected: the server is there, so it is tried again soon
                 wait = REDIAL_FIRST;
             }
             let jitter = Duration::from_millis(dice.below(wait.as_millis().try_into().unwrap_or(1000)));
@@ -86,14 +86,17 @@ impl SimDtu {
         }
     }
 
+    /// One connection from dialling to its end; an error when there was none.
     async fn session(&self, server: &str, clock: &dyn Clock, stats: &FleetStats, dice: &mut Dice) -> io::Result<()> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         stats.dialled.fetch_add(1, Ordering::Relaxed);
         stats.connected.fetch_add(1, Ordering::Relaxed);
-        let ended = self.carry(stream, clock, stats, dice).await;
+        if let Err(error) = self.carry(stream, clock, stats, dice).await {
+            tracing::debug!(sn = self.sn, %error, "the connection failed");
+        }
         stats.connected.fetch_sub(1, Ordering::Relaxed);
-        ended
+        Ok(())
     }
 
     async fn carry(

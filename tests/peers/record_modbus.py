@@ -5,8 +5,8 @@ Loads self-chosen plausible values into a pymodbus server, reads them with a pym
 the bytes of both directions, and rewrites the `[[exchange]]` at the end of each model file. Planning, encoding and the
 expected values are worked out here on their own, so that the replay compares two implementations.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install 'pymodbus==3.16.*'
-    /tmp/peers/bin/python tests/peers/record_modbus.py [MODEL…]
+    scripts/install.sh test
+    target/peers/bin/python tests/peers/record_modbus.py [MODEL…]
 """
 
 import asyncio
