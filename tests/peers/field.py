@@ -82,6 +82,28 @@ def ddp_unwrap():
     return unwrap
 
 
+def prot_escape(data):
+    return b"".join({0xFD: b"\xFD\xED", 0xFE: b"\xFD\xEE"}.get(byte, bytes([byte])) for byte in data)
+
+
+def prot_unescape():
+    escaped = [False]
+
+    def unescape(data):
+        out = bytearray()
+        for byte in data:
+            if escaped[0]:
+                out.append({0xED: 0xFD, 0xEE: 0xFE}[byte])
+                escaped[0] = False
+            elif byte == 0xFD:
+                escaped[0] = True
+            elif byte != 0xFE:
+                out.append(byte)
+        return bytes(out)
+
+    return unescape
+
+
 def luhn(digits):
     total = 0
     for place, digit in enumerate(reversed(digits)):
@@ -100,6 +122,7 @@ def mode(index):
     phone = f"139{number:08d}"
     mac = bytes([0xD4, 0xAD, 0x20, index >> 8, index & 255, 7])
     pattern = f"ZX{number}"
+    binary = bytes([0x9A, 0xC3, index >> 8, index & 255, 0xF1])
     return [
         lambda: Mode("ascii", text, text.encode()),
         lambda: Mode("line", f"DTU-{number}", f"DTU-{number}\r\n".encode()),
@@ -112,7 +135,11 @@ def mode(index):
                      heartbeat=ddp(1, phone.encode(), b"\x0A\x00\x00\x01\x1F\x40"),
                      wrap=lambda data: ddp(9, phone.encode(), data), unwrap=ddp_unwrap()),
         lambda: Mode("prefixed", pattern, f"SN={pattern}\r\n".encode()),
-    ][index % 9]()
+        lambda: Mode("hex", binary.hex().upper(), binary),
+        lambda: Mode("inhand", phone, b"\xAA\x01" + phone.encode() + b"\x0D"),
+        lambda: Mode("prot", phone, struct.pack("<I", number) + phone.encode() + b"\x00\xC0\xA8\x01\x42\x00",
+                     heartbeat=b"\xFE", wrap=prot_escape, unwrap=prot_unescape()),
+    ][index % 12]()
 
 
 class Dtu:
@@ -219,7 +246,7 @@ class Dtu:
 
     async def pieces(self, frame, out):
         """The reply whole, split, or with a heartbeat before, inside or behind it."""
-        framed = self.mode.name == "ddp"
+        framed = self.mode.name in ("ddp", "prot")
         heartbeat = self.mode.heartbeat
         if self.hit("heartbeat_glued"):
             data = self.packet(frame)
