@@ -56,6 +56,12 @@ const COMMANDS: [&[&str]; 12] = [
     &["api-key", "create"],
 ];
 
+/// SIGTERM, without a program that a bare host may lack.
+fn ask_to_end(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+}
+
 #[test]
 fn everything_has_help() {
     for command in COMMANDS {
@@ -465,8 +471,7 @@ impl Server {
     }
 
     fn terminate(mut self) -> i32 {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        ask_to_end(&self.child);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(60) {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -505,8 +510,7 @@ fn a_virtual_dtu_says_what_it_cannot_reach_and_ends_in_order() {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut told, &mut line).unwrap();
     assert!(line.contains("/dev/nowhere"), "{line}");
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    ask_to_end(&child);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let ran = run(
         &["simulate", "--connect", "127.0.0.1:1", "--dtus", "1", "--for-s", "1"],
