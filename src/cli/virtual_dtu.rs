@@ -70,8 +70,10 @@ pub fn run(args: VirtualDtuArgs) -> ExitCode {
     };
     runtime.block_on(async {
         tokio::select! {
-            () = keep_up(&args) => ExitCode::FAILURE,
+            // first, so that the signals are ours before anything is said
+            biased;
             () = super::told_to_stop() => ExitCode::SUCCESS,
+            () = keep_up(&args) => ExitCode::FAILURE,
         }
     })
 }
