@@ -2,35 +2,37 @@
 
 use super::model::Folder;
 
-macro_rules! modbus {
-    ($($name:literal)*) => {
-        &[$((
-            Folder::Modbus,
+macro_rules! models {
+    ($($folder:ident $path:literal { $($name:literal)* })*) => {
+        &[$($((
+            Folder::$folder,
             $name,
-            include_str!(concat!("../../config/meter-models/modbus/", $name, ".toml")),
-        ),)*]
+            include_str!(concat!("../../config/meter-models/", $path, "/", $name, ".toml")),
+        ),)*)*]
     };
 }
 
 /// Folder, name and text of each built-in model.
-pub(super) const MODELS: &[(Folder, &str, &str)] = modbus! {
-    "abb_b23_b24"
-    "acrel_adl400_float"
-    "acrel_dtsd1352"
-    "carlo_gavazzi_em24"
-    "chint_ddsu666"
-    "chint_dtsu666"
-    "ddm18sd"
-    "eastron_sdm120"
-    "eastron_sdm230"
-    "eastron_sdm630"
-    "eastron_sdm72d_v2"
-    "hiking_dds238_zns"
-    "inepro_pro380"
-    "janitza_b23"
-    "orno_we504"
-    "orno_we516"
-    "peacefair_pzem014"
-    "schneider_pm5110"
-    "siemens_pac1020"
+pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
+    Modbus "modbus" {
+        "abb_b23_b24"
+        "acrel_adl400_float"
+        "acrel_dtsd1352"
+        "carlo_gavazzi_em24"
+        "chint_ddsu666"
+        "chint_dtsu666"
+        "ddm18sd"
+        "eastron_sdm120"
+        "eastron_sdm230"
+        "eastron_sdm630"
+        "eastron_sdm72d_v2"
+        "hiking_dds238_zns"
+        "inepro_pro380"
+        "janitza_b23"
+        "orno_we504"
+        "orno_we516"
+        "peacefair_pzem014"
+        "schneider_pm5110"
+        "siemens_pac1020"
+    }
 };

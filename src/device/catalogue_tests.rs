@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::device::decode::{decode, name};
-use crate::device::model::Profile;
 use crate::device::plan::plan;
 use crate::domain::quantity::Quantity;
 use crate::protocol::{Finding, Request, Verdict};
@@ -34,20 +33,27 @@ fn every_file_of_the_folder_is_built_in() {
 #[test]
 fn every_model_has_a_recording_of_its_whole_plan_and_it_means_what_it_should() {
     for model in builtin().iter() {
-        let Profile::Modbus(profile) = &model.profile;
-        let exchange = profile
+        let exchange = model
             .exchanges
             .first()
             .unwrap_or_else(|| panic!("{} has no exchange", model.name));
-        let requests = plan(model, &model.serial.address.to_string(), &[]).unwrap();
+        let requests = plan(model, &model.serial.address, &[]).unwrap();
         let recorded: Vec<&[u8]> = exchange.frames.iter().map(|(request, _)| request.as_slice()).collect();
         let planned: Vec<Vec<u8>> = requests.iter().map(Request::wire).collect();
         assert_eq!(planned, recorded, "{}", model.name);
         let mut frames = Vec::new();
         for (request, (_, answer)) in requests.iter().zip(&exchange.frames) {
-            let span = 0..answer.len();
-            let verdict = Verdict::Answer;
-            assert_eq!(request.find(answer), Finding::Frame { span, verdict }, "{}", model.name);
+            assert!(
+                matches!(
+                    request.find(answer),
+                    Finding::Frame {
+                        verdict: Verdict::Answer,
+                        ..
+                    }
+                ),
+                "{}",
+                model.name
+            );
             frames.push(Some(answer.as_slice()));
         }
         let poll = decode(model, &requests, &frames);

@@ -1,12 +1,10 @@
 //! From answer frames to reading items.
 
 use super::modbus;
-use super::modbus::raw::RawError;
 use super::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
-use crate::protocol::modbus::AnswerError;
 use chrono::{DateTime, Utc};
 
 /// What the answers of one visit say.
@@ -32,23 +30,26 @@ pub struct Problem {
 }
 
 /// Why a value is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProblemKind {
     /// The request for it has no answer.
     #[error("not answered")]
     NotAnswered,
-    /// The frame is not the answer to its request.
-    #[error(transparent)]
-    Undecodable(#[from] AnswerError),
-    /// The answer holds no usable number; [`RawError::NoValue`] when the meter itself says so.
-    #[error(transparent)]
-    Raw(#[from] RawError),
+    /// The frame is not the answer to its request; why, in the protocol's words.
+    #[error("{0}")]
+    Undecodable(String),
+    /// The meter itself says that it has no such value.
+    #[error("the meter says that it has no value")]
+    NoValue,
+    /// The answer holds no usable number; why, with the bytes in question.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 impl ProblemKind {
     /// Whether the meter answered in good order that it has no such value.
-    pub fn is_no_value(self) -> bool {
-        self == Self::Raw(RawError::NoValue)
+    pub fn is_no_value(&self) -> bool {
+        *self == Self::NoValue
     }
 }
 

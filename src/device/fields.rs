@@ -73,6 +73,21 @@ impl<'t, 'i> Fields<'t, 'i> {
         }
     }
 
+    /// Text in quotes, or a whole number as its text.
+    pub(super) fn text_or_integer(&mut self, faults: &mut Faults<'_>, key: &'static str) -> Option<String> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            other => match other.as_str() {
+                Some(text) => Some(text.to_owned()),
+                None => {
+                    wrong_type(faults, key, value, "text in quotes or a whole number");
+                    None
+                }
+            },
+        }
+    }
+
     pub(super) fn integer(
         &mut self,
         faults: &mut Faults<'_>,

@@ -10,6 +10,7 @@ mod builtin;
 pub mod catalogue;
 pub mod check;
 pub mod decode;
+mod exchange;
 mod fault;
 mod fields;
 pub mod image;
@@ -20,4 +21,5 @@ pub mod plan;
 mod plausible;
 pub mod units;
 
+pub use exchange::Exchange;
 pub use fault::Fault;

@@ -1,11 +1,12 @@
 //! A meter model: what is known of one kind of meter. Read from `config/meter-models/<folder>/<name>.toml`; the file
 //! format is described in `docs/meter-models.md`.
 
+use super::exchange::Exchange;
 use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, Request, modbus};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use std::sync::Arc;
@@ -37,6 +38,9 @@ pub struct MeterModel {
     pub notes: String,
     /// Where its values are.
     pub profile: Profile,
+    /// Recorded conversations; each was replayed when the model was loaded.
+    #[serde(skip)]
+    pub exchanges: Vec<Exchange>,
 }
 
 /// The folders of `config/meter-models/`, one per family of protocols.
@@ -58,6 +62,13 @@ impl Folder {
         }
     }
 
+    /// The address of a meter whose model names none; empty where each meter leaves the factory with its own.
+    pub(super) fn usual_address(self) -> &'static str {
+        match self {
+            Self::Modbus => "1",
+        }
+    }
+
     /// Where models of a protocol stand.
     pub fn of(protocol: Protocol) -> Self {
         match protocol {
@@ -71,10 +82,19 @@ impl Folder {
             Self::Modbus => &[Protocol::ModbusRtu, Protocol::ModbusTcp],
         }
     }
+
+    /// Reads a recorded request; the text says why it is none.
+    pub(super) fn request(self, bytes: &[u8]) -> Result<Request, String> {
+        match self {
+            Self::Modbus => modbus::Request::parse(bytes)
+                .map(Request::Modbus)
+                .map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// Factory settings of the serial side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Serial {
     /// Bits per second.
     pub baud: u32,
@@ -82,8 +102,20 @@ pub struct Serial {
     pub parity: Parity,
     /// 1 or 2.
     pub stop_bits: u8,
-    /// Factory address: for Modbus the unit id.
-    pub address: u8,
+    /// Factory address, as a meter's address is written: for Modbus the unit id. Empty when each meter has its own.
+    pub address: String,
+}
+
+impl Default for Serial {
+    /// As most meters with RS-485 leave the factory.
+    fn default() -> Self {
+        Self {
+            baud: 9600,
+            parity: Parity::None,
+            stop_bits: 1,
+            address: String::new(),
+        }
+    }
 }
 
 /// A value by which a scan recognises the model.

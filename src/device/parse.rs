@@ -1,11 +1,14 @@
 //! Reading a model file: what all models have in common. Finds every fault in one go.
 
+use super::exchange::{Exchange, exchange, replay};
 use super::fault::{Fault, Faults};
 use super::fields::{At, Fields, decimal, suggest};
 use super::modbus;
 use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
+use super::plan::check_address;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
+use std::ops::Range;
 use std::path::Path;
 use toml::de::DeTable;
 
@@ -54,7 +57,7 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
     let serial = fields.table(faults, "serial");
     let serial = fields
         .need(faults, "serial", serial)
-        .and_then(|table| self::serial(faults, table));
+        .and_then(|table| self::serial(faults, table, folder));
     let recognise = fields
         .table(faults, "recognise")
         .map(|table| self::recognise(faults, &table));
@@ -69,20 +72,38 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
     let profile = match folder {
         Folder::Modbus => modbus::parse::profile(faults, fields, limits).map(Profile::Modbus),
     };
-    let model = MeterModel {
-        name: name?.into(),
+    let exchanges = exchanges(faults, fields);
+    let mut model = MeterModel {
+        // what is missing is named; the recordings are held against the rest all the same
+        name: name.unwrap_or_default().into(),
         folder,
-        vendor: vendor?.value.to_owned(),
-        model: model?.value.to_owned(),
-        phases: u8::try_from(phases?.value).ok()?,
-        serial: serial?,
+        vendor: vendor.map_or_else(String::new, |at| at.value.to_owned()),
+        model: model.map_or_else(String::new, |at| at.value.to_owned()),
+        phases: phases.and_then(|at| u8::try_from(at.value).ok()).unwrap_or(1),
+        serial: serial.unwrap_or_default(),
         pause_ms,
         timeout_ms,
         recognise: recognise.unwrap_or_default(),
         sources,
         notes,
         profile: profile?,
+        exchanges: Vec::new(),
     };
+    if !model.serial.address.is_empty()
+        && let Err(error) = check_address(&model, &model.serial.address)
+    {
+        faults.add(
+            &fields.span_of("serial"),
+            format!("`address`: {error}"),
+            "correct `address`",
+        );
+    }
+    for (exchange, span) in exchanges {
+        for mismatch in replay(&model, &exchange) {
+            faults.add(&span, mismatch, "correct the point or the exchange");
+        }
+        model.exchanges.push(exchange);
+    }
     for hint in model.recognise.iter().filter(|hint| !model.has(hint.quantity)) {
         faults.add(
             &fields.span_of("recognise"),
@@ -91,6 +112,15 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
         );
     }
     Some(model)
+}
+
+fn exchanges(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>) -> Vec<(Exchange, Range<usize>)> {
+    let tables = fields.tables(faults, "exchange");
+    let read = tables.into_iter().filter_map(|table| {
+        let span = table.span.clone();
+        exchange(faults, table).map(|exchange| (exchange, span))
+    });
+    read.collect()
 }
 
 fn stem<'a>(faults: &mut Faults<'_>, file: &'a Path) -> Option<&'a str> {
@@ -111,7 +141,7 @@ fn stem<'a>(faults: &mut Faults<'_>, file: &'a Path) -> Option<&'a str> {
     Some(stem)
 }
 
-fn serial(faults: &mut Faults<'_>, mut table: Fields<'_, '_>) -> Option<Serial> {
+fn serial(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, folder: Folder) -> Option<Serial> {
     let baud = table.integer(faults, "baud", 300..=921_600);
     let baud = table.need(faults, "baud", baud);
     let parity = table.text(faults, "parity");
@@ -126,13 +156,15 @@ fn serial(faults: &mut Faults<'_>, mut table: Fields<'_, '_>) -> Option<Serial> 
         }
     });
     let stop_bits = table.integer(faults, "stop_bits", 1..=2).map_or(1, |at| at.value);
-    let address = table.integer(faults, "address", 1..=247).map_or(1, |at| at.value);
+    let address = table
+        .text_or_integer(faults, "address")
+        .unwrap_or_else(|| folder.usual_address().to_owned());
     table.finish(faults);
     Some(Serial {
         baud: u32::try_from(baud?.value).ok()?,
         parity: parity?,
         stop_bits: u8::try_from(stop_bits).ok()?,
-        address: u8::try_from(address).ok()?,
+        address,
     })
 }
 

@@ -4,16 +4,19 @@ use super::modbus;
 use super::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
-use crate::protocol::modbus::RequestError;
 
 /// Why nothing can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The meter's address is not one of its protocol.
-    #[error("{address:?} is not a Modbus unit id; use 1 to 247")]
+    #[error("{address:?} is not {kind}; {help}")]
     Address {
         /// As the meter's record has it.
         address: String,
+        /// What it should be.
+        kind: &'static str,
+        /// How that is written.
+        help: &'static str,
     },
     /// The model has none of the wanted quantities.
     #[error("model {model} has none of the wanted quantities")]
@@ -23,7 +26,7 @@ pub enum PlanError {
     },
     /// A request of the plan is not valid; a fault of the model that its check should have found.
     #[error("{0}")]
-    Request(RequestError),
+    Request(String),
 }
 
 /// The fewest requests that bring the wanted quantities, always the same for the same input. Empty `wanted`: all that
@@ -40,7 +43,8 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
                 Some(quantity) => wanted.contains(&quantity),
                 None => false,
             };
-            modbus::plan::plan(profile, unit(address)?, chosen)?
+            let reads = modbus::plan::plan(profile, unit(address)?, chosen)?;
+            reads.into_iter().map(Request::Modbus).collect::<Vec<_>>()
         }
     };
     if requests.is_empty() {
@@ -48,7 +52,7 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
             model: model.name.to_string(),
         });
     }
-    Ok(requests.into_iter().map(Request::Modbus).collect())
+    Ok(requests)
 }
 
 /// Checks a meter's address against its model.
@@ -70,6 +74,8 @@ fn unit(address: &str) -> Result<u8, PlanError> {
     unit.filter(|unit| (1..=crate::protocol::modbus::UNIT_MAX).contains(unit))
         .ok_or_else(|| PlanError::Address {
             address: address.to_owned(),
+            kind: "a Modbus unit id",
+            help: "use 1 to 247",
         })
 }
 

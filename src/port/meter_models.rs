@@ -131,7 +131,7 @@ fn view(model: &MeterModel) -> ModelView {
         model: model.model.clone(),
         phases: model.phases,
         serial: format!("{} 8{parity}{}", model.serial.baud, model.serial.stop_bits),
-        factory_address: model.serial.address.to_string(),
+        factory_address: model.serial.address.clone(),
         notes: model.notes.clone(),
         points: model.measurands().map(point).collect(),
     }

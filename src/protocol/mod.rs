@@ -132,6 +132,17 @@ impl Request {
         }
     }
 
+    /// What to ask next to have the whole answer, when a device gives it in parts; `answers` are its frames so far, one
+    /// after another. None when it is whole.
+    pub fn follow_up(&self, answers: &[u8]) -> Option<Self> {
+        match self {
+            Self::Modbus(_) => {
+                let _whole = answers;
+                None
+            }
+        }
+    }
+
     /// The most bytes that the answer can have, for time-out and buffer planning.
     pub fn answer_len_max(&self) -> usize {
         match self {

@@ -1,6 +1,7 @@
 //! From answer frames to reading items.
 
 use super::RegisterProfile;
+use super::raw::RawError;
 use crate::device::decode::{DecodedPoll, Problem, ProblemKind};
 use crate::device::plausible::plausible;
 use crate::domain::reading::{Item, Quality, Value};
@@ -24,11 +25,11 @@ pub(in crate::device) fn decode<'a>(
             let start = usize::from(point.address - request.address());
             let value = match &registers {
                 None => Err(ProblemKind::NotAnswered),
-                Some(Err(error)) => Err(ProblemKind::Undecodable(*error)),
+                Some(Err(error)) => Err(ProblemKind::Undecodable(error.to_string())),
                 Some(Ok(registers)) => registers
                     .get(start..start + usize::from(point.data.count()))
                     .ok_or(ProblemKind::NotAnswered)
-                    .and_then(|registers| point.value(registers).map_err(ProblemKind::from)),
+                    .and_then(|registers| point.value(registers).map_err(unusable)),
             };
             match value {
                 Ok(value) => {
@@ -50,6 +51,13 @@ pub(in crate::device) fn decode<'a>(
         }
     }
     poll
+}
+
+fn unusable(error: RawError) -> ProblemKind {
+    match error {
+        RawError::NoValue => ProblemKind::NoValue,
+        other => ProblemKind::Unusable(other.to_string()),
+    }
 }
 
 /// The registers of an answer; bits as 0 and 1.

@@ -6,7 +6,6 @@ pub(super) mod parse;
 mod parse_point;
 pub(super) mod plan;
 pub(super) mod raw;
-pub(super) mod replay;
 
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
@@ -21,9 +20,6 @@ pub struct RegisterProfile {
     pub limits: Limits,
     /// Where the values are.
     pub points: Vec<Point>,
-    /// Recorded conversations; each was replayed when the model was loaded.
-    #[serde(skip)]
-    pub exchanges: Vec<Exchange>,
 }
 
 /// What one request may span.
@@ -196,17 +192,6 @@ pub enum Encoding {
     /// Power factor over four quadrants (Schneider PM series): above 1 stands 2 − pf (leading), below −1 stands
     /// −2 − pf.
     FourQuadrant,
-}
-
-/// A recorded conversation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Exchange {
-    /// How it was recorded.
-    pub note: String,
-    /// Request and answer frames.
-    pub frames: Vec<(Vec<u8>, Vec<u8>)>,
-    /// What the answers mean, in canonical units; none: no value.
-    pub expect: Vec<(Measurand, Option<Decimal>)>,
 }
 
 impl Point {

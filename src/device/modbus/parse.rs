@@ -1,17 +1,12 @@
-//! Reading the Modbus part of a model file: limits, points, recorded exchanges.
+//! Reading the Modbus part of a model file: limits and points.
 
 use super::parse_point::{defaults, function, point};
-use super::{Exchange, Forbidden, Limits, Point, RegisterProfile, replay};
-use crate::base::hex;
+use super::{Forbidden, Limits, Point, RegisterProfile};
 use crate::device::decode::name;
 use crate::device::fault::Faults;
-use crate::device::fields::{At, Fields, decimal, wrong_type};
-use crate::domain::quantity::Quantity;
-use crate::domain::reading::Measurand;
+use crate::device::fields::{At, Fields};
 use crate::protocol::modbus::{BITS_READ_MAX, REGISTERS_READ_MAX};
 use std::ops::Range;
-use toml::Spanned;
-use toml::de::DeValue;
 
 /// The most points of a model.
 const POINTS_MAX: usize = 2000;
@@ -44,22 +39,10 @@ pub(in crate::device) fn profile<'t, 'i>(
             points.push((point, span));
         }
     }
-    let mut profile = RegisterProfile {
+    Some(RegisterProfile {
         limits,
         points: points.into_iter().map(|(point, _)| point).collect(),
-        exchanges: Vec::new(),
-    };
-    for table in fields.tables(faults, "exchange") {
-        let span = table.span.clone();
-        let Some(exchange) = exchange(faults, table) else {
-            continue;
-        };
-        for mismatch in replay::replay(&profile, &exchange) {
-            faults.add(&span, mismatch, "correct the point or the exchange");
-        }
-        profile.exchanges.push(exchange);
-    }
-    Some(profile)
+    })
 }
 
 fn limits(faults: &mut Faults<'_>, table: Option<Fields<'_, '_>>) -> Limits {
@@ -150,62 +133,6 @@ fn against_others(faults: &mut Faults<'_>, others: &[(Point, Range<usize>)], poi
                 what,
                 "correct `address` or `type`; only bit fields of one number share registers",
             );
-        }
-    }
-}
-
-fn exchange(faults: &mut Faults<'_>, mut table: Fields<'_, '_>) -> Option<Exchange> {
-    let before = faults.len();
-    let note = table.text(faults, "note").map_or("", |at| at.value).to_owned();
-    let pairs = table.array(faults, "frames");
-    let pairs = table.need(faults, "frames", pairs);
-    let mut frames = Vec::new();
-    for pair in pairs.iter().flat_map(|at| at.value.iter()) {
-        let texts: Vec<_> = pair
-            .get_ref()
-            .as_array()
-            .into_iter()
-            .flat_map(|pair| pair.iter())
-            .collect();
-        match texts.as_slice() {
-            [request, answer] => {
-                if let (Some(request), Some(answer)) = (frame(faults, request), frame(faults, answer)) {
-                    frames.push((request, answer));
-                }
-            }
-            _ => faults.add(
-                &pair.span(),
-                "not a pair of frames",
-                "write [\"request as hex\", \"answer as hex\"]",
-            ),
-        }
-    }
-    let expected = table.table(faults, "expect");
-    let expected = table.need(faults, "expect", expected);
-    let mut expect = Vec::new();
-    for (key, value) in expected.iter().flat_map(Fields::entries) {
-        let measurand =
-            Quantity::by_name(key.value).map_or_else(|| Measurand::Vendor(key.value.into()), Measurand::Standard);
-        if value.get_ref().as_str() == Some("none") {
-            expect.push((measurand, None));
-        } else if let Some(number) = decimal(faults, key.value, value) {
-            expect.push((measurand, Some(number.value)));
-        }
-    }
-    table.finish(faults);
-    (faults.len() == before).then_some(Exchange { note, frames, expect })
-}
-
-fn frame(faults: &mut Faults<'_>, value: &Spanned<DeValue<'_>>) -> Option<Vec<u8>> {
-    let Some(text) = value.get_ref().as_str() else {
-        wrong_type(faults, "frames", value, "hex digits in quotes");
-        return None;
-    };
-    match hex::decode(text) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            faults.add(&value.span(), error.to_string(), "write the frame as hex digits");
-            None
         }
     }
 }

@@ -62,7 +62,10 @@ pub(in crate::device) fn plan(
     }
     blocks
         .into_iter()
-        .map(|block| Request::read(unit, block.function, block.first, block.count()).map_err(PlanError::Request))
+        .map(|block| {
+            Request::read(unit, block.function, block.first, block.count())
+                .map_err(|error| PlanError::Request(error.to_string()))
+        })
         .collect()
 }
 
