@@ -14,13 +14,13 @@ use crate::actor::wakes::Wakes;
 use crate::base::ids::{MeterId, PollId};
 use crate::device::model::MeterModel;
 use crate::device::plan::plan;
-use crate::domain::device::{DtuRecord, MeterRecord};
+use crate::domain::device::{Connect, DtuRecord, MeterRecord, Parity};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Reading, Source};
 use crate::domain::slot::MissReason;
 pub use crate::exchange::agenda::Agenda;
 use crate::exchange::agenda::{Action, Ended, Failure, Got, PollOrder, PollVerdict};
-use crate::exchange::job::{PollJob, PollOutcome, Priority};
+use crate::exchange::job::{PollJob, PollOutcome, Priority, byte_time};
 use crate::port::field::{Link, LinkError};
 use crate::port::fleet::ReadFailure;
 use crate::port::ledger::PollRecord;
@@ -216,6 +216,7 @@ impl Meter {
             requests: requests.clone(),
             attempts,
             timeout: Duration::from_millis(timeout_ms.max(model.timeout_ms).into()),
+            byte_time: self.byte_time(&model),
             pause: Duration::from_millis(pause_ms.max(model.pause_ms).into()),
             deadline,
         };
@@ -225,6 +226,18 @@ impl Meter {
             model,
             requests,
         })
+    }
+
+    /// What a byte takes on the meter's line: at the port's speed where it is ours, else at the one the model is made for.
+    fn byte_time(&self, model: &MeterModel) -> Duration {
+        match self.parts.dtu.as_ref().map(|dtu| &dtu.connect) {
+            Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
+            Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
+            Some(Connect::Inbound | Connect::Dial { .. }) | None => {
+                let serial = &model.serial;
+                byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
+            }
+        }
     }
 
     fn poll(&mut self, order: PollOrder, ctx: &mut Context<Self>) {

@@ -116,6 +116,7 @@ fn reason(error: TransactionError) -> Failure {
         },
         TransactionError::Deadline => Failure::of(MissReason::LineBusy),
         TransactionError::SessionLost => Failure::of(MissReason::SessionLost),
+        TransactionError::Endless => failure(MissReason::Undecodable, &error.to_string()),
     }
 }
 

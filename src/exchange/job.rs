@@ -39,20 +39,42 @@ pub struct PollJob {
     pub requests: Vec<Request>,
     /// Attempts per question, 1 to 10.
     pub attempts: u8,
-    /// Reply time-out of one attempt.
+    /// How long an answer may take to come, beside the line time of question and answer.
     pub timeout: Duration,
+    /// What one byte takes on the line; zero where there is no slow line.
+    pub byte_time: Duration,
     /// Pause that this meter needs between a reply and the next request.
     pub pause: Duration,
     /// No attempt begins after this instant; what is left then fails with [`TransactionError::Deadline`].
     pub deadline: Instant,
 }
 
+/// What one byte takes on a serial line: start bit, eight data bits, parity if there is one, stop bits.
+pub fn byte_time(bits_per_s: u32, parity: bool, stop_bits: u8) -> Duration {
+    let bits = 1 + 8 + u32::from(parity) + u32::from(stop_bits.clamp(1, 2));
+    Duration::from_secs(1) * bits / bits_per_s.max(1)
+}
+
+impl PollJob {
+    /// What so many bytes take on the line.
+    pub fn line_time(&self, bytes: usize) -> Duration {
+        self.byte_time.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    /// Until when an attempt at `request` may be answered, from the moment it was written: bytes out, turnaround, bytes in.
+    pub fn reply_time(&self, request: &Request) -> Duration {
+        let bytes = request.wire().len().saturating_add(request.answer_len_max());
+        self.timeout.saturating_add(self.line_time(bytes))
+    }
+}
+
 /// What became of one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionReport {
-    /// The answer frame (for Modbus the RTU frame with CRC), or why there is none.
+    /// The answer frame (for Modbus the RTU frame with CRC), with those of its follow-ups behind it, or why there is none.
+    /// Empty for a question that has no answer.
     pub result: Result<Vec<u8>, TransactionError>,
-    /// Attempts made.
+    /// Attempts made; of a question with follow-ups the most that one of them took.
     pub attempts: u8,
     /// When the last attempt was written, our clock.
     pub sent_at: DateTime<Utc>,
@@ -75,6 +97,9 @@ pub enum TransactionError {
     /// The session ended.
     #[error("the session ended")]
     SessionLost,
+    /// The device says after each frame that more follow, beyond all bounds.
+    #[error("the answer does not end")]
+    Endless,
 }
 
 /// What became of a job: one report per request, in order, until the first that makes going on pointless (a dead meter

@@ -21,7 +21,7 @@ mod hearing;
 use super::Moment;
 use super::job::PollJob;
 use super::memory::{HorizonSettings, Memory};
-use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket, Visit, VisitOutcome};
+use super::visit::{AnswerBounds, LineFrame, LineFrameKind, Queue, QueueFull, Ticket, Visit, VisitOutcome};
 use crate::base::ids::MeterId;
 use crate::protocol::Request;
 use std::collections::VecDeque;
@@ -55,6 +55,8 @@ pub struct LineSettings {
     pub dead_timeouts: u32,
     /// Jobs that may wait.
     pub queue_jobs: usize,
+    /// How long an answer in several frames may become.
+    pub answer: AnswerBounds,
 }
 
 impl Default for LineSettings {
@@ -66,6 +68,7 @@ impl Default for LineSettings {
             owed_max: Duration::from_secs(60),
             dead_timeouts: 30,
             queue_jobs: 256,
+            answer: AnswerBounds::default(),
         }
     }
 }
@@ -126,6 +129,11 @@ enum State {
     Free,
     Writing(Ticket),
     Asking(Box<Asking>),
+    /// A question that has no answer is on its way until then.
+    Passing {
+        ticket: Ticket,
+        until: Instant,
+    },
     /// Until the line was quiet for the guard time, or at the latest.
     Holding {
         quiet_at: Instant,
@@ -233,6 +241,7 @@ impl Line {
         let own = match &self.state {
             State::Free => self.next_ask(now.on),
             State::Writing(_) => None,
+            State::Passing { until, .. } => Some(*until),
             State::Asking(asking) => [Some(asking.until), asking.settle_at].into_iter().flatten().min(),
             State::Holding { quiet_at, at_most } => Some(*quiet_at.min(at_most)),
         };
@@ -257,6 +266,7 @@ impl Line {
         }
         match &self.state {
             State::Asking(asking) if now.on >= asking.until => self.time_out(now),
+            State::Passing { ticket, until } if now.on >= *until => self.passed(now, *ticket),
             State::Holding { quiet_at, at_most } if now.on >= *quiet_at.min(at_most) => {
                 self.flush(now);
                 self.state = State::Free;
@@ -318,10 +328,15 @@ impl Line {
             request.protocol().name(),
             request.wire(),
         );
-        let timeout = visit.job.timeout;
+        self.pinned = Some(ticket);
+        if request.answer_len_max() == 0 {
+            let until = now.on + visit.job.line_time(request.wire().len());
+            self.state = State::Passing { ticket, until };
+            return;
+        }
+        let timeout = visit.job.reply_time(&request);
         self.memory.wrote(now.on, visit.transaction, &request, timeout);
         self.last = Some((request, timeout));
-        self.pinned = Some(ticket);
         self.state = State::Asking(Box::new(Asking {
             ticket,
             written_at: now.on,
@@ -367,7 +382,7 @@ impl Line {
 
     fn running(&self) -> Option<Ticket> {
         match &self.state {
-            State::Writing(ticket) => Some(*ticket),
+            State::Writing(ticket) | State::Passing { ticket, .. } => Some(*ticket),
             State::Asking(asking) => Some(asking.ticket),
             _ => None,
         }

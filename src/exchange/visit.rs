@@ -60,6 +60,41 @@ pub struct VisitOutcome {
     pub frames: Vec<LineFrame>,
 }
 
+/// How long an answer with its follow-ups may become.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerBounds {
+    /// Follow-ups of one question.
+    pub follow_ups: u16,
+    /// No further follow-up is asked with so many bytes of answers.
+    pub bytes: usize,
+}
+
+impl Default for AnswerBounds {
+    fn default() -> Self {
+        Self {
+            follow_ups: 64,
+            bytes: 32 * 1024,
+        }
+    }
+}
+
+/// How a visit goes on after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The answer is not whole: the next thing to ask belongs to it.
+    FollowUp,
+    /// On to the next question.
+    Next,
+    /// All is done.
+    Over,
+}
+
+impl Progress {
+    fn of(over: bool) -> Self {
+        if over { Self::Over } else { Self::Next }
+    }
+}
+
 /// A job that waits for the line or is being run.
 #[derive(Debug)]
 pub struct Visit {
@@ -79,6 +114,13 @@ pub struct Visit {
     pub(super) doubts: u8,
     /// The frame that was in doubt.
     pub(super) doubt: Option<u64>,
+    /// Asked instead of the question, whose answer is not whole yet.
+    follow_up: Option<Request>,
+    /// The answer frames that the question has so far.
+    answers: Vec<u8>,
+    follow_ups: u16,
+    /// Attempts of what took the most of them, question or follow-up.
+    written_most: u8,
     turn: u64,
     next: usize,
     began_at: Option<DateTime<Utc>>,
@@ -90,8 +132,12 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// The present question; none when all are done.
+    /// What is to be asked: the present question or what follows it up; none when all are done.
     pub fn question(&self) -> Option<&Request> {
+        self.follow_up.as_ref().or_else(|| self.planned())
+    }
+
+    fn planned(&self) -> Option<&Request> {
         self.job.requests.get(self.next)
     }
 
@@ -117,6 +163,35 @@ impl Visit {
         self.failed >= self.job.attempts.max(1) || self.job.deadline <= now
     }
 
+    /// Takes an answer in. Over, when it makes the question's answer whole (see [`Visit::conclude`]).
+    pub fn answered(&mut self, now: Moment, frame: &[u8], bounds: AnswerBounds) -> Progress {
+        self.answers.extend_from_slice(frame);
+        let Some(next) = self.planned().and_then(|question| question.follow_up(&self.answers)) else {
+            let whole = std::mem::take(&mut self.answers);
+            return Progress::of(self.conclude(now, Ok(whole)));
+        };
+        if self.follow_ups >= bounds.follow_ups || self.answers.len() >= bounds.bytes {
+            return Progress::of(self.conclude(now, Err(TransactionError::Endless)));
+        }
+        self.follow_ups += 1;
+        self.follow_up = Some(next);
+        (self.answered_any, self.failed_last) = (true, false);
+        self.begin_anew();
+        Progress::FollowUp
+    }
+
+    /// Takes a refusal in: it ends the question, whatever was answered before.
+    pub fn refused(&mut self, now: Moment, code: u8) -> Progress {
+        Progress::of(self.conclude(now, Err(TransactionError::Refused(code))))
+    }
+
+    /// Forgets the attempts at what was asked.
+    fn begin_anew(&mut self) {
+        self.written_most = self.written_most.max(self.written);
+        (self.failed, self.written, self.doubts, self.doubt) = (0, 0, 0, None);
+        self.transaction = 0;
+    }
+
     /// Ends the present question; whether the visit is over with it. A meter that answers nothing at all, or nothing
     /// any more, is not asked the rest.
     pub fn conclude(&mut self, now: Moment, result: Result<Vec<u8>, TransactionError>) -> bool {
@@ -126,8 +201,9 @@ impl Visit {
         self.failed_last = silent;
         self.report(now, result);
         self.next += 1;
-        (self.failed, self.written, self.doubts, self.doubt) = (0, 0, 0, None);
-        self.transaction = 0;
+        self.begin_anew();
+        (self.follow_up, self.follow_ups, self.written_most) = (None, 0, 0);
+        self.answers = Vec::new();
         self.sent_at = None;
         dead || self.question().is_none()
     }
@@ -135,7 +211,7 @@ impl Visit {
     fn report(&mut self, now: Moment, result: Result<Vec<u8>, TransactionError>) {
         self.reports.push(TransactionReport {
             result,
-            attempts: self.written,
+            attempts: self.written.max(self.written_most),
             sent_at: self.sent_at.unwrap_or(now.at),
             ended_at: now.at,
         });
@@ -143,7 +219,7 @@ impl Visit {
 
     /// The deadline passed: what is left fails. A question that was asked already has timed out.
     pub fn expire(&mut self, now: Moment) {
-        let mut reason = if self.written > 0 {
+        let mut reason = if self.written > 0 || self.follow_up.is_some() {
             TransactionError::Timeout
         } else {
             TransactionError::Deadline
@@ -254,6 +330,10 @@ impl Queue {
             written: 0,
             doubts: 0,
             doubt: None,
+            follow_up: None,
+            answers: Vec::new(),
+            follow_ups: 0,
+            written_most: 0,
             turn,
             next: 0,
             began_at: None,

@@ -35,6 +35,7 @@ fn job(poll: i64, questions: &[modbus::Request]) -> PollJob {
         requests: questions.iter().cloned().map(Request::Modbus).collect(),
         attempts: 2,
         timeout: Duration::from_secs(1),
+        byte_time: Duration::ZERO,
         pause: Duration::ZERO,
         deadline: (tokio::time::Instant::now() + Duration::from_secs(60)).into_std(),
     }

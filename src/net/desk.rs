@@ -234,6 +234,7 @@ fn result_name(result: &Result<Vec<u8>, TransactionError>) -> &'static str {
         Err(TransactionError::Timeout) => "timeout",
         Err(TransactionError::Deadline) => "deadline",
         Err(TransactionError::SessionLost) => "session_lost",
+        Err(TransactionError::Endless) => "endless",
     }
 }
 

@@ -66,6 +66,7 @@ mod tests {
             requests: vec![Request::Modbus(asked.clone())],
             attempts: 1,
             timeout: Duration::from_secs(5),
+            byte_time: Duration::ZERO,
             pause: Duration::ZERO,
             deadline: Instant::now() + Duration::from_secs(10),
         };

@@ -132,8 +132,10 @@ impl Request {
         }
     }
 
-    /// What to ask next to have the whole answer, when a device gives it in parts; `answers` are its frames so far, one
-    /// after another. None when it is whole.
+    /// What has to be asked next to have the answer whole, given all answer frames so far, one behind the other. None
+    /// when the answer is whole, or when `answers` cannot be read. The line asks it in the same visit, nobody else's
+    /// question between, and gives all frames in order as the question's one answer. `self` is always the question that
+    /// was planned, never a follow-up of it.
     pub fn follow_up(&self, answers: &[u8]) -> Option<Self> {
         match self {
             Self::Modbus(_) => {
@@ -143,7 +145,8 @@ impl Request {
         }
     }
 
-    /// The most bytes that the answer can have, for time-out and buffer planning.
+    /// The most bytes that the answer frame can have, for time-out and buffer planning; 0 when the question has none (a
+    /// broadcast): it is done when its bytes are out.
     pub fn answer_len_max(&self) -> usize {
         match self {
             Self::Modbus(request) => request.answer_len_max(),

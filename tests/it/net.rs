@@ -161,6 +161,7 @@ fn job(questions: &[modbus::Request]) -> PollJob {
         requests: questions.iter().cloned().map(Request::Modbus).collect(),
         attempts: 2,
         timeout: Duration::from_millis(300),
+        byte_time: Duration::ZERO,
         pause: Duration::ZERO,
         deadline: Instant::now() + Duration::from_secs(20),
     }

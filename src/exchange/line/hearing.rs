@@ -4,8 +4,7 @@ use super::{Asking, DOUBTS_MAX, Line, LineEvent, REST_OF_REPLY, SETTLE_MIN, Stat
 use crate::exchange::Moment;
 use crate::exchange::job::TransactionError;
 use crate::exchange::memory::{Accepted, Belief, fingerprint};
-use crate::exchange::visit::LineFrameKind;
-use crate::exchange::visit::Visit;
+use crate::exchange::visit::{LineFrameKind, Progress, Ticket, Visit};
 use crate::protocol::dtu::strip_candidates;
 use crate::protocol::{Finding, Request, Verdict};
 use std::ops::Range;
@@ -79,7 +78,7 @@ impl Line {
         if matches!(belief, Belief::Sure | Belief::Again) {
             return self.believe(now, bytes, refused, belief == Belief::Sure);
         }
-        let timeout = visit.job.timeout;
+        let timeout = visit.job.reply_time(request);
         let round_trip = self.stats.round_trip.unwrap_or(timeout);
         asking.until = asking.until.min(now.on + (round_trip * 4).max(SETTLE_MIN));
         asking.disturbed = true;
@@ -108,7 +107,7 @@ impl Line {
             transaction: visit.transaction,
             question: fingerprint(&request.wire()),
             frame,
-            timeout: visit.job.timeout,
+            timeout: visit.job.reply_time(request),
             paid,
             proven: visit.doubt == Some(frame),
         };
@@ -116,15 +115,17 @@ impl Line {
         self.memory.answered(now.on, answer);
         self.in_a_row = 0;
         self.stats.answers += 1;
-        self.pinned = None;
         self.free_at = now.on + self.pause;
         self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
         let clean = visit.written <= 1 && !asking.disturbed;
         let (meter, rest) = (visit.job.meter, visit.job.pause);
-        let over = visit.conclude(
-            now,
-            refused.map_or(Ok(bytes), |code| Err(TransactionError::Refused(code))),
-        );
+        let progress = match refused {
+            None => visit.answered(now, &bytes, self.settings.answer),
+            Some(code) => visit.refused(now, code),
+        };
+        if progress != Progress::FollowUp {
+            self.pinned = None;
+        }
         self.rest(now.on, meter, rest);
         if clean {
             let took = now.on.saturating_duration_since(asking.written_at);
@@ -132,8 +133,28 @@ impl Line {
         } else {
             self.hold(now.on);
         }
-        if over {
+        if progress == Progress::Over {
             self.finish(asking.ticket);
+        }
+    }
+
+    /// A question without an answer is out.
+    pub(super) fn passed(&mut self, now: Moment, ticket: Ticket) {
+        self.close_window(now);
+        // a stray among what came asks for quiet
+        if let State::Passing { .. } = self.state {
+            self.state = State::Free;
+        }
+        self.pinned = None;
+        self.free_at = now.on + self.pause;
+        let Some(visit) = self.queue.get_mut(ticket) else {
+            return;
+        };
+        let (meter, rest) = (visit.job.meter, visit.job.pause);
+        let over = visit.conclude(now, Ok(Vec::new()));
+        self.rest(now.on, meter, rest);
+        if over {
+            self.finish(ticket);
         }
     }
 

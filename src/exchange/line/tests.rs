@@ -67,6 +67,7 @@ fn job(time: &Time, poll: i64, meter: i32, priority: Priority, requests: Vec<Req
         requests,
         attempts: 3,
         timeout: T,
+        byte_time: Duration::ZERO,
         pause: Duration::ZERO,
         deadline: time.moment().on + Duration::from_secs(600),
     }
