@@ -36,6 +36,8 @@ pub fn net_settings(config: &Config) -> NetSettings {
         flood_burst_bytes: limits.session_burst_bytes,
         queue_jobs: limits.line_queue_max,
         dead_line_timeouts: limits.dead_line_timeouts,
+        follow_ups: limits.answer_frames_max.saturating_sub(1),
+        answer_bytes: limits.answer_bytes_max,
         ..NetSettings::default()
     }
 }

@@ -118,6 +118,8 @@ pub struct Limits {
     pub session_bytes_per_s: u32,
     pub session_burst_bytes: u32,
     pub dead_line_timeouts: u32,
+    pub answer_frames_max: u16,
+    pub answer_bytes_max: usize,
     pub spool_bytes: u64,
     pub spool_reserve_bytes: u64,
     pub frames_bytes: u64,

@@ -118,6 +118,8 @@ fn limits(config: &Config, found: &mut Vec<String>) {
         1 << 30,
     );
     range("limits.dead_line_timeouts", limits.dead_line_timeouts.into(), 3, 10_000);
+    range("limits.answer_frames_max", limits.answer_frames_max.into(), 1, 1_000);
+    range("limits.answer_bytes_max", wide(limits.answer_bytes_max), 512, 1 << 20);
     range("limits.spool_bytes", limits.spool_bytes, 16 << 20, 1 << 50);
     range("limits.frames_bytes", limits.frames_bytes, 1 << 20, 1 << 50);
     range("limits.frames_days", limits.frames_days.into(), 1, 36_500);

@@ -20,7 +20,7 @@ use crate::domain::device::SerialNumber;
 use crate::exchange::Moment;
 use crate::exchange::line::{Line, LineEvent, LineSettings};
 use crate::exchange::session::{LearnedProfile, Session, SessionEvent, SessionFault};
-use crate::exchange::visit::{LineFrame, LineFrameKind};
+use crate::exchange::visit::{AnswerBounds, LineFrame, LineFrameKind};
 use crate::port::field::{Admission, EndCause, Hello, Learned, Owner};
 use crate::port::frames::FrameKind;
 use crate::protocol::dtu::Profile;
@@ -77,6 +77,10 @@ fn line_settings(deps: &NetDeps) -> LineSettings {
         owed_max: millis(settings.owed_max_ms),
         dead_timeouts: settings.dead_line_timeouts,
         queue_jobs: settings.queue_jobs,
+        answer: AnswerBounds {
+            follow_ups: settings.follow_ups,
+            bytes: settings.answer_bytes,
+        },
     }
 }
 

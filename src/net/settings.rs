@@ -50,6 +50,10 @@ pub struct NetSettings {
     pub owed_max_ms: u32,
     /// Time-outs in a row, over all meters of a line, after which the session is closed.
     pub dead_line_timeouts: u32,
+    /// Follow-up frames of one answer.
+    pub follow_ups: u16,
+    /// Bytes of one answer with its follow-ups.
+    pub answer_bytes: usize,
     /// Time for a dial-out to connect, seconds.
     pub dial_s: u32,
     /// First wait before a dial is tried again, milliseconds; doubles with jitter.
@@ -82,6 +86,8 @@ impl Default for NetSettings {
             owed_timeouts: 4,
             owed_max_ms: 60_000,
             dead_line_timeouts: 30,
+            follow_ups: 64,
+            answer_bytes: 32 * 1024,
             dial_s: 10,
             redial_ms: 1_000,
             redial_max_ms: 60_000,
