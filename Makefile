@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test field kills bench lint sqlx
+.PHONY: demo test field kills drill drill-disk bench lint sqlx
 
 demo:
 	@scripts/install.sh demo
@@ -24,6 +24,19 @@ kills:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_kills.py --kills 20 --dtus 40 --meters 4
+
+# about 50 minutes each; the second one needs root for its small file system
+DRILL = --kills 40 --crashes 20 --outage 600 --hang 60 --dtus 48 --meters 4 --field-dtus 12 --units 4 --every 5 --gap 5 20
+
+drill:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_drill.py $(DRILL)
+
+drill-disk:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_drill.py $(DRILL) --small-disk --fill 240
 
 bench:
 	@scripts/install.sh test

@@ -219,6 +219,7 @@ fn open_spool(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(SpoolH
     let settings = SpoolSettings {
         capacity_bytes: config.limits.spool_bytes,
         reserve_bytes: config.limits.spool_reserve_bytes,
+        segment_bytes: config.limits.spool_segment_bytes,
         ..SpoolSettings::default()
     };
     let folder = config.data.folder.join("spool");

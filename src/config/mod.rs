@@ -122,6 +122,7 @@ pub struct Limits {
     pub answer_bytes_max: usize,
     pub spool_bytes: u64,
     pub spool_reserve_bytes: u64,
+    pub spool_segment_bytes: u64,
     pub frames_bytes: u64,
     pub frames_days: u32,
     pub reads_max: usize,

@@ -129,6 +129,12 @@ fn limits(config: &Config, found: &mut Vec<String>) {
         1 << 20,
         limits.spool_bytes.max(16 << 20),
     );
+    range(
+        "limits.spool_segment_bytes",
+        limits.spool_segment_bytes,
+        64 << 10,
+        limits.spool_bytes.min(1 << 30),
+    );
     let kept = &config.retention;
     range("retention.readings_days", kept.readings_days.into(), 1, 36_500);
     range("retention.endings_days", kept.endings_days.into(), 1, 36_500);

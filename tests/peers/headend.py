@@ -115,10 +115,14 @@ bind = "127.0.0.1:{self.device}"
         self.log = open(self.folder / "server.log", "ab")
         self.process = None
 
-    def start(self, ready_s=90):
+    def launch(self):
+        """Starts the process; whether it works is another question."""
         self.process = subprocess.Popen(
             [PROGRAM, "serve", "--config", str(self.config)], stdout=self.log, stderr=self.log, start_new_session=True
         )
+
+    def start(self, ready_s=90):
+        self.launch()
         return self.wait_ready(ready_s)
 
     def wait_ready(self, ready_s=90):
