@@ -131,7 +131,8 @@ pub struct DtuRecord {
     pub profile: Option<String>,
     /// Silence after which the session is taken for dead, seconds.
     pub silence_s: u32,
-    /// Reply time-out of the line, milliseconds; a meter's model can ask for more.
+    /// Reply time-out of the line, milliseconds, beside the time that question and answer take on it; a meter's model can
+    /// ask for more.
     pub timeout_ms: u32,
     /// Pause between a reply and the next request, milliseconds.
     pub pause_ms: u32,

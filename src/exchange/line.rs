@@ -17,20 +17,30 @@
 //! - A higher priority goes first at the next transaction; it never cuts into one.
 
 mod hearing;
+mod kept;
+mod said;
+mod tongues;
+mod turn;
 
 use super::Moment;
 use super::job::PollJob;
 use super::memory::{HorizonSettings, Memory};
-use super::visit::{AnswerBounds, LineFrame, LineFrameKind, Queue, QueueFull, Ticket, Visit, VisitOutcome};
+use super::visit::{LineFrameKind, Queue, QueueFull, Ticket};
 use crate::base::ids::MeterId;
-use crate::protocol::Request;
+use kept::guard_of;
+pub use said::{LineEvent, LineSettings, LineStats};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use tongues::Tongues;
 
 /// Bytes in the window; the longest answer of a protocol on a line has 256, and there is room for noise around it.
 const WINDOW_MAX: usize = 2_048;
 /// Bytes that came unasked are taken for noise when no more come for this long.
 const IDLE_QUIET: Duration = Duration::from_millis(100);
+/// The bytes of one frame follow each other within this: a DTU packs them for 20 to 50 ms, a cellular link adds its own.
+const BYTE_GAP: Duration = Duration::from_millis(250);
+/// A frame that has begun at its deadline has at least this long to end.
+const FINISH_MIN: Duration = Duration::from_millis(500);
 /// Attempts of one question that may end in doubt.
 const DOUBTS_MAX: u8 = 3;
 /// The rest of a reply with a heartbeat inside follows within this: a DTU's packing timer is 20 to 50 ms.
@@ -40,81 +50,13 @@ const SETTLE_MIN: Duration = Duration::from_millis(100);
 /// A line that never falls quiet is asked again after this many guard times.
 const GUARDS_MAX: u32 = 8;
 
-/// How a line behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct LineSettings {
-    /// The least quiet time after a time-out.
-    pub guard: Duration,
-    /// The most that it grows to.
-    pub guard_max: Duration,
-    /// How long an answer is owed, in time-outs of its attempt.
-    pub owed_timeouts: u32,
-    /// It is never owed longer.
-    pub owed_max: Duration,
-    /// Time-outs in a row, over all meters, that make the line dead.
-    pub dead_timeouts: u32,
-    /// Jobs that may wait.
-    pub queue_jobs: usize,
-    /// How long an answer in several frames may become.
-    pub answer: AnswerBounds,
-}
-
-impl Default for LineSettings {
-    fn default() -> Self {
-        Self {
-            guard: Duration::from_millis(100),
-            guard_max: Duration::from_secs(2),
-            owed_timeouts: 4,
-            owed_max: Duration::from_secs(60),
-            dead_timeouts: 30,
-            queue_jobs: 256,
-            answer: AnswerBounds::default(),
-        }
-    }
-}
-
-/// What the line has to say. Take all of it after every call.
-#[derive(Debug)]
-pub enum LineEvent {
-    /// A job has ended.
-    Done {
-        /// Which.
-        ticket: Ticket,
-        /// With what.
-        outcome: VisitOutcome,
-    },
-    /// Bytes came that belong to no visit.
-    Unasked(LineFrame),
-    /// Bytes that form no frame, wherever they came: the session may know them for a heartbeat. For the record they are
-    /// also among a visit's frames or [`LineEvent::Unasked`].
-    Noise(Vec<u8>),
-    /// A transaction was answered; the bytes it took.
-    Answered {
-        /// Length of the answer.
-        bytes: usize,
-    },
-    /// Too many time-outs in a row. Said once.
-    Dead,
-}
-
-/// What a line counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LineStats {
-    /// Answered transactions, refusals included.
-    pub answers: u64,
-    /// Transactions without an answer.
-    pub timeouts: u64,
-    /// Valid frames that were nobody's answer.
-    pub strays: u64,
-    /// Smoothed round trip.
-    pub round_trip: Option<Duration>,
-}
-
 #[derive(Debug)]
 struct Asking {
     ticket: Ticket,
     written_at: Instant,
     until: Instant,
+    /// A frame that is arriving at `until` may take until then.
+    at_most: Instant,
     echoed: bool,
     /// A stray came into the window.
     disturbed: bool,
@@ -156,8 +98,8 @@ pub struct Line {
     pause: Duration,
     /// Meters that want a rest, until when.
     resting: Vec<(MeterId, Instant)>,
-    /// The question asked last: its finder knows what a frame is.
-    last: Option<(Request, Duration)>,
+    /// What was asked last: its finders know what a frame is.
+    tongues: Tongues,
     lateness: Duration,
     in_a_row: u32,
     transactions: u64,
@@ -182,7 +124,7 @@ impl Line {
             free_at: now.on,
             pause: Duration::ZERO,
             resting: Vec::new(),
-            last: None,
+            tongues: Tongues::default(),
             lateness: Duration::ZERO,
             in_a_row: 0,
             transactions: 0,
@@ -265,7 +207,11 @@ impl Line {
             self.examine(now, &[]);
         }
         match &self.state {
-            State::Asking(asking) if now.on >= asking.until => self.time_out(now),
+            State::Asking(asking) if now.on >= asking.until => {
+                if !self.awaits_rest(now.on) {
+                    self.time_out(now);
+                }
+            }
             State::Passing { ticket, until } if now.on >= *until => self.passed(now, *ticket),
             State::Holding { quiet_at, at_most } if now.on >= *quiet_at.min(at_most) => {
                 self.flush(now);
@@ -335,12 +281,14 @@ impl Line {
             return;
         }
         let timeout = visit.job.reply_time(&request);
+        let longest = visit.job.line_time(request.answer_len_max()).max(FINISH_MIN);
         self.memory.wrote(now.on, visit.transaction, &request, timeout);
-        self.last = Some((request, timeout));
+        self.tongues.spoke(request, timeout);
         self.state = State::Asking(Box::new(Asking {
             ticket,
             written_at: now.on,
             until: now.on + timeout,
+            at_most: now.on + timeout + longest,
             echoed: false,
             disturbed: false,
             doubt: None,
@@ -377,142 +325,6 @@ impl Line {
         }
         self.state = State::Free;
     }
-
-    // ---- whose turn it is
-
-    fn running(&self) -> Option<Ticket> {
-        match &self.state {
-            State::Writing(ticket) | State::Passing { ticket, .. } => Some(*ticket),
-            State::Asking(asking) => Some(asking.ticket),
-            _ => None,
-        }
-    }
-
-    /// When a visit may be asked.
-    fn asks_at(&self, now: Instant, visit: &Visit) -> Instant {
-        let rest = self
-            .resting
-            .iter()
-            .find(|(meter, _)| *meter == visit.job.meter)
-            .map(|(_, until)| *until);
-        let owed = visit
-            .question()
-            .and_then(|request| self.memory.asks_at(now, visit.transaction, request));
-        let doubt = visit.doubt.and_then(|frame| self.memory.doubted_until(now, frame));
-        [Some(visit.not_before), Some(self.free_at), rest, owed, doubt]
-            .into_iter()
-            .flatten()
-            .max()
-            .unwrap_or(now)
-    }
-
-    /// Whether a visit may get the line at all: not amidst another's transaction, and not where its answer would renew
-    /// the doubt that another question of its shape waits to be over.
-    fn is_in_turn(&self, visit: &Visit) -> bool {
-        if let Some(pinned) = self.pinned {
-            return pinned == visit.ticket;
-        }
-        let shape = visit.question().map(Request::shape);
-        self.queue
-            .iter()
-            .filter(|other| other.doubt.is_some() && other.ticket != visit.ticket)
-            .filter(|other| visit.doubt.is_none() || other.ticket < visit.ticket)
-            .all(|other| other.question().map(Request::shape) != shape)
-    }
-
-    fn choose(&self, now: Instant) -> Option<Ticket> {
-        if !matches!(self.state, State::Free) || self.queue.is_empty() {
-            return None;
-        }
-        self.queue
-            .pick(|visit| visit.job.deadline > now && self.asks_at(now, visit) <= now && self.is_in_turn(visit))
-    }
-
-    fn next_ask(&self, now: Instant) -> Option<Instant> {
-        self.queue
-            .iter()
-            .filter(|visit| self.is_in_turn(visit))
-            .map(|visit| self.asks_at(now, visit))
-            .min()
-    }
-
-    // ---- what is kept
-
-    fn stray(&mut self, now: Moment, bytes: Vec<u8>) {
-        self.stats.strays += 1;
-        self.in_a_row = 0;
-        let timeout = self.last.as_ref().map_or(Duration::ZERO, |(_, timeout)| *timeout);
-        if let Some(late_by) = self.memory.stray(now.on, &bytes, timeout).late_by {
-            self.lateness = (self.lateness * 7 / 8).max(late_by);
-        }
-        self.keep(now, LineFrameKind::Stray, bytes);
-        if matches!(self.state, State::Free) {
-            self.hold(now.on);
-        }
-    }
-
-    fn noise(&mut self, now: Moment, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.memory.garbled(now.on);
-            self.events.push_back(LineEvent::Noise(bytes.clone()));
-            self.keep(now, LineFrameKind::Noise, bytes);
-        }
-    }
-
-    fn keep(&mut self, now: Moment, kind: LineFrameKind, bytes: Vec<u8>) {
-        let protocol = if kind == LineFrameKind::Noise {
-            ""
-        } else {
-            request_protocol(&self.last)
-        };
-        let running = self.running();
-        match running.and_then(|ticket| self.queue.get_mut(ticket)) {
-            Some(visit) => visit.keep(now.at, kind, protocol, bytes),
-            None => self.events.push_back(LineEvent::Unasked(LineFrame {
-                at: now.at,
-                meter: None,
-                poll: None,
-                kind,
-                protocol,
-                bytes,
-            })),
-        }
-    }
-
-    fn rest(&mut self, now: Instant, meter: MeterId, pause: Duration) {
-        self.resting
-            .retain(|(resting, until)| *resting != meter && *until > now);
-        if !pause.is_zero() {
-            self.resting.push((meter, now + pause));
-        }
-    }
-
-    fn hold(&mut self, now: Instant) {
-        let guard = guard_of(&self.settings, self.lateness);
-        self.state = State::Holding {
-            quiet_at: now + guard,
-            at_most: now + guard * GUARDS_MAX,
-        };
-    }
-
-    fn finish(&mut self, ticket: Ticket) {
-        if self.pinned == Some(ticket) {
-            self.pinned = None;
-        }
-        if let Some(visit) = self.queue.remove(ticket) {
-            let outcome = visit.finish();
-            self.events.push_back(LineEvent::Done { ticket, outcome });
-        }
-    }
-}
-
-fn request_protocol(last: &Option<(Request, Duration)>) -> &'static str {
-    last.as_ref().map_or("", |(request, _)| request.protocol().name())
-}
-
-/// The quiet time: a quarter more than the lateness seen, within its bounds.
-fn guard_of(settings: &LineSettings, lateness: Duration) -> Duration {
-    (lateness + lateness / 4).clamp(settings.guard, settings.guard_max.max(settings.guard))
 }
 
 #[cfg(test)]

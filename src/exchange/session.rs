@@ -313,6 +313,12 @@ impl Session {
         }
         // what could be a torn reply is not learned, however often it comes
         let torn = bytes.len() < 2 || lineframe::is_modbus_head(bytes) || bytes.first() == Some(&0x68);
+        // FE is a heartbeat that makers ship, and what a DL/T 645 or CJ/T 188 meter wakes the line with: around a question
+        // it proves nothing, only a line that nobody asked teaches it
+        let wake = lineframe::is_wake(bytes);
+        if wake && !self.heartbeats.known().iter().any(|known| known == bytes) {
+            return false;
+        }
         self.heartbeats.judge(now, bytes, !torn)
     }
 

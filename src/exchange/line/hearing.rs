@@ -1,6 +1,6 @@
 //! What a line makes of the bytes that come: finding the answer, believing it, and what is left over.
 
-use super::{Asking, DOUBTS_MAX, Line, LineEvent, REST_OF_REPLY, SETTLE_MIN, State, WINDOW_MAX, request_protocol};
+use super::{Asking, BYTE_GAP, DOUBTS_MAX, Line, LineEvent, REST_OF_REPLY, SETTLE_MIN, State, WINDOW_MAX};
 use crate::exchange::Moment;
 use crate::exchange::job::TransactionError;
 use crate::exchange::memory::{Accepted, Belief, fingerprint};
@@ -8,15 +8,18 @@ use crate::exchange::visit::{LineFrameKind, Progress, Ticket, Visit};
 use crate::protocol::dtu::strip_candidates;
 use crate::protocol::{Finding, Request, Verdict};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 impl Line {
     /// Looks for the answer in the window.
     pub(super) fn examine(&mut self, now: Moment, heartbeats: &[Vec<u8>]) {
         while let State::Asking(asking) = &self.state {
             let echoed = asking.echoed;
-            let Some(request) = self.queue.get(asking.ticket).and_then(Visit::question) else {
+            let Some(visit) = self.queue.get(asking.ticket) else {
                 return;
             };
+            let Some(request) = visit.question() else { return };
+            let (protocol, timeout) = (request.protocol().name(), visit.job.reply_time(request));
             let found = match request.find(&self.window) {
                 Finding::Frame { span, verdict } => {
                     let raw = Found::cut(&self.window, &span, verdict);
@@ -33,17 +36,14 @@ impl Line {
             };
             let Some(found) = found else { return };
             self.change(|asking| asking.settle_at = None);
-            self.noise(now, found.before);
+            self.sift(now, found.before);
             self.window = found.after;
             let bytes = found.frame;
             match found.verdict {
                 Verdict::Echo if !echoed => self.change(|asking| asking.echoed = true),
                 Verdict::Answer => self.fits(now, bytes, None),
                 Verdict::Refused(code) => self.fits(now, bytes, Some(code)),
-                Verdict::Echo | Verdict::Foreign => {
-                    self.change(|asking| asking.disturbed = true);
-                    self.stray(now, bytes);
-                }
+                Verdict::Echo | Verdict::Foreign => self.stray(now, bytes, protocol, timeout),
             }
         }
     }
@@ -85,7 +85,8 @@ impl Line {
         asking.doubt = Some(frame);
         self.memory.doubted(now.on, frame, timeout);
         self.stats.strays += 1;
-        self.keep(now, LineFrameKind::Stray, bytes);
+        let protocol = request.protocol().name();
+        self.keep(now, LineFrameKind::Stray, protocol, bytes);
     }
 
     /// The answer is taken. `paid`: it pays the attempt; one that may be a repeat does not.
@@ -111,7 +112,8 @@ impl Line {
             paid,
             proven: visit.doubt == Some(frame),
         };
-        visit.keep(now.at, kind, request_protocol(&self.last), bytes.clone());
+        let protocol = request.protocol().name();
+        visit.keep(now.at, kind, protocol, bytes.clone());
         self.memory.answered(now.on, answer);
         self.in_a_row = 0;
         self.stats.answers += 1;
@@ -156,6 +158,26 @@ impl Line {
         if over {
             self.finish(ticket);
         }
+    }
+
+    /// Whether the answer's deadline is put off because a frame is arriving: the window ends in the beginning of one, and
+    /// its last byte came a moment ago.
+    pub(super) fn awaits_rest(&mut self, now: Instant) -> bool {
+        let State::Asking(asking) = &self.state else {
+            return false;
+        };
+        let rest_by = (self.heard_at + BYTE_GAP).min(asking.at_most);
+        let question = self.queue.get(asking.ticket).and_then(Visit::question);
+        let begun = question.is_some_and(|request| match request.find(&self.window) {
+            Finding::NeedMore { noise } => noise < self.window.len(),
+            Finding::Frame { .. } => false,
+        });
+        // a frame in doubt has shortened the wait on purpose
+        let late = now >= rest_by || !begun || asking.doubt.is_some();
+        if !late {
+            self.change(|asking| asking.until = rest_by);
+        }
+        !late
     }
 
     /// Nothing believable came in time.
@@ -204,21 +226,26 @@ impl Line {
     /// Takes whole frames out of bytes that nobody asked for.
     pub(super) fn extract(&mut self, now: Moment, last: bool, heartbeats: &[Vec<u8>]) {
         while !self.window.is_empty() {
-            let Some((finder, _)) = &self.last else { return };
-            let found = match if last {
-                finder.find_last(&self.window)
-            } else {
-                finder.find(&self.window)
-            } {
-                Finding::Frame { span, verdict } => Some(Found::cut(&self.window, &span, verdict)),
-                Finding::NeedMore { .. } => stripped(finder, &self.window, heartbeats, None),
+            let Some((found, protocol, timeout)) = self.unasked(last, heartbeats) else {
+                return;
             };
-            let Some(found) = found else { return };
             self.window = found.after;
             self.noise(now, found.before);
-            self.stray(now, found.frame);
+            self.stray(now, found.frame, protocol, timeout);
         }
         self.window = Vec::new();
+    }
+
+    /// The first frame in the window, of any protocol of the line; heartbeats taken out where they stand inside.
+    fn unasked(&self, last: bool, heartbeats: &[Vec<u8>]) -> Option<(Found, &'static str, Duration)> {
+        if let Some(heard) = self.tongues.first_frame(&self.window, last) {
+            let found = Found::cut(&self.window, &heard.span, heard.verdict);
+            return Some((found, heard.protocol.name(), heard.timeout));
+        }
+        self.tongues.questions().find_map(|(question, timeout)| {
+            let found = stripped(question, &self.window, heartbeats, None)?;
+            Some((found, question.protocol().name(), timeout))
+        })
     }
 
     /// Ends what came unasked.

@@ -4,8 +4,9 @@ use super::*;
 use crate::base::ids::PollId;
 use crate::exchange::job::TransactionError;
 use crate::exchange::job::{Priority, TransactionReport};
+use crate::exchange::visit::VisitOutcome;
 use crate::protocol::modbus::{self, Function, Reply};
-use crate::protocol::{Finding, Verdict};
+use crate::protocol::{Finding, Request, Verdict};
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -355,6 +356,73 @@ fn a_dead_meter_ends_its_job_and_delays_its_neighbour_by_its_attempts_only() {
     assert_eq!(outcome.reports[0].result, Err(TransactionError::Timeout));
     assert_eq!(outcome.reports[0].attempts, 3);
     assert!(time.now <= T * 3 + Duration::from_millis(300), "{:?}", time.now);
+}
+
+#[test]
+fn an_answer_that_is_arriving_at_its_deadline_may_end_but_not_for_ever() {
+    let mut time = Time::new();
+    let mut line = line(&time);
+    let question = read(1, 0);
+    line.submit(
+        time.moment(),
+        job(&time, 1, 1, Priority::Scheduled, vec![question.clone()]),
+    )
+    .unwrap();
+    ask(&mut line, &time);
+    let answer = reply(&question, &[7, 9]);
+    line.feed(time.pass(950), &answer[..4], &[]);
+    line.tick(time.pass(50));
+    assert!(
+        line.is_busy() && line.ask(time.moment()).is_none(),
+        "half of it is there"
+    );
+    line.feed(time.pass(100), &answer[4..], &[]);
+    let outcome = only(done(&mut line));
+    assert_eq!(outcome.reports[0].result, Ok(answer.clone()));
+    assert_eq!(outcome.reports[0].attempts, 1);
+
+    // one that stops amidst is given up a moment later, and one that drips in the end, too
+    for (drip, given_up) in [(false, 950 + 250), (true, 1_000 + 500)] {
+        let mut time = Time::new();
+        let mut line = self::line(&time);
+        line.submit(
+            time.moment(),
+            job(&time, 1, 1, Priority::Scheduled, vec![question.clone()]),
+        )
+        .unwrap();
+        ask(&mut line, &time);
+        line.feed(time.pass(950), &answer[..2], &[]);
+        while line.stats().timeouts == 0 && line.pinned.is_some() && !matches!(line.state, State::Holding { .. }) {
+            if drip {
+                line.feed(time.pass(50), &answer[2..3], &[]);
+                line.window.truncate(3);
+            } else {
+                line.tick(time.pass(50));
+            }
+        }
+        assert_eq!(time.now.as_millis(), given_up, "drip {drip}");
+    }
+}
+
+#[test]
+fn the_line_time_of_question_and_answer_is_added_to_the_time_out() {
+    let mut time = Time::new();
+    let mut line = line(&time);
+    let wide = Request::Modbus(modbus::Request::read(1, Function::ReadHoldingRegisters, 0, 125).unwrap());
+    let mut slow = job(&time, 1, 1, Priority::Scheduled, vec![wide.clone()]);
+    slow.byte_time = crate::exchange::job::byte_time(300, true, 1);
+    slow.attempts = 1;
+    line.submit(time.moment(), slow).unwrap();
+    ask(&mut line, &time);
+    // 8 bytes out and 255 in, 11 bits each at 300 baud
+    let all = Duration::from_secs(1) * 263 * 11 / 300;
+    let due = line.next_deadline(time.moment()).unwrap() - time.moment().on;
+    assert!((T + all).abs_diff(due) < Duration::from_millis(1), "{due:?}");
+    let answer = reply(&wide, &[3; 125]);
+    for byte in &answer {
+        line.feed(time.pass(37), &[*byte], &[]);
+    }
+    assert_eq!(only(done(&mut line)).reports[0].result, Ok(answer));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Is this a frame of a meter? Only enough to keep line data from being taken for a registration or a heartbeat: the
-//! codecs proper are the neighbours' and judge answers. Modbus RTU (V1.02 §2.5), DL/T 645 (§5.1) and M-Bus long frames
-//! (EN 13757-2) by length and check.
+//! codecs proper are the neighbours' and judge answers. Modbus RTU (V1.02 §2.5), DL/T 645 (§5.1), CJ/T 188 and M-Bus
+//! frames (EN 13757-2) by length and check.
 
 const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
 const FUNCTIONS: [u8; 8] = [1, 2, 3, 4, 5, 6, 15, 16];
@@ -29,6 +29,11 @@ pub fn is_head(bytes: &[u8]) -> bool {
         [unit] => (1..=247).contains(unit),
         [unit, function, ..] => (1..=247).contains(unit) && FUNCTIONS.contains(&(function & 0x7F)),
     }
+}
+
+/// Whether the bytes are nothing but the FE that DL/T 645 and CJ/T 188 put in front of a frame.
+pub fn is_wake(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0xFE)
 }
 
 /// Whether a Modbus answer could begin with these bytes.
@@ -62,15 +67,25 @@ fn crc_holds(bytes: &[u8], len: usize) -> bool {
 fn start68_len(bytes: &[u8]) -> Option<usize> {
     let wake = bytes.iter().take_while(|b| **b == 0xFE).count();
     let frame = bytes.get(wake..)?;
-    let (first, body_len) = match *frame {
-        [0x68, a, b, 0x68, ..] if a == b => (4, usize::from(a)),
-        [0x68, _, _, _, _, _, _, 0x68, _, len, ..] => (0, 10 + usize::from(len)),
-        _ => return None,
+    // one begins like another, so each that could be is checked
+    let mbus = match *frame {
+        [0x68, a, b, 0x68, ..] if a == b => Some((4, usize::from(a))),
+        _ => None,
     };
-    let body = frame.get(first..first + body_len)?;
-    let sum = body.iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
-    let end = first + body_len;
-    (frame.get(end..end + 2) == Some(&[sum, 0x16])).then_some(wake + end + 2)
+    let dlt645 = match *frame {
+        [0x68, _, _, _, _, _, _, 0x68, _, len, ..] => Some((0, 10 + usize::from(len))),
+        _ => None,
+    };
+    let cjt188 = match *frame {
+        [0x68, _, _, _, _, _, _, _, _, _, len, ..] => Some((0, 11 + usize::from(len))),
+        _ => None,
+    };
+    let summed = |(first, len): (usize, usize)| {
+        let end = first + len;
+        let sum = frame.get(first..end)?.iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
+        (frame.get(end..end + 2) == Some(&[sum, 0x16])).then_some(wake + end + 2)
+    };
+    [mbus, dlt645, cjt188].into_iter().flatten().find_map(summed)
 }
 
 #[cfg(test)]
@@ -85,6 +100,10 @@ mod tests {
             ("010404436633341B38", 9),
             ("01040000000271CB", 8),
             ("FEFEFEFE68AAAAAAAAAAAA681300DF16", 16),
+            (
+                "FEFEFEFE68104433221100337881161F9000007766552C007766552C3101221105152021841316",
+                39,
+            ),
         ] {
             let frame = decode(hex).unwrap();
             assert_eq!(whole_len(&frame), Some(len), "{hex}");
