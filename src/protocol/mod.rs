@@ -3,6 +3,7 @@
 //! What all protocols share is small: a [`Request`] that can be written to a line and that can tell its answer from
 //! everything else a line may carry ([`Request::find`]).
 
+pub mod cjt188;
 pub mod dtu;
 pub mod explain;
 pub mod modbus;
