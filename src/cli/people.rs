@@ -87,12 +87,12 @@ pub fn create_api_key(args: ApiKeyCreateArgs) -> ExitCode {
     })
 }
 
-pub(super) async fn closing<T, E: Into<anyhow::Error>>(result: Result<T, E>, opened: Opened) -> anyhow::Result<T> {
+async fn closing<T, E: Into<anyhow::Error>>(result: Result<T, E>, opened: Opened) -> anyhow::Result<T> {
     opened.close().await;
     result.map_err(Into::into)
 }
 
-pub(super) fn read_password() -> anyhow::Result<String> {
+fn read_password() -> anyhow::Result<String> {
     let mut text = String::new();
     std::io::stdin()
         .lock()

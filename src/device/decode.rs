@@ -72,9 +72,13 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
     let frames = frames.iter().copied().chain(std::iter::repeat(None));
     match &model.profile {
         Profile::Modbus(profile) => {
-            let answers = requests.iter().zip(frames).map(|(request, frame)| match request {
-                Request::Modbus(request) => (request, frame),
-            });
+            let answers = requests
+                .iter()
+                .zip(frames)
+                .filter_map(|(request, frame)| match request {
+                    Request::Modbus(request) => Some((request, frame)),
+                    _ => None,
+                });
             modbus::decode::decode(profile, answers)
         }
     }

@@ -20,10 +20,18 @@ fn image(model: &MeterModel) -> RegisterImage {
     RegisterImage::new(Arc::new(profile.clone()))
 }
 
+fn modbus(request: &Request) -> &crate::protocol::modbus::Request {
+    match request {
+        Request::Modbus(request) => request,
+        other => panic!("not Modbus: {other:?}"),
+    }
+}
+
 fn answers(image: &RegisterImage, requests: &[Request]) -> Vec<Vec<u8>> {
     requests
         .iter()
-        .map(|Request::Modbus(request)| request.reply_frame(&image.reply(request)).unwrap())
+        .map(modbus)
+        .map(|request| request.reply_frame(&image.reply(request)).unwrap())
         .collect()
 }
 
@@ -122,7 +130,7 @@ fn a_refusal_is_a_problem_of_each_of_its_values() {
     let model = model("eastron_sdm120");
     let wanted = [Quantity::VoltageL1];
     let requests = plan(&model, "7", &wanted).unwrap();
-    let Request::Modbus(request) = &requests[0];
+    let request = modbus(&requests[0]);
     let frame = request.reply_frame(&Reply::Exception(2)).unwrap();
     let poll = decode(&model, &requests, &[Some(&frame)]);
     assert_eq!(poll.problems.len(), 1);
@@ -179,7 +187,7 @@ fn coils_bit_fields_and_vendor_quantities_are_read() {
     let frames: Vec<Vec<u8>> = requests
         .iter()
         .zip(&replies)
-        .map(|(Request::Modbus(request), reply)| request.reply_frame(reply).unwrap())
+        .map(|(request, reply)| modbus(request).reply_frame(reply).unwrap())
         .collect();
     let frames: Vec<Option<&[u8]>> = frames.iter().map(|frame| Some(frame.as_slice())).collect();
     let poll = decode(&model, &requests, &frames);

@@ -132,6 +132,7 @@ fn answers_whole(request: &Request, answer: &[u8]) -> Result<(), String> {
 fn why_not(request: &Request, bytes: &[u8], found: &Finding) -> String {
     let told = match request {
         Request::Modbus(request) => request.reply(bytes).err().map(|error| error.to_string()),
+        Request::Dlt645(request) => request.reply(bytes).err().map(|error| error.to_string()),
     };
     if let Some(told) = told {
         return told;

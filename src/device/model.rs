@@ -6,7 +6,7 @@ use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, Request, modbus};
+use crate::protocol::{Protocol, Request, dlt645, modbus};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct MeterModel {
 pub enum Folder {
     /// Modbus RTU and TCP.
     Modbus,
+    /// DL/T 645 of both editions.
+    Dlt645,
 }
 
 impl Folder {
@@ -59,6 +61,7 @@ impl Folder {
     pub fn name(self) -> &'static str {
         match self {
             Self::Modbus => "modbus",
+            Self::Dlt645 => "dlt645",
         }
     }
 
@@ -66,6 +69,7 @@ impl Folder {
     pub(super) fn usual_address(self) -> &'static str {
         match self {
             Self::Modbus => "1",
+            Self::Dlt645 => "",
         }
     }
 
@@ -73,6 +77,7 @@ impl Folder {
     pub fn of(protocol: Protocol) -> Self {
         match protocol {
             Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
+            Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => Self::Dlt645,
         }
     }
 
@@ -80,6 +85,7 @@ impl Folder {
     pub fn protocols(self) -> &'static [Protocol] {
         match self {
             Self::Modbus => &[Protocol::ModbusRtu, Protocol::ModbusTcp],
+            Self::Dlt645 => &[Protocol::Dlt645_2007, Protocol::Dlt645_1997],
         }
     }
 
@@ -89,6 +95,11 @@ impl Folder {
             Self::Modbus => modbus::Request::parse(bytes)
                 .map(Request::Modbus)
                 .map_err(|error| error.to_string()),
+            Self::Dlt645 => match dlt645::hear(bytes) {
+                dlt645::Heard::Request { span, request } if span == (0..bytes.len()) => Ok(Request::Dlt645(request)),
+                dlt645::Heard::Faulty { error, .. } => Err(error.to_string()),
+                _ => Err("it is not one whole frame".to_owned()),
+            },
         }
     }
 }

@@ -22,7 +22,10 @@ fn reads(model: &MeterModel, wanted: &[Quantity]) -> Vec<(u8, u16, u16)> {
     plan(model, "1", wanted)
         .unwrap()
         .into_iter()
-        .map(|Request::Modbus(r)| (r.function().code(), r.address(), r.count()))
+        .map(|request| match request {
+            Request::Modbus(r) => (r.function().code(), r.address(), r.count()),
+            other => panic!("not Modbus: {other:?}"),
+        })
         .collect()
 }
 

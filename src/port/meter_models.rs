@@ -166,6 +166,7 @@ impl MeterModels for Catalogue {
 fn canonical(protocol: Protocol, address: &str) -> String {
     match protocol {
         Protocol::ModbusRtu | Protocol::ModbusTcp => address.trim().trim_start_matches('0').to_owned(),
+        Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => format!("{:0>12}", address.trim()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! everything else a line may carry ([`Request::find`]).
 
 pub mod cjt188;
+pub mod dlt645;
 pub mod dtu;
 pub mod explain;
 pub mod modbus;
@@ -18,17 +19,23 @@ pub enum Protocol {
     ModbusRtu,
     /// Modbus TCP to a gateway or meter that we dial.
     ModbusTcp,
+    /// DL/T 645-2007 on a line.
+    Dlt645_2007,
+    /// DL/T 645-1997 on a line.
+    Dlt645_1997,
 }
 
 impl Protocol {
     /// Every protocol that is built in.
-    pub const ALL: &'static [Self] = &[Self::ModbusRtu, Self::ModbusTcp];
+    pub const ALL: &'static [Self] = &[Self::ModbusRtu, Self::ModbusTcp, Self::Dlt645_2007, Self::Dlt645_1997];
 
     /// The name.
     pub fn name(self) -> &'static str {
         match self {
             Self::ModbusRtu => "modbus-rtu",
             Self::ModbusTcp => "modbus-tcp",
+            Self::Dlt645_2007 => "dlt645-2007",
+            Self::Dlt645_1997 => "dlt645-1997",
         }
     }
 
@@ -49,6 +56,8 @@ impl fmt::Display for Protocol {
 pub enum Request {
     /// Modbus, as an RTU frame on a line or as a PDU through a Modbus TCP client.
     Modbus(modbus::Request),
+    /// DL/T 645 of either edition.
+    Dlt645(dlt645::Request),
 }
 
 /// What a look into the bytes of a transaction's window found.
@@ -89,17 +98,26 @@ pub struct Shape {
     pub kin: u64,
     /// Length of the answer, bytes.
     pub length: usize,
+    /// What every answer, but no refusal, says of its question besides; 0 where it says nothing. For DL/T 645 the data
+    /// identifier and, of a follow-up, its sequence byte.
+    pub subject: u64,
 }
 
 impl Request {
-    /// The shape of this question's answer. For Modbus: unit, function and length.
+    /// The shape of this question's answer. For Modbus: unit, function and length. For DL/T 645: address, function and
+    /// identifier.
     pub fn shape(&self) -> Shape {
-        let kin = match self {
-            Self::Modbus(request) => u64::from(request.unit()) << 8 | u64::from(request.function().code()),
+        let (kin, subject) = match self {
+            Self::Modbus(request) => {
+                let kin = u64::from(request.unit()) << 8 | u64::from(request.function().code());
+                (kin, 0)
+            }
+            Self::Dlt645(request) => (request.kin(), request.subject()),
         };
         Shape {
             kin,
             length: self.answer_len_max(),
+            subject,
         }
     }
 
@@ -107,6 +125,10 @@ impl Request {
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Modbus(_) => Protocol::ModbusRtu,
+            Self::Dlt645(request) => match request.edition() {
+                dlt645::Edition::E1997 => Protocol::Dlt645_1997,
+                dlt645::Edition::E2007 => Protocol::Dlt645_2007,
+            },
         }
     }
 
@@ -114,6 +136,7 @@ impl Request {
     pub fn wire(&self) -> Vec<u8> {
         match self {
             Self::Modbus(request) => request.wire(),
+            Self::Dlt645(request) => request.wire(),
         }
     }
 
@@ -122,6 +145,7 @@ impl Request {
     pub fn find(&self, buffer: &[u8]) -> Finding {
         match self {
             Self::Modbus(request) => request.find(buffer),
+            Self::Dlt645(request) => request.find(buffer),
         }
     }
 
@@ -130,6 +154,7 @@ impl Request {
     pub fn find_last(&self, buffer: &[u8]) -> Finding {
         match self {
             Self::Modbus(request) => request.find_last(buffer),
+            Self::Dlt645(request) => request.find_last(buffer),
         }
     }
 
@@ -143,6 +168,7 @@ impl Request {
                 let _whole = answers;
                 None
             }
+            Self::Dlt645(request) => request.follow_up(answers).map(Self::Dlt645),
         }
     }
 
@@ -151,6 +177,7 @@ impl Request {
     pub fn answer_len_max(&self) -> usize {
         match self {
             Self::Modbus(request) => request.answer_len_max(),
+            Self::Dlt645(request) => request.answer_len_max(),
         }
     }
 }

@@ -51,12 +51,16 @@ fn read(unit: u8, address: u16) -> Request {
 }
 
 fn reply(request: &Request, registers: &[u16]) -> Vec<u8> {
-    let Request::Modbus(request) = request;
+    let Request::Modbus(request) = request else {
+        panic!("not Modbus: {request:?}")
+    };
     request.reply_frame(&Reply::Registers(registers.to_vec())).unwrap()
 }
 
 fn refusal(request: &Request, code: u8) -> Vec<u8> {
-    let Request::Modbus(request) = request;
+    let Request::Modbus(request) = request else {
+        panic!("not Modbus: {request:?}")
+    };
     request.reply_frame(&Reply::Exception(code)).unwrap()
 }
 
@@ -794,7 +798,9 @@ impl Simulation {
                 continue;
             };
             self.answered += 1;
-            let Request::Modbus(request) = request;
+            let Request::Modbus(request) = request else {
+                panic!("not Modbus: {request:?}")
+            };
             let registers = request.answer_registers(frame).unwrap();
             let mine = u16::from(request.unit()) << 8 | request.address();
             assert_eq!(registers[0], mine, "a value of another register, {:?}", self.faults);

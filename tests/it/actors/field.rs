@@ -135,7 +135,9 @@ impl World {
         let energy = Measurand::Standard(Quantity::ActiveEnergyTotal);
         image.set(&energy, Value::Decimal(value)).unwrap();
         let answer = |request: &Request| {
-            let Request::Modbus(request) = request;
+            let Request::Modbus(request) = request else {
+                panic!("not Modbus: {request:?}")
+            };
             assert_eq!(i32::from(request.unit()), job.meter.0, "asked at another's address");
             request.reply_frame(&image.reply(request)).unwrap()
         };

@@ -3,7 +3,6 @@
 mod access;
 mod embedded;
 mod fleet;
-mod grafana;
 mod ingest;
 mod rollup;
 
