@@ -26,6 +26,13 @@ impl Opened {
         }
     }
 
+    /// The URL of a login that may make roles: the one of the configuration, or the embedded cluster's superuser.
+    pub fn role_maker(&self, config: &Config) -> SecretString {
+        self.embedded
+            .as_ref()
+            .map_or_else(|| config.database.url.clone(), |embedded| embedded.superuser_url())
+    }
+
     /// Closes the pools and stops the cluster if nobody else uses it.
     pub async fn close(self) {
         self.database.close().await;

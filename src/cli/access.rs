@@ -36,6 +36,12 @@ pub enum AccessError {
     /// Several accounts, none named.
     #[error("this server has several accounts: name one with --account")]
     WhichAccount,
+    /// None of this name.
+    #[error("there is no account {0:?}")]
+    NoAccount(String),
+    /// None at all.
+    #[error("this server has no account yet; make one with `polyphase user add`")]
+    NoAccountYet,
     /// No account name.
     #[error("an account's name has 1 to 200 characters")]
     AccountName,
@@ -124,16 +130,8 @@ async fn resolve_account(stores: &PgStores, clock: &dyn Clock, name: Option<&str
     if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(AccessError::AccountName);
     }
-    let mut after: Option<AccountId> = None;
-    loop {
-        let page: Vec<Account> = accounts.list(Some(name), after, PAGE).await?;
-        if let Some(account) = page.iter().find(|account| account.name == name) {
-            return Ok(account.id);
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id),
-            None => break,
-        }
+    if let Some(account) = named_account(&*accounts, name).await? {
+        return Ok(account);
     }
     let new = NewAccount {
         name: name.to_owned(),
@@ -141,6 +139,39 @@ async fn resolve_account(stores: &PgStores, clock: &dyn Clock, name: Option<&str
         currency: "EUR".to_owned(),
     };
     Ok(accounts.create(&new, clock.now()).await?.id)
+}
+
+async fn named_account(accounts: &dyn AccountStore, name: &str) -> Result<Option<AccountId>, AccessError> {
+    let mut after: Option<AccountId> = None;
+    loop {
+        let page: Vec<Account> = accounts.list(Some(name), after, PAGE).await?;
+        if let Some(account) = page.iter().find(|account| account.name == name) {
+            return Ok(Some(account.id));
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The account of this name; without one the server's only one. Never makes one.
+///
+/// # Errors
+/// [`AccessError`] says what to do.
+pub async fn existing_account(database: &Database, name: Option<&str>) -> Result<AccountId, AccessError> {
+    let stores = PgStores::new(database.clone());
+    let accounts: Box<dyn AccountStore> = stores.across_accounts(Actor::command_line());
+    match name.map(str::trim) {
+        Some(name) => named_account(&*accounts, name)
+            .await?
+            .ok_or_else(|| AccessError::NoAccount(name.to_owned())),
+        None => match accounts.list(None, None, 2).await?.as_slice() {
+            [only] => Ok(only.id),
+            [] => Err(AccessError::NoAccountYet),
+            _ => Err(AccessError::WhichAccount),
+        },
+    }
 }
 
 /// Makes an API key and gives its secret, which nobody can show again.

@@ -4,6 +4,7 @@ pub mod access;
 pub mod check_config;
 pub mod decode;
 pub mod demo;
+pub mod grafana_login;
 pub mod migrate;
 pub mod people;
 pub mod serve;
@@ -57,6 +58,8 @@ enum Command {
     /// Keys of programs
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// Make a read-only PostgreSQL login that sees one account, for Grafana; prints its password, alone, once
+    GrafanaLogin(grafana_login::GrafanaLoginArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::User(UserCommand::Add(args)) => people::add_user(args),
         Command::ApiKey(ApiKeyCommand::Create(args)) => people::create_api_key(args),
+        Command::GrafanaLogin(args) => grafana_login::run(args),
     }
 }
 

@@ -87,12 +87,12 @@ pub fn create_api_key(args: ApiKeyCreateArgs) -> ExitCode {
     })
 }
 
-async fn closing<T, E: Into<anyhow::Error>>(result: Result<T, E>, opened: Opened) -> anyhow::Result<T> {
+pub(super) async fn closing<T, E: Into<anyhow::Error>>(result: Result<T, E>, opened: Opened) -> anyhow::Result<T> {
     opened.close().await;
     result.map_err(Into::into)
 }
 
-fn read_password() -> anyhow::Result<String> {
+pub(super) fn read_password() -> anyhow::Result<String> {
     let mut text = String::new();
     std::io::stdin()
         .lock()

@@ -17,6 +17,7 @@ pub mod directory;
 mod dtus;
 pub mod embedded;
 pub mod error;
+pub mod grafana;
 mod groups;
 pub mod handles;
 mod history;

@@ -4,7 +4,7 @@ use super::StoreError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 /// Everything owned, the API, the storage path, across accounts, the group of the Grafana logins.
-const ROLES: [&str; 5] = [
+pub(super) const ROLES: [&str; 5] = [
     "polyphase_owner",
     "polyphase_app",
     "polyphase_ingest",

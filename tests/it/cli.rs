@@ -41,7 +41,7 @@ fn run(arguments: &[&str], input: &str) -> Ran {
     finished(&child.wait_with_output().unwrap())
 }
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["serve"],
     &["demo"],
@@ -54,6 +54,7 @@ const COMMANDS: [&[&str]; 12] = [
     &["user", "add"],
     &["api-key"],
     &["api-key", "create"],
+    &["grafana-login"],
 ];
 
 /// SIGTERM, without a program that a bare host may lack.

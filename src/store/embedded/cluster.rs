@@ -86,6 +86,10 @@ impl Cluster {
         url(LOGIN, &self.secret.login, port, DATABASE)
     }
 
+    pub(super) fn superuser_url(&self, port: u16) -> SecretString {
+        url(SUPERUSER, &self.secret.superuser, port, DATABASE)
+    }
+
     /// The port of the running postmaster; none when there is none.
     pub(super) fn running(&self) -> Option<u16> {
         let file = process::pid_file(&self.folder)?;

@@ -169,6 +169,11 @@ impl Embedded {
         self.cluster.url(self.port)
     }
 
+    /// The same database as the cluster's superuser, for what takes the right to make roles.
+    pub fn superuser_url(&self) -> SecretString {
+        self.cluster.superuser_url(self.port)
+    }
+
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port

@@ -3,6 +3,7 @@
 mod access;
 mod embedded;
 mod fleet;
+mod grafana;
 mod ingest;
 mod rollup;
 
