@@ -217,6 +217,8 @@ impl Meter {
             attempts,
             timeout: Duration::from_millis(timeout_ms.max(model.timeout_ms).into()),
             byte_time: self.byte_time(&model),
+            evidence: priority <= Priority::Settlement && priority != Priority::OnDemand
+                || self.parts.life.puzzled.get(),
             pause: Duration::from_millis(pause_ms.max(model.pause_ms).into()),
             deadline,
         };
@@ -286,10 +288,20 @@ impl Meter {
             visit
                 .into_actor(self)
                 .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
-                    then(meter, verdict::hear(&model, &requests, outcome), ctx);
+                    let mut heard = verdict::hear(&model, &requests, outcome);
+                    meter.note(&mut heard);
+                    then(meter, heard, ctx);
                     meter.done(ctx);
                 }),
         );
+    }
+
+    /// What is noted of every visit, whatever it was for.
+    fn note(&self, heard: &mut Heard) {
+        let life = &self.parts.life;
+        life.keep(std::mem::take(&mut heard.evidence), self.parts.record.dtu);
+        let reason = heard.failure.as_ref().map(|failure| failure.reason);
+        life.puzzled.set(reason == Some(MissReason::Undecodable));
     }
 
     /// One thing under way is over.
@@ -405,6 +417,7 @@ impl Meter {
     ) {
         let record = PollRecord {
             reading: Some(reading.clone()),
+            evidence: self.parts.life.evidence.take(),
             ..PollRecord::default()
         };
         let log = Arc::clone(&self.parts.shard.log);

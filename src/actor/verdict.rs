@@ -7,6 +7,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::domain::slot::MissReason;
 use crate::exchange::agenda::{Failure, Got};
+use crate::exchange::evidence::Evidence;
 use crate::exchange::job::{PollOutcome, TransactionError};
 use crate::port::field::LinkError;
 use crate::protocol::Request;
@@ -33,6 +34,8 @@ pub struct Heard {
     pub failure: Option<Failure>,
     /// The raw frames.
     pub frames: FrameRange,
+    /// Those worth keeping.
+    pub evidence: Vec<Evidence>,
 }
 
 /// A detail for the ledger: printable, at most 64 bytes.
@@ -67,6 +70,7 @@ impl Heard {
             missing: Vec::new(),
             failure: Some(failure),
             frames: FrameRange::EMPTY,
+            evidence: Vec::new(),
         }
     }
 
@@ -167,6 +171,7 @@ pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcom
         missing,
         failure,
         frames: outcome.frames,
+        evidence: outcome.evidence,
         items: decoded.items,
     }
 }

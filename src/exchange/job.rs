@@ -1,5 +1,6 @@
 //! What is asked of a line: a visit to a meter, its questions, what became of them, and the one order of priority.
 
+use super::evidence::Evidence;
 use crate::base::ids::{FrameRange, MeterId, PollId};
 use crate::protocol::Request;
 use chrono::{DateTime, Utc};
@@ -45,6 +46,8 @@ pub struct PollJob {
     pub byte_time: Duration,
     /// Pause that this meter needs between a reply and the next request.
     pub pause: Duration,
+    /// Its frames are wanted as evidence even when all goes well.
+    pub evidence: bool,
     /// No attempt begins after this instant; what is left then fails with [`TransactionError::Deadline`].
     pub deadline: Instant,
 }
@@ -112,4 +115,6 @@ pub struct PollOutcome {
     pub reports: Vec<TransactionReport>,
     /// The raw frames of the visit, in the recorder.
     pub frames: FrameRange,
+    /// Those of them that are worth more than the recorder's ring, and strays that came while nothing was asked.
+    pub evidence: Vec<Evidence>,
 }

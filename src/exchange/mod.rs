@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod agenda;
 pub mod breaker;
+pub mod evidence;
 pub mod job;
 pub mod line;
 mod memory;

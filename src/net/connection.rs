@@ -360,7 +360,7 @@ where
         });
     }
 
-    fn unasked(&self, frame: LineFrame) {
+    fn unasked(&mut self, frame: LineFrame) {
         if frame.kind == LineFrameKind::Stray {
             FrameStrayed {
                 dtu: self.desk.dtu(),

@@ -5,6 +5,7 @@ use crate::base::ids::{DtuId, MeterId, PollId};
 use crate::net::NetSettings;
 use crate::net::fakes::{World, owner, world};
 use crate::port::field::{LinkError, PollJob, PollOutcome, Priority, TransactionError};
+use crate::port::frames::RawFrame;
 use crate::protocol::Request;
 use crate::protocol::dtu::Profile;
 use crate::protocol::modbus::{self, Function, Reply};
@@ -36,6 +37,7 @@ fn job(poll: i64, questions: &[modbus::Request]) -> PollJob {
         attempts: 2,
         timeout: Duration::from_secs(1),
         byte_time: Duration::ZERO,
+        evidence: false,
         pause: Duration::ZERO,
         deadline: (tokio::time::Instant::now() + Duration::from_secs(60)).into_std(),
     }
@@ -121,6 +123,55 @@ async fn registers_answers_a_poll_and_records_its_frames_in_a_row() {
         world.registrar.link().poll(job(10, &questions)).await.unwrap_err(),
         LinkError::Closed
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_and_what_strayed_is_handed_over_as_evidence() {
+    let world = world(Admission::Owner(owner()), NetSettings::default());
+    let (mut dtu, _running) = inbound(&world);
+    registered(&mut dtu, &world).await;
+    let asked = [question(1, 0)];
+    let silent = polling(&world, job(1, &asked));
+    heard(&mut dtu).await;
+    heard(&mut dtu).await;
+    let outcome = silent.await.unwrap().unwrap();
+    let kinds = |outcome: &PollOutcome| {
+        let kinds = outcome
+            .evidence
+            .iter()
+            .map(|evidence| FrameKind::from(evidence.frame.kind));
+        kinds.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        kinds(&outcome),
+        [FrameKind::Request],
+        "nothing was heard: one is enough"
+    );
+    // the answer comes late, while nothing is asked
+    dtu.write_all(&says(&asked[0], [1, 1])).await.unwrap();
+    pause(5_000).await;
+    for (poll, wanted) in [(2, false), (3, false), (4, true)] {
+        let mut job = job(poll, &asked);
+        job.evidence = wanted;
+        let going = polling(&world, job);
+        heard(&mut dtu).await;
+        dtu.write_all(&says(&asked[0], [poll as u16, 2])).await.unwrap();
+        let outcome = going.await.unwrap().unwrap();
+        let expected: &[FrameKind] = match poll {
+            2 => &[FrameKind::Stray],
+            3 => &[],
+            _ => &[FrameKind::Request, FrameKind::Answer],
+        };
+        assert_eq!(kinds(&outcome), expected, "poll {poll}");
+        for evidence in &outcome.evidence {
+            let place = usize::try_from(evidence.id.0).unwrap();
+            let recorded = world.recorder.frames.lock().unwrap()[place].clone();
+            assert_eq!(
+                recorded,
+                RawFrame::of(evidence.frame.clone(), Some(DtuId(5)), evidence.connection)
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

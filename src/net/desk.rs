@@ -1,11 +1,12 @@
 //! The desk of a connection: jobs come in over its link, outcomes go back, frames go to the recorder, and its end is told
 //! once. What all kinds of connection share.
 
+use super::NetDeps;
 use super::link::{Errand, LinkHandle, LinkInbox, link};
-use super::{NetDeps, raw_frame};
-use crate::base::ids::{ConnectionId, DtuId, FrameRange};
+use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange};
 use crate::exchange::Moment;
-use crate::exchange::visit::{LineFrame, QueueFull, Ticket, VisitOutcome};
+use crate::exchange::evidence::{self, EVIDENCE_FRAMES_MAX, Evidence};
+use crate::exchange::visit::{LineFrame, LineFrameKind, QueueFull, Ticket, VisitOutcome};
 use crate::port::field::{EndCause, Link, LinkError, Owner, PollJob, PollOutcome, Registrar, TransactionError};
 use crate::port::frames::{FrameKind, RawFrame};
 use crate::telemetry::field::{SessionEnded, TransactionEnded};
@@ -70,7 +71,17 @@ pub(super) struct Desk {
     deps: NetDeps,
     farewell: Farewell,
     owner: Option<Owner>,
-    waiting: Vec<(Ticket, Reply)>,
+    waiting: Vec<Waiting>,
+    /// Strays that came while nothing was asked; they go with the next outcome.
+    strays: Vec<Evidence>,
+}
+
+/// Who waits for a job's outcome.
+struct Waiting {
+    ticket: Ticket,
+    reply: Reply,
+    /// Its frames are wanted whatever comes of it.
+    evidence: bool,
 }
 
 impl Desk {
@@ -95,6 +106,7 @@ impl Desk {
             farewell,
             owner: None,
             waiting: Vec::new(),
+            strays: Vec::new(),
         }
     }
 
@@ -133,8 +145,13 @@ impl Desk {
         if self.owner.is_none() {
             answer(reply, Err(LinkError::Closed));
         } else if !reply.is_closed() {
+            let evidence = job.evidence;
             match submit(job) {
-                Ok(ticket) => self.waiting.push((ticket, reply)),
+                Ok(ticket) => self.waiting.push(Waiting {
+                    ticket,
+                    reply,
+                    evidence,
+                }),
                 Err(QueueFull { .. }) => answer(reply, Err(LinkError::Busy)),
             }
         }
@@ -153,19 +170,25 @@ impl Desk {
             }
             .emit();
         }
+        let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket);
+        let waiting = place.map(|place| self.waiting.swap_remove(place));
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
+        }
+        let wanted = waiting.as_ref().is_some_and(|waiting| waiting.evidence);
+        let kept: Vec<(usize, LineFrame)> = evidence::choose(&reports, &frames, wanted)
+            .into_iter()
+            .filter_map(|place| Some((place, frames.get(place)?.clone())))
+            .filter(|(_, frame)| frame.kind != LineFrameKind::Noise || !is_heartbeat(&frame.bytes))
+            .collect();
         let frames: Vec<_> = frames.into_iter().map(|frame| self.raw(frame, &is_heartbeat)).collect();
         let frames = if frames.is_empty() {
             FrameRange::EMPTY
         } else {
             self.deps.recorder.record(frames)
         };
-        let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == ticket) else {
-            return;
-        };
-        let (_, reply) = self.waiting.swap_remove(place);
-        if self.waiting.is_empty() {
-            self.waiting = Vec::new();
-        }
+        let Some(Waiting { reply, .. }) = waiting else { return };
+        let evidence = self.evidence(frames, kept);
         let lost = reports
             .last()
             .is_some_and(|report| report.result == Err(TransactionError::SessionLost));
@@ -173,6 +196,7 @@ impl Desk {
             began_at,
             reports,
             frames,
+            evidence,
         };
         let never_begun = lost && began_at.is_none();
         answer(
@@ -185,10 +209,33 @@ impl Desk {
         );
     }
 
+    /// Gives kept frames the ids that the recorder gave them; the strays of before stand in front.
+    fn evidence(&mut self, range: FrameRange, kept: Vec<(usize, LineFrame)>) -> Vec<Evidence> {
+        let connection = self.id;
+        let mut evidence = std::mem::take(&mut self.strays);
+        let recorded = kept.into_iter().filter(|(place, _)| *place < usize::from(range.count));
+        evidence.extend(recorded.filter_map(|(place, frame)| {
+            let id = FrameId(range.first.0.checked_add(i64::try_from(place).ok()?)?);
+            Some(Evidence { id, connection, frame })
+        }));
+        evidence
+    }
+
     /// Records a frame that belongs to no visit.
-    pub(super) fn record_line(&self, frame: LineFrame, is_heartbeat: impl Fn(&[u8]) -> bool) {
+    pub(super) fn record_line(&mut self, frame: LineFrame, is_heartbeat: impl Fn(&[u8]) -> bool) {
+        let stray = (frame.kind == LineFrameKind::Stray).then(|| frame.clone());
         let frame = self.raw(frame, &is_heartbeat);
-        let _range = self.deps.recorder.record(vec![frame]);
+        let range = self.deps.recorder.record(vec![frame]);
+        if let Some(frame) = stray.filter(|_| range.count > 0) {
+            if self.strays.len() >= EVIDENCE_FRAMES_MAX {
+                self.strays.remove(0);
+            }
+            self.strays.push(Evidence {
+                id: range.first,
+                connection: self.id,
+                frame,
+            });
+        }
     }
 
     /// Records what the DTU itself said.
@@ -206,7 +253,7 @@ impl Desk {
     }
 
     fn raw(&self, frame: LineFrame, is_heartbeat: &impl Fn(&[u8]) -> bool) -> RawFrame {
-        let mut raw = raw_frame(frame, self.farewell.dtu, self.id);
+        let mut raw = RawFrame::of(frame, self.farewell.dtu, self.id);
         if raw.kind == FrameKind::Noise && is_heartbeat(&raw.bytes) {
             raw.kind = FrameKind::Heartbeat;
         }

@@ -22,14 +22,12 @@ pub use listener::{Accepted, Gate, Listener, accept_loop};
 pub use settings::NetSettings;
 
 use crate::base::clock::Clock;
-use crate::base::ids::{ConnectionId, DtuId};
+use crate::base::ids::ConnectionId;
 use crate::exchange::Moment;
 use crate::exchange::session::{FloodBudget, Session, SessionSettings};
-use crate::exchange::visit::{LineFrame, LineFrameKind};
 use crate::port::field::EndCause;
 use crate::port::field::Registrar;
 use crate::port::frames::FrameRecorder;
-use crate::port::frames::{FrameKind, RawFrame};
 use crate::protocol::dtu::Profile;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -122,24 +120,4 @@ pub async fn run_connection(accepted: Accepted, deps: NetDeps) -> EndCause {
     };
     drop(permit);
     cause
-}
-
-/// A line's frame as the recorder takes it.
-fn raw_frame(frame: LineFrame, dtu: Option<DtuId>, connection: ConnectionId) -> RawFrame {
-    RawFrame {
-        at: frame.at,
-        dtu,
-        connection,
-        meter: frame.meter,
-        poll: frame.poll,
-        kind: match frame.kind {
-            LineFrameKind::Request => FrameKind::Request,
-            LineFrameKind::Answer => FrameKind::Answer,
-            LineFrameKind::Refusal => FrameKind::Refusal,
-            LineFrameKind::Stray => FrameKind::Stray,
-            LineFrameKind::Noise => FrameKind::Noise,
-        },
-        protocol: frame.protocol.into(),
-        bytes: frame.bytes,
-    }
 }

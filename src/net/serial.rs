@@ -67,6 +67,7 @@ mod tests {
             attempts: 1,
             timeout: Duration::from_secs(5),
             byte_time: Duration::ZERO,
+            evidence: false,
             pause: Duration::ZERO,
             deadline: Instant::now() + Duration::from_secs(10),
         };

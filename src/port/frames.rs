@@ -1,6 +1,8 @@
 //! Raw frames: evidence. Recorded to a local ring; a stranger can check a reading against them.
 
 use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange, MeterId, PollId};
+use crate::exchange::evidence::Evidence;
+use crate::exchange::visit::{LineFrame, LineFrameKind};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +88,45 @@ pub trait FrameExplainer: Send + Sync {
     /// The explanation as the API shows it: items, checksum verdict, the byte span of each field; for a frame that does
     /// not decode `{"error": …, "offset": …}`.
     fn explain(&self, frame: &RawFrame) -> serde_json::Value;
+}
+
+impl From<LineFrameKind> for FrameKind {
+    fn from(kind: LineFrameKind) -> Self {
+        match kind {
+            LineFrameKind::Request => Self::Request,
+            LineFrameKind::Answer => Self::Answer,
+            LineFrameKind::Refusal => Self::Refusal,
+            LineFrameKind::Stray => Self::Stray,
+            LineFrameKind::Noise => Self::Noise,
+        }
+    }
+}
+
+impl RecordedFrame {
+    /// A frame of a visit, with the DTU whose line it was on.
+    pub fn of(evidence: Evidence, dtu: DtuId) -> Self {
+        let Evidence { id, connection, frame } = evidence;
+        Self {
+            id,
+            frame: RawFrame::of(frame, Some(dtu), connection),
+        }
+    }
+}
+
+impl RawFrame {
+    /// Bytes on a line, with whose they are.
+    pub fn of(frame: LineFrame, dtu: Option<DtuId>, connection: ConnectionId) -> Self {
+        Self {
+            at: frame.at,
+            dtu,
+            connection,
+            meter: frame.meter,
+            poll: frame.poll,
+            kind: frame.kind.into(),
+            protocol: frame.protocol.into(),
+            bytes: frame.bytes,
+        }
+    }
 }
 
 impl FrameKind {

@@ -162,6 +162,7 @@ fn job(questions: &[modbus::Request]) -> PollJob {
         attempts: 2,
         timeout: Duration::from_millis(300),
         byte_time: Duration::ZERO,
+        evidence: false,
         pause: Duration::ZERO,
         deadline: Instant::now() + Duration::from_secs(20),
     }

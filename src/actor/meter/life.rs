@@ -1,6 +1,12 @@
 //! What outlives a meter's actor: its agenda, and saves under way.
 
 use super::*;
+use crate::base::ids::DtuId;
+use crate::exchange::evidence::{EVIDENCE_FRAMES_MAX, Evidence};
+use crate::port::frames::RecordedFrame;
+
+/// Frames that wait for a save at most: those of two visits.
+const EVIDENCE_KEPT_MAX: usize = 2 * EVIDENCE_FRAMES_MAX;
 
 /// What outlives the actor of a meter: it dies of a bug, its slots do not.
 pub struct Life {
@@ -10,6 +16,10 @@ pub struct Life {
     pub running: Cell<Option<u64>>,
     /// Saves under way.
     pub saving: Cell<usize>,
+    /// Raw frames that wait for the next save.
+    pub evidence: RefCell<Vec<RecordedFrame>>,
+    /// What came last could not be decoded: the next answers are wanted as evidence.
+    pub puzzled: Cell<bool>,
     /// The actor that lives it at present; who ends a save wakes this one, not the one that began it.
     pub actor: RefCell<Option<WeakAddr<Meter>>>,
 }
@@ -21,8 +31,25 @@ impl Life {
             agenda: RefCell::new(agenda),
             running: Cell::new(None),
             saving: Cell::new(0),
+            evidence: RefCell::default(),
+            puzzled: Cell::new(false),
             actor: RefCell::new(None),
         }
+    }
+
+    /// Keeps raw frames for the next save. Those of a dead meter that said nothing would say every time the same.
+    pub fn keep(&self, evidence: Vec<Evidence>, dtu: DtuId) {
+        if evidence.is_empty() {
+            return;
+        }
+        let dead = self.agenda.borrow().breaker().is_open();
+        if dead && evidence.iter().all(Evidence::is_question) {
+            return;
+        }
+        let mut kept = self.evidence.borrow_mut();
+        kept.extend(evidence.into_iter().map(|frame| RecordedFrame::of(frame, dtu)));
+        let over = kept.len().saturating_sub(EVIDENCE_KEPT_MAX);
+        kept.drain(..over);
     }
 
     fn wake(&self) {
@@ -54,7 +81,7 @@ pub fn save(shard: &ShardParts, meter: MeterId, life: &Rc<Life>, reading: Option
     let record = PollRecord {
         reading,
         endings: ended.endings.clone(),
-        evidence: Vec::new(),
+        evidence: life.evidence.take(),
     };
     let (log, clock, life) = (Arc::clone(&shard.log), Arc::clone(&shard.clock), Rc::clone(life));
     life.saving.set(life.saving.get() + 1);

@@ -129,6 +129,11 @@ impl Agenda {
     }
 
     /// The meter's breaker, for polls beside the schedules to report to.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// The same, to tell it what a read on demand met.
     pub fn breaker_mut(&mut self) -> &mut Breaker {
         &mut self.breaker
     }

@@ -73,6 +73,7 @@ fn job(time: &Time, poll: i64, meter: i32, priority: Priority, requests: Vec<Req
         attempts: 3,
         timeout: T,
         byte_time: Duration::ZERO,
+        evidence: false,
         pause: Duration::ZERO,
         deadline: time.moment().on + Duration::from_secs(600),
     }

@@ -44,13 +44,6 @@ impl Tongues {
         self.spoken.push_front(Tongue { question, timeout });
     }
 
-    /// The name of the protocol spoken last; empty before the first question.
-    pub(super) fn latest(&self) -> &'static str {
-        self.spoken
-            .front()
-            .map_or("", |tongue| tongue.question.protocol().name())
-    }
-
     /// The last question of each protocol, the latest first.
     pub(super) fn questions(&self) -> impl Iterator<Item = (&Request, Duration)> {
         self.spoken.iter().map(|tongue| (&tongue.question, tongue.timeout))

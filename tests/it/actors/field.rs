@@ -13,7 +13,9 @@ use polyphase::actor::shard::{Connector, Shard, ShardParts};
 use polyphase::actor::storage::MeterIndex;
 use polyphase::actor::supervise::RestartPolicy;
 use polyphase::base::clock::Clock;
-use polyphase::base::ids::{AccountId, ConnectionId, DtuId, FrameRange, GrowingIds, MeterId, PollId, ScheduleId};
+use polyphase::base::ids::{
+    AccountId, ConnectionId, DtuId, FrameId, FrameRange, GrowingIds, MeterId, PollId, ScheduleId,
+};
 use polyphase::device::catalogue::Catalogue;
 use polyphase::device::image::RegisterImage;
 use polyphase::device::model::Profile;
@@ -22,6 +24,8 @@ use polyphase::domain::device::{
 };
 use polyphase::domain::quantity::Quantity;
 use polyphase::domain::reading::{Measurand, Reading, Value};
+use polyphase::exchange::evidence::Evidence;
+use polyphase::exchange::visit::{LineFrame, LineFrameKind};
 use polyphase::port::field::{
     Admission, EndCause, Hello, Learned, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome, Registrar,
     TransactionError, TransactionReport,
@@ -199,6 +203,18 @@ impl Link for FakeLink {
             sent_at: began,
             ended_at: self.world.clock.now(),
         };
+        let evidence = (manner == Manner::Silent).then(|| Evidence {
+            id: FrameId(job.poll.0),
+            connection: self.id,
+            frame: LineFrame {
+                at: began,
+                meter: Some(job.meter),
+                poll: Some(job.poll),
+                kind: LineFrameKind::Request,
+                protocol: "modbus-rtu",
+                bytes: vec![1],
+            },
+        });
         let reports = match manner {
             _ if lost => vec![report(Err(TransactionError::SessionLost))],
             Manner::Silent => vec![report(Err(TransactionError::Timeout))],
@@ -213,6 +229,7 @@ impl Link for FakeLink {
             began_at: Some(began),
             reports,
             frames: FrameRange::EMPTY,
+            evidence: evidence.into_iter().collect(),
         })
     }
 

@@ -9,6 +9,7 @@ use polyphase::base::ids::{DtuId, MeterId};
 use polyphase::domain::reading::Source;
 use polyphase::port::field::EndCause;
 use polyphase::port::fleet::Fleet;
+use polyphase::port::frames::FrameKind;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -211,6 +212,14 @@ fn a_read_on_demand_closes_the_breaker_of_a_meter_that_is_back() {
         let missed = tally(&silent, |slot| slot.0 == MeterId(11));
         assert!(missed.contains_key(&("missing", "timeout")) && missed.contains_key(&("missing", "breaker_open")));
         assert_actual(&silent, |slot| slot.0 == MeterId(12));
+        // the silence is evidence until the breaker opens; after it, it would be the same every time
+        let records = field.books.records();
+        let evidence: Vec<_> = records.iter().flat_map(|(_, record)| &record.evidence).collect();
+        assert!((1..=3).contains(&evidence.len()), "{evidence:?}");
+        for kept in &evidence {
+            assert_eq!((kept.frame.dtu, kept.frame.meter), (Some(DtuId(1)), Some(MeterId(11))));
+            assert_eq!(kept.frame.kind, FrameKind::Request);
+        }
 
         // a probe that fails just now: the next one would be a quarter of an hour away
         let probes = || link.polls().iter().filter(|(_, meter)| *meter == MeterId(11)).count();
