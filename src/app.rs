@@ -20,7 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::GrowingIds;
 use crate::config::{Claims, Config};
 use crate::device::catalogue::Catalogue;
-use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger};
+use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
 use crate::store::directory::PgDirectory;
 use crate::store::ingest::{PgReadingStore, Retention};
@@ -132,7 +132,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let store: Arc<dyn ReadingStore> = Arc::new(PgReadingStore::new(database, Arc::clone(&clock), retention));
     let ledger: Arc<dyn SlotLedger> = Arc::new(PgSlotLedger::new(database));
     let directory: Arc<dyn DeviceDirectory> = Arc::new(PgDirectory::new(database));
-    store.maintain(clock.now()).await?;
+    patiently(async || store.maintain(clock.now()).await).await?;
 
     let (spool, drain) = open_spool(config, &clock)?;
     let recorder = Arc::new(open_recorder(config, &clock)?);
@@ -175,6 +175,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         index,
         reads: Arc::new(Semaphore::new(config.limits.reads_max)),
         clock: Arc::clone(&clock),
+        behind: Arc::default(),
     };
 
     let stop_connections = CancellationToken::new();
@@ -213,6 +214,19 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     };
     running.keep_house(store, clock);
     Ok(running)
+}
+
+/// Tries until the database has done it: it may go away again while the server starts.
+async fn patiently<T>(work: impl AsyncFn() -> Result<T, StoreUnavailable>) -> Result<T, StoreUnavailable> {
+    loop {
+        match work().await {
+            Err(error) if error.passing => {
+                tracing::warn!(%error, "the start waits for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 fn open_spool(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(SpoolHandle, crate::spool::Drain)> {
@@ -269,19 +283,19 @@ async fn recover(
     while spool.stats().backlog_records > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let orphans = ledger.end_orphan_sessions(clock.now()).await?;
-    let dtus = fleet.load().await?;
-    let watermark = match ledger.watermark().await? {
+    let orphans = patiently(async || ledger.end_orphan_sessions(clock.now()).await).await?;
+    let dtus = patiently(async || fleet.load().await).await?;
+    let watermark = match patiently(async || ledger.watermark().await).await? {
         Some(watermark) => watermark,
         // a fresh database: nothing was due before now. Kept before anything can end, or a kill before the first
         // regular save would make the next start take up what has ended already
         None => {
             let now = clock.now();
-            ledger.set_watermark(now).await?;
+            patiently(async || ledger.set_watermark(now).await).await?;
             now
         }
     };
-    let ended = ledger.ended_since(watermark).await?;
+    let ended = patiently(async || ledger.ended_since(watermark).await).await?;
     tracing::info!(dtus, orphans, ended = ended.len(), %watermark, "recovered");
     let ended = Arc::new(ended);
     for shard in shards {
@@ -313,8 +327,9 @@ fn api_state(
         frames: recorder,
         live: Arc::new(live.clone()),
         clock: Arc::clone(&fleet.clock),
+        database: database.condition(),
         readiness: vec![
-            Arc::new(checks::DatabaseCheck(database.clone())),
+            Arc::new(checks::DatabaseCheck(database.condition())),
             Arc::new(checks::SpoolCheck(spool.clone())),
             Arc::new(checks::FieldCheck(up)),
         ],

@@ -19,6 +19,7 @@ use actix::Addr;
 use async_trait::async_trait;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -75,7 +76,12 @@ pub struct FleetHandle {
     pub reads: Arc<Semaphore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Changes that could not be loaded are being caught up.
+    pub behind: Arc<AtomicBool>,
 }
+
+/// Between two tries to load what changed while the database went away.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(2);
 
 impl FleetHandle {
     /// Takes the whole directory in; the start of the server waits for it.
@@ -95,6 +101,26 @@ impl FleetHandle {
             tracing::error!("the registry is gone");
         }
         Ok(count)
+    }
+
+    /// Loads the directory as soon as the database gives it: what was changed in it comes into force late, not never.
+    fn catch_up(&self) {
+        if self.behind.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let fleet = self.clone();
+        actix_rt::spawn(async move {
+            loop {
+                tokio::time::sleep(CATCH_UP_EVERY).await;
+                // before the load, so that a change that comes meanwhile is not taken for loaded
+                fleet.behind.store(false, Ordering::Release);
+                match fleet.load().await {
+                    Ok(dtus) => break tracing::info!(dtus, "the directory is caught up"),
+                    Err(_still_away) if fleet.behind.swap(true, Ordering::AcqRel) => break,
+                    Err(_still_away) => {}
+                }
+            }
+        });
     }
 
     async fn update(&self, dtu: DtuId, record: Option<DtuRecord>) {
@@ -124,14 +150,16 @@ impl Fleet for FleetHandle {
         match self.directory.load(dtu).await {
             Ok(record) => self.update(dtu, record).await,
             Err(error) => {
-                tracing::error!(dtu.id = dtu.0, %error, "the changed DTU cannot be loaded, the old one stays in force")
+                tracing::warn!(dtu.id = dtu.0, %error, "the changed DTU cannot be loaded now, the old one stays in force");
+                self.catch_up();
             }
         }
     }
 
     async fn reload_all(&self) {
         if let Err(error) = self.load().await {
-            tracing::error!(%error, "the directory cannot be loaded, the old one stays in force");
+            tracing::warn!(%error, "the directory cannot be loaded now, the old one stays in force");
+            self.catch_up();
         }
     }
 

@@ -28,6 +28,7 @@ pub mod meter_models;
 pub mod meters;
 pub mod metrics_endpoint;
 pub mod openapi;
+mod outage;
 pub mod page;
 pub mod password;
 pub mod points;
@@ -57,6 +58,7 @@ use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
 use crate::port::live::LiveSource;
 use crate::port::meter_models::MeterModels;
+use crate::port::outage::DatabaseCondition;
 use crate::port::readiness::ReadinessCheck;
 use crate::port::scope::Stores;
 use actix_web::body::MessageBody;
@@ -93,6 +95,8 @@ pub struct ApiState {
     pub live: Arc<dyn LiveSource>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// How the database fares.
+    pub database: DatabaseCondition,
     /// What `/readyz` asks.
     pub readiness: Vec<Arc<dyn ReadinessCheck>>,
     /// Rules.
@@ -180,7 +184,7 @@ pub fn app(
         .service(metrics_endpoint::metrics)
         .service(
             utoipa_actix_web::scope(BASE)
-                .map(|scope| scope.wrap(from_fn(auth::guard)))
+                .map(|scope| scope.wrap(from_fn(auth::guard)).wrap(from_fn(outage::gate)))
                 .configure(resources),
         )
         .split_for_parts();

@@ -105,7 +105,7 @@ kinds! {
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS "Too many requests" "Try again after the seconds in `Retry-After`.";
     ReadFailed "read-failed" BAD_GATEWAY "The meter could not be read" "`reason` is the slot ledger's name for it; `detail` says more.";
     Busy "busy" SERVICE_UNAVAILABLE "Busy" "A bounded queue is full; try again after the seconds in `Retry-After`.";
-    DatabaseAway "database-away" SERVICE_UNAVAILABLE "Database not available" "Nothing was changed. Polling goes on into the spool; try again later.";
+    DatabaseAway "database-away" SERVICE_UNAVAILABLE "Database not available" "Nothing was changed, unless `detail` says that the request was cut off under way. `reason` is `absent`, `hung`, `full` or `crowded`. Polling goes on into the spool; try again later.";
     Internal "internal" INTERNAL_SERVER_ERROR "Fault of the server" "The log has more under the request's id.";
 }
 

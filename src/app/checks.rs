@@ -1,15 +1,13 @@
 //! What `/readyz` asks: the database, the spool, the device ports.
 
+use crate::port::outage::DatabaseCondition;
 use crate::port::readiness::{Readiness, ReadinessCheck};
 use crate::spool::{SpoolHandle, SpoolState};
-use crate::store::Database;
 use async_trait::async_trait;
-use std::time::Duration;
+use chrono::SecondsFormat;
 
-const PATIENCE: Duration = Duration::from_millis(900);
-
-/// The database answers. Without it readings go into the spool, so the server is degraded, not down.
-pub struct DatabaseCheck(pub Database);
+/// The database answers and takes writes. Without it readings go into the spool, so the server is degraded, not down.
+pub struct DatabaseCheck(pub DatabaseCondition);
 
 #[async_trait]
 impl ReadinessCheck for DatabaseCheck {
@@ -18,11 +16,14 @@ impl ReadinessCheck for DatabaseCheck {
     }
 
     async fn check(&self) -> Readiness {
-        match tokio::time::timeout(PATIENCE, self.0.ping()).await {
-            Ok(Ok(())) => Readiness::Ready,
-            Ok(Err(error)) => Readiness::Degraded(format!("{error}; readings are kept in the spool")),
-            Err(_slow) => Readiness::Degraded("no answer within 0.9 s; readings are kept in the spool".into()),
-        }
+        self.0.trouble().map_or(Readiness::Ready, |trouble| {
+            Readiness::Degraded(format!(
+                "{} since {}: {}; readings are kept in the spool, writes are refused",
+                trouble.outage.as_str(),
+                trouble.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+                trouble.detail
+            ))
+        })
     }
 }
 

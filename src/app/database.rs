@@ -14,13 +14,21 @@ const LOOK_AFTER: Duration = Duration::from_secs(2);
 pub struct Opened {
     /// The pools.
     pub database: Database,
+    url: SecretString,
     embedded: Option<Arc<Embedded>>,
     keeper: Option<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl Opened {
-    /// Looks after the embedded cluster until [`Opened::close`]: a postmaster that died is started again.
+    /// Watches the database until [`Opened::close`]; of the embedded cluster a postmaster that died is started again.
     pub fn look_after(&mut self) {
+        let (database, url) = (self.database.clone(), self.url.clone());
+        self.watcher = Some(tokio::spawn(async move {
+            if let Err(error) = crate::store::watch(database, url).await {
+                tracing::error!(%error, "nobody watches the database");
+            }
+        }));
         if let Some(embedded) = self.embedded.clone() {
             self.keeper = Some(tokio::spawn(async move { embedded.keep_running(LOOK_AFTER).await }));
         }
@@ -36,10 +44,10 @@ impl Opened {
     /// Closes the pools and stops the cluster if nobody else uses it.
     pub async fn close(self) {
         self.database.close().await;
-        if let Some(keeper) = self.keeper {
-            keeper.abort();
+        for task in [self.keeper, self.watcher].into_iter().flatten() {
+            task.abort();
             // aborted is what it shall be
-            let _aborted = keeper.await;
+            let _aborted = task.await;
         }
         release(self.embedded.and_then(Arc::into_inner)).await;
     }
@@ -95,8 +103,10 @@ pub async fn open(config: &Config) -> anyhow::Result<Opened> {
     match connect(config, &url).await {
         Ok(database) => Ok(Opened {
             database,
+            url,
             embedded: embedded.map(Arc::new),
             keeper: None,
+            watcher: None,
         }),
         Err(error) => {
             release(embedded).await;
@@ -117,8 +127,10 @@ pub async fn open_patiently(config: &Config) -> anyhow::Result<Opened> {
             Ok(database) => {
                 return Ok(Opened {
                     database,
+                    url,
                     embedded: embedded.map(Arc::new),
                     keeper: None,
+                    watcher: None,
                 });
             }
             Err(error) if is_away(&error) => {

@@ -102,6 +102,8 @@ pub struct WriteReport {
 pub struct StoreUnavailable {
     /// What happened.
     pub message: String,
+    /// The same can succeed later, unchanged.
+    pub passing: bool,
 }
 
 /// The storage actor's view of PostgreSQL, with the `ingest` role.

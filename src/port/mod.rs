@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod live;
 pub mod meter_models;
 pub mod meters;
+pub mod outage;
 pub mod quarantine;
 pub mod readiness;
 pub mod readings;

@@ -7,6 +7,8 @@ use crate::domain::device::{
 };
 use crate::domain::quantity::Quantity;
 use crate::port::ledger::{DeviceDirectory, StoreUnavailable};
+use crate::port::outage::DatabaseCondition;
+use crate::store::watch::patiently;
 use crate::store::{Database, StoreError};
 use async_trait::async_trait;
 use rust_decimal::Decimal;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct PgDirectory {
     pool: PgPool,
+    condition: DatabaseCondition,
 }
 
 impl PgDirectory {
@@ -25,6 +28,7 @@ impl PgDirectory {
     pub fn new(database: &Database) -> Self {
         Self {
             pool: database.ingest().clone(),
+            condition: database.condition(),
         }
     }
 
@@ -52,11 +56,11 @@ impl PgDirectory {
 #[async_trait]
 impl DeviceDirectory for PgDirectory {
     async fn load_all(&self) -> Result<Vec<DtuRecord>, StoreUnavailable> {
-        Ok(self.records(None).await?)
+        Ok(patiently(&self.condition, self.records(None)).await?)
     }
 
     async fn load(&self, dtu: DtuId) -> Result<Option<DtuRecord>, StoreUnavailable> {
-        Ok(self.records(Some(dtu)).await?.pop())
+        Ok(patiently(&self.condition, self.records(Some(dtu))).await?.pop())
     }
 }
 

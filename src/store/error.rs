@@ -1,6 +1,7 @@
 //! SQLSTATE → domain error, in this one place. Classes: PostgreSQL manual, appendix A "PostgreSQL Error Codes".
 
 use crate::port::ledger::StoreUnavailable;
+use crate::port::outage::Outage;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,12 @@ pub enum StoreError {
     /// The database cannot be reached or is going down; trying again later helps.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// It has no space to write (53100); it goes on by itself when there is.
+    #[error("the database's disk is full: {0}")]
+    Full(String),
+    /// It has no connection or memory left for us (53300, 53200 and others of class 53).
+    #[error("the database has no room for us: {0}")]
+    Crowded(String),
     /// The database is not set up for us; the text says what to do.
     #[error("{0}")]
     Setup(String),
@@ -57,7 +64,21 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request can succeed later, unchanged.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Conflict(_) | Self::Timeout(_) | Self::Unavailable(_))
+        matches!(
+            self,
+            Self::Conflict(_) | Self::Timeout(_) | Self::Unavailable(_) | Self::Full(_) | Self::Crowded(_)
+        )
+    }
+
+    /// The outage behind it, if there is one.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::Unavailable(_) => Some(Outage::Absent),
+            Self::Timeout(_) => Some(Outage::Hung),
+            Self::Full(_) => Some(Outage::Full),
+            Self::Crowded(_) => Some(Outage::Crowded),
+            _ => None,
+        }
     }
 
     /// The violated constraint, if it is one of uniqueness.
@@ -111,7 +132,8 @@ fn from_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
         "57014" | "25P03" => StoreError::Timeout(message),
         // an account or a password that is wrong does not become right by waiting
         "28000" | "28P01" | "3D000" => StoreError::Setup(format!("the database refuses the log-in: {message}")),
-        // 57P0x: shutting down, crashed, starting; 53: out of connections, disk or memory; 58: the server's own I/O
+        "53100" => StoreError::Full(message),
+        // 57P0x: shutting down, crashed, starting; 53: out of connections or memory; 58: the server's own I/O
         _ => match code.get(..2) {
             Some("23") => StoreError::Check {
                 constraint: constraint(),
@@ -120,7 +142,8 @@ fn from_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
                 sqlstate: code.into_owned(),
                 message,
             },
-            Some("08" | "53" | "57" | "58") => StoreError::Unavailable(message),
+            Some("53") => StoreError::Crowded(message),
+            Some("08" | "57" | "58") => StoreError::Unavailable(message),
             _ => StoreError::Internal(format!("{message} ({code})")),
         },
     }
@@ -149,6 +172,7 @@ impl From<StoreError> for StoreUnavailable {
     fn from(error: StoreError) -> Self {
         Self {
             message: error.to_string(),
+            passing: error.may_retry(),
         }
     }
 }

@@ -3,6 +3,8 @@
 use crate::base::ids::{DtuId, MeterId, ScheduleId};
 use crate::port::field::Learned;
 use crate::port::ledger::{EndedSlot, SessionRow, SlotLedger, StoreUnavailable};
+use crate::port::outage::DatabaseCondition;
+use crate::store::watch::patiently;
 use crate::store::{Database, StoreError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -15,6 +17,7 @@ const SERVER_DOWN: &str = "server_down";
 #[derive(Clone, Debug)]
 pub struct PgSlotLedger {
     pool: PgPool,
+    condition: DatabaseCondition,
 }
 
 impl PgSlotLedger {
@@ -22,6 +25,7 @@ impl PgSlotLedger {
     pub fn new(database: &Database) -> Self {
         Self {
             pool: database.ingest().clone(),
+            condition: database.condition(),
         }
     }
 
@@ -94,31 +98,30 @@ impl PgSlotLedger {
 #[async_trait]
 impl SlotLedger for PgSlotLedger {
     async fn watermark(&self) -> Result<Option<DateTime<Utc>>, StoreUnavailable> {
-        let at = sqlx::query_scalar!("SELECT at FROM watermark")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::from)?;
-        Ok(at)
+        let read = async { Ok(sqlx::query_scalar!("SELECT at FROM watermark").fetch_optional(&self.pool).await?) };
+        Ok(patiently(&self.condition, read).await?)
     }
 
     async fn set_watermark(&self, at: DateTime<Utc>) -> Result<(), StoreUnavailable> {
-        sqlx::query!(
-            "INSERT INTO watermark AS w (at) VALUES ($1)
+        let write = async {
+            sqlx::query!(
+                "INSERT INTO watermark AS w (at) VALUES ($1)
              ON CONFLICT (singleton) DO UPDATE SET at = excluded.at WHERE excluded.at > w.at",
-            at
-        )
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::from)?;
-        Ok(())
+                at
+            )
+            .execute(&self.pool)
+            .await?;
+            Ok(())
+        };
+        Ok(patiently(&self.condition, write).await?)
     }
 
     async fn ended_since(&self, since: DateTime<Utc>) -> Result<Vec<EndedSlot>, StoreUnavailable> {
-        Ok(self.ended(since).await?)
+        Ok(patiently(&self.condition, self.ended(since)).await?)
     }
 
     async fn save_session(&self, row: SessionRow) -> Result<(), StoreUnavailable> {
-        Ok(self.save(&row).await?)
+        Ok(patiently(&self.condition, self.save(&row)).await?)
     }
 
     async fn end_orphan_sessions(&self, at: DateTime<Utc>) -> Result<u64, StoreUnavailable> {

@@ -32,13 +32,16 @@ mod rollup;
 mod schedules;
 mod slots;
 mod users;
+mod watch;
 pub mod wide;
 
 pub use auth::PgAuth;
 pub use error::StoreError;
 pub use handles::PgStores;
+pub use watch::watch;
 
 use crate::base::ids::AccountId;
+use crate::port::outage::DatabaseCondition;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
@@ -84,6 +87,7 @@ pub struct Database {
     app: PgPool,
     ingest: PgPool,
     platform: PgPool,
+    condition: DatabaseCondition,
 }
 
 impl Database {
@@ -113,6 +117,7 @@ impl Database {
             app: pool(settings, Role::App, settings.app_connections, statement)?,
             ingest: pool(settings, Role::Ingest, settings.ingest_connections, long)?,
             platform: pool(settings, Role::Platform, settings.platform_connections, statement)?,
+            condition: DatabaseCondition::default(),
         };
         for pool in [&database.app, &database.ingest, &database.platform] {
             pool.acquire().await?;
@@ -138,6 +143,11 @@ impl Database {
     /// The pool of the front end and the storage path.
     pub(crate) fn ingest(&self) -> &PgPool {
         &self.ingest
+    }
+
+    /// How it fares, as [`watch`] finds and as writes tell.
+    pub fn condition(&self) -> DatabaseCondition {
+        self.condition.clone()
     }
 
     /// Whether the database answers, through the API's pool.

@@ -1,7 +1,7 @@
 //! Happenings of the storage room: batches into PostgreSQL, what it would not take, roll-ups, the embedded cluster.
 
-use super::{counter, counters, gauge, histograms};
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use super::{counter, counters, gauge, gauges, histograms};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -36,7 +36,21 @@ pub static EMBEDDED: LazyLock<IntGauge> = LazyLock::new(|| {
     )
 });
 
+static STATE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauges(
+        "polyphase_database_state",
+        "1 for the database's present state: up, absent, hung, full, crowded.",
+        &["state"],
+    )
+});
+
+/// Every state of the database that the gauge knows.
+const STATES: [&str; 5] = ["up", "absent", "hung", "full", "crowded"];
+
 pub(super) fn touch() {
+    for state in STATES {
+        STATE.with_label_values(&[state]).set(i64::from(state == "up"));
+    }
     for outcome in ["inserted", "duplicate", "conflict", "rejected"] {
         ROWS.with_label_values(&[outcome]);
     }
@@ -171,5 +185,28 @@ impl EmbeddedUp<'_> {
             folder = self.folder,
             "embedded postgresql runs"
         );
+    }
+}
+
+/// The database fares otherwise than before.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseStateChanged<'a> {
+    /// One of the gauge's labels.
+    pub state: &'static str,
+    /// What it said.
+    pub detail: &'a str,
+}
+
+impl DatabaseStateChanged<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        for state in STATES {
+            STATE.with_label_values(&[state]).set(i64::from(state == self.state));
+        }
+        if self.state == "up" {
+            tracing::info!(state = self.state, "database");
+        } else {
+            tracing::warn!(state = self.state, detail = self.detail, "database");
+        }
     }
 }

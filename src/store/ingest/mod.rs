@@ -15,6 +15,8 @@ pub use partitions::Retention;
 
 use crate::base::clock::Clock;
 use crate::port::ledger::{PollRecord, ReadingStore, StoreUnavailable, WriteReport};
+use crate::port::outage::DatabaseCondition;
+use crate::store::watch::patiently;
 use crate::store::{Database, StoreError};
 use crate::telemetry::storage::{BatchWritten, WriteRefused};
 use async_trait::async_trait;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct PgReadingStore {
     pool: PgPool,
+    condition: DatabaseCondition,
     clock: Arc<dyn Clock>,
     partitions: Partitions,
 }
@@ -37,6 +40,7 @@ impl PgReadingStore {
     pub fn new(database: &Database, clock: Arc<dyn Clock>, retention: Retention) -> Self {
         Self {
             pool: database.ingest().clone(),
+            condition: database.condition(),
             clock,
             partitions: Partitions::new(retention),
         }
@@ -46,12 +50,19 @@ impl PgReadingStore {
         let now = self.clock.now();
         let batch = Batch::new(records, self.partitions.window(now));
         let mut connection = self.pool.acquire().await?;
-        self.partitions.ensure(&mut connection, batch.days()).await?;
-
-        let mut transaction = connection.begin().await?;
-        let report = write_batch(&mut transaction, &batch, now).await?;
-        transaction.commit().await?;
-        Ok(report)
+        let written = patiently(&self.condition, async {
+            self.partitions.ensure(&mut connection, batch.days()).await?;
+            let mut transaction = connection.begin().await?;
+            let report = write_batch(&mut transaction, &batch, now).await?;
+            transaction.commit().await?;
+            Ok(report)
+        })
+        .await;
+        if let Err(StoreError::Timeout(_)) = &written {
+            // a pool would first ask it whether it is well, and wait for the answer
+            drop(connection.detach());
+        }
+        written
     }
 }
 
@@ -90,6 +101,9 @@ impl ReadingStore for PgReadingStore {
             self.partitions.forget();
             written = self.try_write(records).await;
         }
+        let outage = written.as_ref().err().and_then(StoreError::outage);
+        let detail = written.as_ref().err().map_or_else(String::new, ToString::to_string);
+        self.condition.wrote(outage, &detail);
         match written {
             Ok(report) => {
                 BatchWritten {
@@ -115,11 +129,15 @@ impl ReadingStore for PgReadingStore {
     }
 
     async fn maintain(&self, now: DateTime<Utc>) -> Result<(), StoreUnavailable> {
-        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
-        Ok(self.partitions.maintain(&mut connection, now).await?)
+        let work = async {
+            let mut connection = self.pool.acquire().await?;
+            self.partitions.maintain(&mut connection, now).await
+        };
+        Ok(patiently(&self.condition, work).await?)
     }
 
     async fn roll_up(&self, now: DateTime<Utc>) -> Result<u64, StoreUnavailable> {
-        Ok(super::rollup::run(&self.pool, now).await?)
+        let work = super::rollup::run(&self.pool, now);
+        Ok(patiently(&self.condition, work).await?)
     }
 }

@@ -342,6 +342,7 @@ impl Field {
             index: Arc::new(MeterIndex::default()),
             reads: Arc::new(Semaphore::new(10)),
             clock: dynamic,
+            behind: Arc::default(),
         };
         fleet.load().await.unwrap();
         Self {

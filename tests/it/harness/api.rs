@@ -79,6 +79,7 @@ impl Api {
             reads: Arc::default(),
             live: live.clone(),
             clock: clock.clone(),
+            database: db.database().condition(),
             readiness: Vec::new(),
             settings,
             passwords: api::password::PasswordDesk::default(),
