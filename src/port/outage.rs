@@ -125,7 +125,8 @@ impl DatabaseCondition {
     /// Whether it has been hanging for this long: what waits for an answer since then will get none.
     pub fn hung_for(&self, least: Duration) -> bool {
         self.trouble().is_some_and(|trouble| {
-            trouble.outage == Outage::Hung && self.clock.monotonic().saturating_duration_since(trouble.since_on) >= least
+            trouble.outage == Outage::Hung
+                && self.clock.monotonic().saturating_duration_since(trouble.since_on) >= least
         })
     }
 

@@ -98,7 +98,11 @@ impl PgSlotLedger {
 #[async_trait]
 impl SlotLedger for PgSlotLedger {
     async fn watermark(&self) -> Result<Option<DateTime<Utc>>, StoreUnavailable> {
-        let read = async { Ok(sqlx::query_scalar!("SELECT at FROM watermark").fetch_optional(&self.pool).await?) };
+        let read = async {
+            Ok(sqlx::query_scalar!("SELECT at FROM watermark")
+                .fetch_optional(&self.pool)
+                .await?)
+        };
         Ok(patiently(&self.condition, read).await?)
     }
 

@@ -155,13 +155,20 @@ impl Agenda {
                 if member.ended {
                     ended.again.push(key);
                 }
-            } else if !member.ended {
+            } else {
                 let failure = verdict.failure.clone().unwrap_or(Failure::of(MissReason::Partial));
                 let some = wanted.is_empty() || wanted.iter().any(came);
+                if member.ended && !some {
+                    continue;
+                }
                 let reason = if some { MissReason::Partial } else { failure.reason };
                 ended
                     .endings
                     .push(self.missing(key, reason, failure.detail, group.attempts, now));
+                if member.ended {
+                    // a late read brought a part: a reading is there now, and the ledger says so
+                    ended.again.push(key);
+                }
             }
         }
     }

@@ -248,6 +248,38 @@ fn a_short_window_ends_first_and_turns_late_with_the_long_one() {
     assert_eq!(agenda.next_wake(), Some(at(3600)));
 }
 
+/// Found by the drill: a slot missed while the server was down, read late in part, had a reading and still said that
+/// nothing of it had come.
+#[test]
+fn a_late_read_that_brings_a_part_says_so() {
+    let schedules = [applied(1, rule("0 * * * *", 60)), applied(2, rule("0 * * * *", 600))];
+    let mut agenda = agenda(&schedules);
+    assert_eq!(agenda.wake(at(0), false), Action::Sleep);
+    assert_eq!(end(&mut agenda, 60, false), [(0, MissReason::DtuOffline)]);
+    let order = poll(&mut agenda, 100);
+    let verdict = PollVerdict {
+        got: Got::Partly { missing: vec![ENERGY] },
+        failure: Some(Failure::of(MissReason::Timeout)),
+        ..good(100)
+    };
+    let settled = agenda.outcome(at(101), order.serial, verdict);
+    assert!(settled.store);
+    assert_eq!(
+        reasons(&settled.ended),
+        [(0, MissReason::Partial), (0, MissReason::Partial)],
+        "the first one for the second time"
+    );
+    agenda.refused(at(102), settled.ended);
+    let Action::End(again) = agenda.wake(at(300), true) else {
+        panic!("what the disk refused is told again");
+    };
+    assert_eq!(
+        reasons(&again),
+        [(0, MissReason::StorageRefused)],
+        "a later version that was refused is dropped"
+    );
+}
+
 #[test]
 fn partly_read_slots_are_missing_with_the_reading_stored() {
     let mut agenda = agenda(&[applied(1, rule("0 * * * *", 300))]);
