@@ -1,5 +1,6 @@
 //! DL/T 645 frames explained: what each byte is, in the words of a field engineer.
 
+use super::explain_items;
 use super::find::frames;
 use super::frame::{DATA_MAX, View, open};
 use super::function::{Control, Edition, ErrorWord, Function};
@@ -65,6 +66,12 @@ fn frame(edition: Edition, bytes: &[u8], span: &Range<usize>, view: &View<'_>) -
             name: word.meanings().next().unwrap_or("no reason given"),
         }
     });
+    let whole = bytes.get(span.clone()).unwrap_or_default();
+    let said = if view.control.is_answer() {
+        explain_items::answer(edition, function, view)
+    } else {
+        explain_items::question(edition, function, view, whole)
+    };
     Ok(Explained {
         protocol,
         direction: if view.control.is_answer() {
@@ -78,11 +85,11 @@ fn frame(edition: Edition, bytes: &[u8], span: &Range<usize>, view: &View<'_>) -
         control: Some(format!("0x{:02X}", view.control.0)),
         checksum_ok: Some(true),
         refusal,
-        items: Vec::new(),
+        items: said.items,
         fields: fields(bytes, span, view, function),
         start: span.start,
         end: span.end,
-        notes: Vec::new(),
+        notes: said.notes,
     })
 }
 

@@ -168,4 +168,4 @@ pub(super) fn frames(buffer: &[u8]) -> impl Iterator<Item = (Range<usize>, View<
 
 #[cfg(test)]
 #[path = "find_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -8,9 +8,11 @@
 mod address;
 pub mod bcd;
 mod explain;
+mod explain_items;
 mod find;
 mod frame;
 mod function;
+pub mod items;
 pub mod relay;
 mod reply;
 mod request;

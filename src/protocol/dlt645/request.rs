@@ -3,7 +3,7 @@
 use super::frame::{DATA_MAX, FRAME_MAX, PREAMBLE, PREAMBLES_MAX, open, preambles, seal};
 use super::function::{Control, Di, Edition, Function};
 use super::relay::{self, RELAY_1997};
-use super::{Address, FrameError, Operator, Password, Security, bcd};
+use super::{Address, FrameError, Operator, Password, Security, bcd, items};
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 /// The most follow-up frames of one answer; the sequence byte of 2007 counts to 255, an answer of so many frames would hold
@@ -387,10 +387,14 @@ impl Request {
     pub fn answer_len_max(&self) -> usize {
         let data = match &self.body {
             _ if !self.expects_answer() => return 0,
+            // what is not in the table may be anything
+            Body::Read { di, tail } if tail.is_empty() => {
+                items::data_len(*di).map_or(DATA_MAX, |len| len + self.edition.di_len())
+            }
             Body::Read { .. } | Body::Follow { .. } => DATA_MAX,
             _ => 8,
         };
-        (FRAME_MAX - DATA_MAX) + data + WAKE_UP
+        (FRAME_MAX - DATA_MAX) + data.min(DATA_MAX) + WAKE_UP
     }
 
     /// Takes a question apart, preambles allowed.
