@@ -133,6 +133,8 @@ fn why_not(request: &Request, bytes: &[u8], found: &Finding) -> String {
     let told = match request {
         Request::Modbus(request) => request.reply(bytes).err().map(|error| error.to_string()),
         Request::Dlt645(request) => request.reply(bytes).err().map(|error| error.to_string()),
+        Request::Mbus(request) if request.reads() => request.readout(bytes).err().map(|error| error.to_string()),
+        Request::Mbus(_) => None,
     };
     if let Some(told) = told {
         return told;

@@ -6,7 +6,7 @@ use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, Request, dlt645, modbus};
+use crate::protocol::{Protocol, Request, dlt645, mbus, modbus};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub enum Folder {
     Modbus,
     /// DL/T 645 of both editions.
     Dlt645,
+    /// Wired M-Bus.
+    Mbus,
 }
 
 impl Folder {
@@ -62,6 +64,7 @@ impl Folder {
         match self {
             Self::Modbus => "modbus",
             Self::Dlt645 => "dlt645",
+            Self::Mbus => "mbus",
         }
     }
 
@@ -69,7 +72,7 @@ impl Folder {
     pub(super) fn usual_address(self) -> &'static str {
         match self {
             Self::Modbus => "1",
-            Self::Dlt645 => "",
+            Self::Dlt645 | Self::Mbus => "",
         }
     }
 
@@ -78,6 +81,7 @@ impl Folder {
         match protocol {
             Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
             Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => Self::Dlt645,
+            Protocol::Mbus => Self::Mbus,
         }
     }
 
@@ -86,6 +90,7 @@ impl Folder {
         match self {
             Self::Modbus => &[Protocol::ModbusRtu, Protocol::ModbusTcp],
             Self::Dlt645 => &[Protocol::Dlt645_2007, Protocol::Dlt645_1997],
+            Self::Mbus => &[Protocol::Mbus],
         }
     }
 
@@ -100,6 +105,9 @@ impl Folder {
                 dlt645::Heard::Faulty { error, .. } => Err(error.to_string()),
                 _ => Err("it is not one whole frame".to_owned()),
             },
+            Self::Mbus => mbus::Request::parse(bytes)
+                .map(Request::Mbus)
+                .map_err(|error| error.to_string()),
         }
     }
 }

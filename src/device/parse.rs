@@ -71,6 +71,10 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
     let (pause_ms, timeout_ms) = (millis("pause_ms", 50), millis("timeout_ms", 1000));
     let profile = match folder {
         Folder::Modbus => modbus::parse::profile(faults, fields, limits).map(Profile::Modbus),
+        Folder::Mbus => {
+            faults.add(&fields.span, "models of M-Bus are not read yet", "leave the file out");
+            None
+        }
         Folder::Dlt645 => {
             faults.add(
                 &fields.span,

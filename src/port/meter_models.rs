@@ -5,7 +5,7 @@ use crate::device::model::MeterModel;
 use crate::device::plan::check_address;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, mbus};
 use serde::Serialize;
 
 /// What a model can read.
@@ -167,6 +167,11 @@ fn canonical(protocol: Protocol, address: &str) -> String {
     match protocol {
         Protocol::ModbusRtu | Protocol::ModbusTcp => address.trim().trim_start_matches('0').to_owned(),
         Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => format!("{:0>12}", address.trim()),
+        // a secondary address in capitals, a primary one without zeros in front
+        Protocol::Mbus => match mbus::Selection::parse(address.trim()) {
+            Ok(selection) => selection.to_string(),
+            Err(_) => address.trim().trim_start_matches('0').to_owned(),
+        },
     }
 }
 

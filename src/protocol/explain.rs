@@ -1,7 +1,7 @@
 //! Frames explained for people and scripts: what each byte is. The words are shared by all protocols; each protocol's
 //! folder fills them in.
 
-use super::{Protocol, dlt645, modbus};
+use super::{Protocol, dlt645, mbus, modbus};
 use serde::Serialize;
 
 /// One frame, explained.
@@ -126,6 +126,7 @@ pub fn explain_all(protocol: Option<Protocol>, bytes: &[u8]) -> Vec<Result<Expla
         Protocol::ModbusTcp => modbus::explain_tcp(bytes),
         Protocol::Dlt645_2007 => dlt645::explain(dlt645::Edition::E2007, bytes),
         Protocol::Dlt645_1997 => dlt645::explain(dlt645::Edition::E1997, bytes),
+        Protocol::Mbus => mbus::explain(bytes),
     };
     if let Some(protocol) = protocol {
         return explain(protocol);

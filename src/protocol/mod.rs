@@ -7,6 +7,7 @@ pub mod cjt188;
 pub mod dlt645;
 pub mod dtu;
 pub mod explain;
+pub mod mbus;
 pub mod modbus;
 
 use std::fmt;
@@ -23,11 +24,19 @@ pub enum Protocol {
     Dlt645_2007,
     /// DL/T 645-1997 on a line.
     Dlt645_1997,
+    /// Wired M-Bus, EN 13757-2 and -3.
+    Mbus,
 }
 
 impl Protocol {
     /// Every protocol that is built in.
-    pub const ALL: &'static [Self] = &[Self::ModbusRtu, Self::ModbusTcp, Self::Dlt645_2007, Self::Dlt645_1997];
+    pub const ALL: &'static [Self] = &[
+        Self::ModbusRtu,
+        Self::ModbusTcp,
+        Self::Dlt645_2007,
+        Self::Dlt645_1997,
+        Self::Mbus,
+    ];
 
     /// The name.
     pub fn name(self) -> &'static str {
@@ -36,6 +45,7 @@ impl Protocol {
             Self::ModbusTcp => "modbus-tcp",
             Self::Dlt645_2007 => "dlt645-2007",
             Self::Dlt645_1997 => "dlt645-1997",
+            Self::Mbus => "mbus",
         }
     }
 
@@ -58,6 +68,8 @@ pub enum Request {
     Modbus(modbus::Request),
     /// DL/T 645 of either edition.
     Dlt645(dlt645::Request),
+    /// M-Bus.
+    Mbus(mbus::Request),
 }
 
 /// What a look into the bytes of a transaction's window found.
@@ -105,7 +117,7 @@ pub struct Shape {
 
 impl Request {
     /// The shape of this question's answer. For Modbus: unit, function and length. For DL/T 645: address, function and
-    /// identifier.
+    /// identifier. For M-Bus: address, and of a selected meter its number.
     pub fn shape(&self) -> Shape {
         let (kin, subject) = match self {
             Self::Modbus(request) => {
@@ -113,6 +125,7 @@ impl Request {
                 (kin, 0)
             }
             Self::Dlt645(request) => (request.kin(), request.subject()),
+            Self::Mbus(request) => (request.kin(), request.subject()),
         };
         Shape {
             kin,
@@ -129,6 +142,7 @@ impl Request {
                 dlt645::Edition::E1997 => Protocol::Dlt645_1997,
                 dlt645::Edition::E2007 => Protocol::Dlt645_2007,
             },
+            Self::Mbus(_) => Protocol::Mbus,
         }
     }
 
@@ -137,6 +151,7 @@ impl Request {
         match self {
             Self::Modbus(request) => request.wire(),
             Self::Dlt645(request) => request.wire(),
+            Self::Mbus(request) => request.wire(),
         }
     }
 
@@ -146,6 +161,7 @@ impl Request {
         match self {
             Self::Modbus(request) => request.find(buffer),
             Self::Dlt645(request) => request.find(buffer),
+            Self::Mbus(request) => request.find(buffer),
         }
     }
 
@@ -155,6 +171,7 @@ impl Request {
         match self {
             Self::Modbus(request) => request.find_last(buffer),
             Self::Dlt645(request) => request.find_last(buffer),
+            Self::Mbus(request) => request.find_last(buffer),
         }
     }
 
@@ -169,6 +186,7 @@ impl Request {
                 None
             }
             Self::Dlt645(request) => request.follow_up(answers).map(Self::Dlt645),
+            Self::Mbus(request) => request.follow_up(answers).map(Self::Mbus),
         }
     }
 
@@ -178,6 +196,7 @@ impl Request {
         match self {
             Self::Modbus(request) => request.answer_len_max(),
             Self::Dlt645(request) => request.answer_len_max(),
+            Self::Mbus(request) => request.answer_len_max(),
         }
     }
 }
