@@ -23,7 +23,7 @@ pub struct GrafanaLoginArgs {
     #[arg(long)]
     password_stdin: bool,
     /// A statement is ended after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=i64::from(grafana::STATEMENT_TIMEOUT_MAX_S)))]
     statement_timeout: u32,
     /// So many connections at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]

@@ -8,6 +8,7 @@ use super::handles::append;
 use super::{StoreError, connect_options};
 use crate::base::ids::AccountId;
 use crate::port::scope::Actor;
+use crate::telemetry::storage::GrafanaEnded;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
@@ -17,7 +18,7 @@ use rand::rngs::OsRng;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 /// Rounds of the password's hash, PostgreSQL's own default.
 const ROUNDS: u32 = 4096;
@@ -25,6 +26,10 @@ const ROUNDS: u32 = 4096;
 const PASSWORD_MIN: usize = 12;
 /// PostgreSQL cuts names here.
 const NAME_MAX: usize = 63;
+/// A transaction of a login that is older than this is ended by the server, seconds.
+const EXCESS_S: i32 = 60;
+/// The longest statement timeout that a login can be made with, seconds: what it may take is not excess.
+pub const STATEMENT_TIMEOUT_MAX_S: u32 = 60;
 
 /// What a login is made with.
 #[derive(Clone, Debug)]
@@ -141,6 +146,18 @@ pub async fn make(url: &SecretString, login: &GrafanaLogin, now: DateTime<Utc>) 
     // the outcome is known; a failing good-bye changes nothing
     connection.close().await.ok();
     Ok(address)
+}
+
+/// Ends what logins run for longer than [`EXCESS_S`], whatever they set their own timeouts to, and whoever of them
+/// touches the locks that the server's work goes by.
+pub(super) async fn end_excess(pool: &PgPool) -> Result<(), StoreError> {
+    let ended = sqlx::query_scalar!(r#"SELECT end_grafana_excess($1) AS "ended!""#, EXCESS_S)
+        .fetch_one(pool)
+        .await?;
+    if ended > 0 {
+        GrafanaEnded { sessions: ended }.emit();
+    }
+    Ok(())
 }
 
 /// Takes a login away and ends what it has running.

@@ -28,6 +28,12 @@ static REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 static ROLLED: LazyLock<IntCounter> =
     LazyLock::new(|| counter("polyphase_rollup_hours_total", "Hours of consumption computed."));
+static GRAFANA_ENDED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_grafana_sessions_ended_total",
+        "Database sessions of Grafana logins that the server ended because they ran too long or held locks.",
+    )
+});
 /// 1 while the server's own PostgreSQL cluster runs.
 pub static EMBEDDED: LazyLock<IntGauge> = LazyLock::new(|| {
     gauge(
@@ -58,6 +64,7 @@ pub(super) fn touch() {
     LazyLock::force(&REFUSED);
     LazyLock::force(&ROLLED);
     LazyLock::force(&EMBEDDED);
+    LazyLock::force(&GRAFANA_ENDED);
 }
 
 /// A batch is committed.
@@ -162,6 +169,24 @@ impl RolledUp {
     pub fn emit(self) {
         ROLLED.inc_by(self.hours);
         tracing::debug!(meters = self.meters, hours = self.hours, "consumption rolled up");
+    }
+}
+
+/// Sessions of Grafana logins ran too long, or held locks, and were ended.
+#[derive(Clone, Copy, Debug)]
+pub struct GrafanaEnded {
+    /// How many.
+    pub sessions: i32,
+}
+
+impl GrafanaEnded {
+    /// Logs and counts.
+    pub fn emit(self) {
+        GRAFANA_ENDED.inc_by(u64::try_from(self.sessions).unwrap_or(0));
+        tracing::warn!(
+            sessions = self.sessions,
+            "grafana sessions ended, they ran too long or held locks"
+        );
     }
 }
 

@@ -83,6 +83,7 @@ async fn write_batch(
 
     rest::latest(connection, &outcome.inserted).await?;
     rest::mark_dirty(connection, &outcome.inserted).await?;
+    rest::mark_meter_hours(connection, &outcome.inserted, batch.endings.iter().flatten().copied()).await?;
     rejects.extend(rest::endings(connection, &batch.endings).await?);
     rest::evidence(connection, &batch.evidence).await?;
     rest::conflicts(connection, &conflicts, now).await?;
@@ -138,6 +139,8 @@ impl ReadingStore for PgReadingStore {
 
     async fn roll_up(&self, now: DateTime<Utc>) -> Result<u64, StoreUnavailable> {
         let work = super::rollup::run(&self.pool, now);
-        Ok(patiently(&self.condition, work).await?)
+        let hours = patiently(&self.condition, work).await?;
+        super::grafana::end_excess(&self.pool).await?;
+        Ok(hours)
     }
 }

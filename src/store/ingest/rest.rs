@@ -87,6 +87,30 @@ pub(super) async fn mark_dirty(connection: &mut PgConnection, inserted: &[&Prepa
     Ok(())
 }
 
+/// Marks the hours of meters' polls that readings and endings of the batch lie in.
+pub(super) async fn mark_meter_hours(
+    connection: &mut PgConnection,
+    inserted: &[&Prepared<'_>],
+    endings: impl Iterator<Item = &SlotEnding> + Send,
+) -> Result<(), StoreError> {
+    let hour = |at: DateTime<Utc>| at.duration_trunc(TimeDelta::hours(1)).ok();
+    let readings = inserted
+        .iter()
+        .filter_map(|row| Some((row.key.1.0, hour(row.key.0)?, row.reading.account.0)));
+    let endings = endings.filter_map(|ending| Some((ending.meter.0, hour(ending.due_at)?, ending.account.0)));
+    let hours: BTreeSet<(i32, DateTime<Utc>, i32)> = readings.chain(endings).collect();
+    if hours.is_empty() {
+        return Ok(());
+    }
+    let meters: Vec<i32> = hours.iter().map(|row| row.0).collect();
+    let starts: Vec<DateTime<Utc>> = hours.iter().map(|row| row.1).collect();
+    let accounts: Vec<i32> = hours.iter().map(|row| row.2).collect();
+    sqlx::query!("SELECT mark_meter_hours($1, $2, $3)", &meters, &starts, &accounts)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 struct Endings;
 
 impl<'a> Rows<&'a SlotEnding> for Endings {

@@ -6,6 +6,7 @@
 use crate::harness::db::TestDb;
 use chrono::Utc;
 use polyphase::base::ids::AccountId;
+use polyphase::port::ledger::ReadingStore;
 use polyphase::store::grafana::{self, GrafanaLogin};
 use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, Row, TypeInfo, ValueRef};
@@ -63,6 +64,11 @@ const SEED: &str = "
     INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
     SELECT date_trunc('day', now()), now(), a, a, 0, false, false, 'active_energy_import', CASE a WHEN 1 THEN 1 ELSE 98765431 END
     FROM generate_series(1, 2) a;
+    INSERT INTO meter_hour (hour, meter_id, account_id, reads, actual, late, estimated, missing, reasons)
+    SELECT date_trunc('hour', now()), a, a, 1, 1, 0, 0, CASE a WHEN 1 THEN 1 ELSE 98765431 END,
+           CASE a WHEN 2 THEN '{\"zebra\": 1}'::jsonb END FROM generate_series(1, 2) a;
+    INSERT INTO meter_day (day, meter_id, account_id, reads, actual, late, estimated, missing)
+    SELECT date_trunc('day', now()), a, a, 1, 1, 0, 0, CASE a WHEN 1 THEN 1 ELSE 98765431 END FROM generate_series(1, 2) a;
     INSERT INTO watermark (at) VALUES (now());
     ANALYZE;
 ";
@@ -561,6 +567,35 @@ async fn a_login_is_made_changed_and_taken_away_in_order() {
     grafana::remove(&url, AccountId(2), &login.other, Utc::now())
         .await
         .unwrap();
+}
+
+/// A timeout is a setting, which whoever writes SQL may lift, and locks outlive it: the server ends both.
+#[tokio::test]
+async fn what_runs_too_long_or_holds_locks_is_ended_by_the_server() {
+    let login = two_logins().await;
+    let storage = super::ingest::store(&login.db).await;
+    let mut harmless = login.connect().await;
+    harmless.execute("SELECT count(*) FROM grafana_reading").await.unwrap();
+    let mut locker = login.connect().await;
+    locker
+        .execute("SET statement_timeout = 0; SELECT pg_advisory_lock(hashtext('polyphase.audit'))")
+        .await
+        .unwrap();
+    storage.roll_up(super::ingest::now()).await.unwrap();
+    // the lock is free and the work goes on
+    login.db.sql("SELECT audit_append(1, now(), 'x', 'x', 'x', '{}')").await;
+    assert!(locker.execute("SELECT 1").await.is_err());
+    harmless.execute("SELECT count(*) FROM grafana_reading").await.unwrap();
+    // an old transaction: the limit is 60 s, here 0
+    harmless.execute("BEGIN").await.unwrap();
+    harmless.execute("SET LOCAL statement_timeout = 0").await.unwrap();
+    let ended: i32 = sqlx::query_scalar("SELECT end_grafana_excess(0)")
+        .fetch_one(&mut login.db.superuser().await)
+        .await
+        .unwrap();
+    assert_eq!(ended, 1);
+    assert!(harmless.execute("SELECT 1").await.is_err());
+    login.end().await;
 }
 
 /// The right to make roles is all that it takes; the server's own login has it on a database of the operator.

@@ -5,6 +5,7 @@ mod embedded;
 mod fleet;
 mod grafana;
 mod ingest;
+mod meter_hours;
 mod rollup;
 
 use crate::harness::db::TestDb;
