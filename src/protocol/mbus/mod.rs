@@ -20,6 +20,9 @@ mod slave;
 mod value;
 mod vif;
 
+#[cfg(test)]
+mod corpus_tests;
+
 pub use address::{
     AddressError, BROADCAST, Identification, Manufacturer, NETWORK, PRIMARY_MAX, Selection, TEST, medium_name,
 };

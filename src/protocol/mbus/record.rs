@@ -11,6 +11,8 @@ use m_bus_application_layer::value_information::ValueInformationBlock;
 const MAKER: u8 = 0x0F;
 const MAKER_MORE: u8 = 0x1F;
 const FILLER: u8 = 0x2F;
+/// A DIF and at most ten DIFE.
+const DIB_MAX: usize = 11;
 
 /// Which of its values a meter tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,6 +167,9 @@ impl Record {
         let header = RawDataRecordHeader::try_from(data)?;
         let block = header.value_information_block.as_ref().ok_or(RecordFaultKind::Vif)?;
         let information = DataInformation::try_from(&header.data_information_block).map_err(DataRecordError::from)?;
+        if header.data_information_block.get_size() > DIB_MAX {
+            return Err(RecordFaultKind::TooManyDife);
+        }
         let head = header.data_information_block.get_size() + block.get_size();
         let meaning = vif::meaning(block);
         let behind = data.get(head..).ok_or(RecordFaultKind::BreaksOff)?;
