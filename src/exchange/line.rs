@@ -328,4 +328,6 @@ impl Line {
 }
 
 #[cfg(test)]
+mod mixed_tests;
+#[cfg(test)]
 mod tests;

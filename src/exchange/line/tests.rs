@@ -12,45 +12,45 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
 
-const T: Duration = Duration::from_millis(1_000);
+pub(super) const T: Duration = Duration::from_millis(1_000);
 
 /// Virtual time.
 #[derive(Clone, Copy)]
-struct Time {
-    start: Instant,
-    now: Duration,
+pub(super) struct Time {
+    pub(super) start: Instant,
+    pub(super) now: Duration,
 }
 
 impl Time {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
             now: Duration::ZERO,
         }
     }
 
-    fn at(&self, since: Duration) -> Moment {
+    pub(super) fn at(&self, since: Duration) -> Moment {
         Moment {
             at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::from_std(since).unwrap(),
             on: self.start + since,
         }
     }
 
-    fn moment(&self) -> Moment {
+    pub(super) fn moment(&self) -> Moment {
         self.at(self.now)
     }
 
-    fn pass(&mut self, ms: u64) -> Moment {
+    pub(super) fn pass(&mut self, ms: u64) -> Moment {
         self.now += Duration::from_millis(ms);
         self.moment()
     }
 }
 
-fn read(unit: u8, address: u16) -> Request {
+pub(super) fn read(unit: u8, address: u16) -> Request {
     Request::Modbus(modbus::Request::read(unit, Function::ReadHoldingRegisters, address, 2).unwrap())
 }
 
-fn reply(request: &Request, registers: &[u16]) -> Vec<u8> {
+pub(super) fn reply(request: &Request, registers: &[u16]) -> Vec<u8> {
     let Request::Modbus(request) = request else {
         panic!("not Modbus: {request:?}")
     };
@@ -64,7 +64,7 @@ fn refusal(request: &Request, code: u8) -> Vec<u8> {
     request.reply_frame(&Reply::Exception(code)).unwrap()
 }
 
-fn job(time: &Time, poll: i64, meter: i32, priority: Priority, requests: Vec<Request>) -> PollJob {
+pub(super) fn job(time: &Time, poll: i64, meter: i32, priority: Priority, requests: Vec<Request>) -> PollJob {
     PollJob {
         poll: PollId(poll),
         meter: MeterId(meter),
@@ -79,11 +79,11 @@ fn job(time: &Time, poll: i64, meter: i32, priority: Priority, requests: Vec<Req
     }
 }
 
-fn line(time: &Time) -> Line {
+pub(super) fn line(time: &Time) -> Line {
     Line::new(LineSettings::default(), time.moment())
 }
 
-fn done(line: &mut Line) -> Vec<(Ticket, VisitOutcome)> {
+pub(super) fn done(line: &mut Line) -> Vec<(Ticket, VisitOutcome)> {
     std::iter::from_fn(|| line.event())
         .filter_map(|event| match event {
             LineEvent::Done { ticket, outcome } => Some((ticket, outcome)),
@@ -93,18 +93,18 @@ fn done(line: &mut Line) -> Vec<(Ticket, VisitOutcome)> {
 }
 
 /// Asks what is due; panics when nothing is.
-fn ask(line: &mut Line, time: &Time) -> Vec<u8> {
+pub(super) fn ask(line: &mut Line, time: &Time) -> Vec<u8> {
     let wire = line.ask(time.moment()).expect("a request");
     line.written(time.moment());
     wire
 }
 
-fn only(outcomes: Vec<(Ticket, VisitOutcome)>) -> VisitOutcome {
+pub(super) fn only(outcomes: Vec<(Ticket, VisitOutcome)>) -> VisitOutcome {
     assert_eq!(outcomes.len(), 1);
     outcomes.into_iter().next().unwrap().1
 }
 
-fn kinds(outcome: &VisitOutcome) -> Vec<LineFrameKind> {
+pub(super) fn kinds(outcome: &VisitOutcome) -> Vec<LineFrameKind> {
     outcome.frames.iter().map(|frame| frame.kind).collect()
 }
 
