@@ -120,6 +120,7 @@ fn reason(error: TransactionError) -> Failure {
         },
         TransactionError::Deadline => Failure::of(MissReason::LineBusy),
         TransactionError::SessionLost => Failure::of(MissReason::SessionLost),
+        TransactionError::LineSilent => failure(MissReason::BreakerOpen, &error.to_string()),
         TransactionError::Endless => failure(MissReason::Undecodable, &error.to_string()),
     }
 }

@@ -59,6 +59,7 @@ mod tests {
     use super::*;
     use crate::exchange::job::TransactionError;
     use chrono::DateTime;
+    use std::time::Duration;
 
     fn frames(kinds: &[(LineFrameKind, usize)]) -> Vec<LineFrame> {
         let frame = |(kind, len): &(LineFrameKind, usize)| LineFrame {
@@ -78,6 +79,8 @@ mod tests {
             attempts: 1,
             sent_at: DateTime::UNIX_EPOCH,
             ended_at: DateTime::UNIX_EPOCH,
+            turnaround: None,
+            held: Duration::ZERO,
         };
         results.iter().map(report).collect()
     }

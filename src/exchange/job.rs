@@ -83,6 +83,11 @@ pub struct TransactionReport {
     pub sent_at: DateTime<Utc>,
     /// When it ended, our clock.
     pub ended_at: DateTime<Utc>,
+    /// How long the meter thought before it answered: the round trip without the line time of question and answer, with
+    /// whatever the way to the line adds. None where it is not known for certain; of several frames the longest.
+    pub turnaround: Option<Duration>,
+    /// How long the question held the line, all attempts and frames.
+    pub held: Duration,
 }
 
 /// Why a question has no answer.
@@ -100,6 +105,9 @@ pub enum TransactionError {
     /// The session ended.
     #[error("the session ended")]
     SessionLost,
+    /// The line has answered nobody for some time and is probed only now and then.
+    #[error("the line is silent")]
+    LineSilent,
     /// The device says after each frame that more follow, beyond all bounds.
     #[error("the answer does not end")]
     Endless,
@@ -115,6 +123,8 @@ pub struct PollOutcome {
     pub reports: Vec<TransactionReport>,
     /// The raw frames of the visit, in the recorder.
     pub frames: FrameRange,
+    /// By how much an answer of this meter came later than its time-out, the most since its last visit.
+    pub late_by: Option<Duration>,
     /// Those of them that are worth more than the recorder's ring, and strays that came while nothing was asked.
     pub evidence: Vec<Evidence>,
 }

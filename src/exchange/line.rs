@@ -16,6 +16,7 @@
 //!   no more. So two registers of one shape that hold the same bytes cost a wait, never a wrong value.
 //! - A higher priority goes first at the next transaction; it never cuts into one.
 
+mod breaker;
 mod hearing;
 mod kept;
 mod said;
@@ -27,6 +28,7 @@ use super::job::PollJob;
 use super::memory::{HorizonSettings, Memory};
 use super::visit::{LineFrameKind, Queue, QueueFull, Ticket};
 use crate::base::ids::MeterId;
+use breaker::LineBreaker;
 use kept::guard_of;
 pub use said::{LineEvent, LineSettings, LineStats};
 use std::collections::VecDeque;
@@ -102,6 +104,11 @@ pub struct Line {
     tongues: Tongues,
     lateness: Duration,
     in_a_row: u32,
+    /// Whether the peer said anything at all in that row.
+    heard_in_row: bool,
+    breaker: LineBreaker,
+    /// By how much answers of meters came too late, since their last visits.
+    late: Vec<(MeterId, Duration)>,
     transactions: u64,
     events: VecDeque<LineEvent>,
     stats: LineStats,
@@ -127,6 +134,9 @@ impl Line {
             tongues: Tongues::default(),
             lateness: Duration::ZERO,
             in_a_row: 0,
+            heard_in_row: false,
+            breaker: LineBreaker::default(),
+            late: Vec::new(),
             transactions: 0,
             events: VecDeque::new(),
             stats: LineStats::default(),
@@ -148,6 +158,16 @@ impl Line {
         self.queue.len()
     }
 
+    /// Whether the line has fallen silent and is probed only now and then.
+    pub fn is_silent(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// The peer said something, were it a heartbeat: it lives, whatever its meters do.
+    pub fn peer_lives(&mut self) {
+        self.heard_in_row = true;
+    }
+
     /// Whether what arrives concerns the line at once: an answer is awaited, or quiet.
     pub fn is_busy(&self) -> bool {
         !matches!(self.state, State::Free)
@@ -162,9 +182,12 @@ impl Line {
     /// # Errors
     /// [`QueueFull`].
     pub fn submit(&mut self, now: Moment, job: PollJob) -> Result<Ticket, QueueFull> {
+        let priority = job.priority;
         let ticket = self.queue.push(now, job)?;
         if self.queue.get(ticket).is_some_and(|visit| visit.question().is_none()) {
             self.finish(ticket);
+        } else if !self.breaker.lets(now.on, priority) {
+            self.give_up(now, ticket);
         }
         Ok(ticket)
     }
@@ -276,13 +299,16 @@ impl Line {
         );
         self.pinned = Some(ticket);
         if request.answer_len_max() == 0 {
-            let until = now.on + visit.job.line_time(request.wire().len());
+            let takes = visit.job.line_time(request.wire().len());
+            visit.held(takes);
+            let until = now.on + takes;
             self.state = State::Passing { ticket, until };
             return;
         }
         let timeout = visit.job.reply_time(&request);
         let longest = visit.job.line_time(request.answer_len_max()).max(FINISH_MIN);
-        self.memory.wrote(now.on, visit.transaction, &request, timeout);
+        self.memory
+            .wrote(now.on, visit.transaction, visit.job.meter, &request, timeout);
         self.tongues.spoke(request, timeout);
         self.state = State::Asking(Box::new(Asking {
             ticket,

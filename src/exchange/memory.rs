@@ -21,6 +21,7 @@
 //!   the register have changed in that very moment, and its true answer come later than the time-out besides, then that
 //!   answer could meet another question of its shape.
 
+use crate::base::ids::MeterId;
 use crate::protocol::{Finding, Request, Shape, Verdict};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -49,6 +50,7 @@ pub(super) struct HorizonSettings {
 #[derive(Debug)]
 struct Owed {
     transaction: u64,
+    meter: MeterId,
     request: Request,
     shape: Shape,
     written_at: Instant,
@@ -100,10 +102,12 @@ pub(super) struct Accepted {
 }
 
 /// What came as a stray.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StrayNews {
     /// How much later than its time-out, when an unanswered attempt explains it.
     pub(super) late_by: Option<Duration>,
+    /// Whose answer it was then.
+    pub(super) meter: Option<MeterId>,
 }
 
 /// See the file's head.
@@ -160,7 +164,14 @@ impl Memory {
     }
 
     /// An attempt was written.
-    pub(super) fn wrote(&mut self, now: Instant, transaction: u64, request: &Request, timeout: Duration) {
+    pub(super) fn wrote(
+        &mut self,
+        now: Instant,
+        transaction: u64,
+        meter: MeterId,
+        request: &Request,
+        timeout: Duration,
+    ) {
         let horizon = self.horizon(timeout);
         self.sweep(now);
         if self.owed.len() >= OWED_MAX {
@@ -171,6 +182,7 @@ impl Memory {
         }
         self.owed.push(Owed {
             transaction,
+            meter,
             request: request.clone(),
             shape: request.shape(),
             written_at: now,
@@ -311,22 +323,25 @@ impl Memory {
             if !self.renew(now, frame, timeout) {
                 self.note(now, frame, 0, 0, timeout);
             }
-            return StrayNews { late_by: None };
+            return StrayNews::default();
         };
-        let after = now.saturating_duration_since(last.written_at);
+        let (after, meter) = (now.saturating_duration_since(last.written_at), last.meter);
         let late_by = after.saturating_sub(last.timeout);
         let (transaction, question, its_timeout) = (last.transaction, fingerprint(&last.request.wire()), last.timeout);
         if repeat {
             // a repeat of what was said before pays no debt, the true answer may still come; and it teaches no lateness
             self.renew(now, frame, its_timeout);
-            return StrayNews { late_by: None };
+            return StrayNews::default();
         }
         self.latest = self.latest.max(after).min(self.settings.max);
         if let Some(i) = first {
             self.owed.swap_remove(i);
         }
         self.note(now, frame, question, transaction, its_timeout);
-        StrayNews { late_by: Some(late_by) }
+        StrayNews {
+            late_by: Some(late_by),
+            meter: Some(meter),
+        }
     }
 
     /// A frame that was said before was said again, by nobody knows whom: its doubt lasts longer, its origin stays.

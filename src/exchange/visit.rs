@@ -8,7 +8,7 @@ use super::job::{PollJob, Priority, TransactionError, TransactionReport};
 use crate::base::ids::{MeterId, PollId};
 use crate::protocol::Request;
 use chrono::{DateTime, Utc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Raw frames kept of one visit; more are counted only. A storm of strays must not fill the memory.
 pub const VISIT_FRAMES_MAX: usize = 1_000;
@@ -58,6 +58,8 @@ pub struct VisitOutcome {
     pub reports: Vec<TransactionReport>,
     /// The raw frames, in order.
     pub frames: Vec<LineFrame>,
+    /// See [`super::job::PollOutcome::late_by`].
+    pub late_by: Option<Duration>,
 }
 
 /// How long an answer with its follow-ups may become.
@@ -125,6 +127,8 @@ pub struct Visit {
     next: usize,
     began_at: Option<DateTime<Utc>>,
     sent_at: Option<DateTime<Utc>>,
+    turnaround: Option<Duration>,
+    held: Duration,
     answered_any: bool,
     failed_last: bool,
     reports: Vec<TransactionReport>,
@@ -161,6 +165,21 @@ impl Visit {
     /// Whether the present question has had all its attempts, or no time for another.
     pub fn is_tried(&self, now: Instant) -> bool {
         self.failed >= self.job.attempts.max(1) || self.job.deadline <= now
+    }
+
+    /// An attempt held the line for so long.
+    pub fn held(&mut self, time: Duration) {
+        self.held = self.held.saturating_add(time);
+    }
+
+    /// An answer came after the meter had thought for so long.
+    pub fn thought(&mut self, time: Duration) {
+        self.turnaround = Some(self.turnaround.map_or(time, |most| most.max(time)));
+    }
+
+    /// Whether the meter has answered anything in this visit.
+    pub fn is_answered(&self) -> bool {
+        self.answered_any
     }
 
     /// Takes an answer in. Over, when it makes the question's answer whole (see [`Visit::conclude`]).
@@ -214,6 +233,8 @@ impl Visit {
             attempts: self.written.max(self.written_most),
             sent_at: self.sent_at.unwrap_or(now.at),
             ended_at: now.at,
+            turnaround: self.turnaround.take(),
+            held: std::mem::take(&mut self.held),
         });
     }
 
@@ -227,6 +248,13 @@ impl Visit {
         while self.question().is_some() {
             self.conclude(now, Err(reason));
             reason = TransactionError::Deadline;
+        }
+    }
+
+    /// The line is silent: what is left is not asked.
+    pub fn give_up(&mut self, now: Moment) {
+        while self.question().is_some() {
+            self.conclude(now, Err(TransactionError::LineSilent));
         }
     }
 
@@ -257,6 +285,7 @@ impl Visit {
             began_at: self.began_at,
             reports: self.reports,
             frames: self.frames,
+            late_by: None,
         }
     }
 
@@ -338,6 +367,8 @@ impl Queue {
             next: 0,
             began_at: None,
             sent_at: None,
+            turnaround: None,
+            held: Duration::ZERO,
             answered_any: false,
             failed_last: false,
             reports: Vec::with_capacity(job.requests.len()),

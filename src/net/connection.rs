@@ -198,6 +198,7 @@ where
         };
         let now = self.deps.moment();
         self.heard_on = now.on;
+        self.line.peer_lives();
         self.asked_reads = self.asked_reads.saturating_add(1);
         self.asked_bytes = self.asked_bytes.saturating_add(count);
         self.desk.inbox.stats(|stats| {

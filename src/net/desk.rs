@@ -163,6 +163,7 @@ impl Desk {
             began_at,
             reports,
             frames,
+            late_by,
         } = outcome;
         for report in &reports {
             TransactionEnded {
@@ -196,6 +197,7 @@ impl Desk {
             began_at,
             reports,
             frames,
+            late_by,
             evidence,
         };
         let never_begun = lost && began_at.is_none();
@@ -282,6 +284,7 @@ fn result_name(result: &Result<Vec<u8>, TransactionError>) -> &'static str {
         Err(TransactionError::Deadline) => "deadline",
         Err(TransactionError::SessionLost) => "session_lost",
         Err(TransactionError::Endless) => "endless",
+        Err(TransactionError::LineSilent) => "line_silent",
     }
 }
 

@@ -226,11 +226,14 @@ impl Master<'_> {
             return Ok(());
         };
         visit.not_before = now.on + visit.job.pause;
+        let took = now.on.saturating_duration_since(asked_on);
+        visit.held(took);
         let answer = match attempt {
             Attempt::Answer(reply) => request.reply_frame(&reply).ok().map(|frame| (reply, frame)),
             Attempt::Silent | Attempt::Broken => None,
         };
         let over = if let Some((reply, frame)) = answer {
+            visit.thought(took);
             self.in_a_row = 0;
             self.desk.inbox.stats(|stats| {
                 stats.answers += 1;
@@ -238,8 +241,7 @@ impl Master<'_> {
                     .bytes_in
                     .saturating_add(wide(HEADER + frame.len().saturating_sub(3)));
                 stats.last_heard_at = Some(now.at);
-                let took = now.on.saturating_duration_since(asked_on).as_millis();
-                let took = u32::try_from(took).unwrap_or(u32::MAX);
+                let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
                 stats.round_trip_ms = Some(stats.round_trip_ms.map_or(took, |old| old / 8 * 7 + took / 8));
             });
             let (kind, result) = match reply {

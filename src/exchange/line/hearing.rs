@@ -104,6 +104,7 @@ impl Line {
         };
         let Some(request) = visit.question() else { return };
         let frame = fingerprint(&bytes);
+        let said = request.wire().len().saturating_add(bytes.len());
         let answer = Accepted {
             transaction: visit.transaction,
             question: fingerprint(&request.wire()),
@@ -116,10 +117,16 @@ impl Line {
         visit.keep(now.at, kind, protocol, bytes.clone());
         self.memory.answered(now.on, answer);
         self.in_a_row = 0;
+        self.breaker.answered();
         self.stats.answers += 1;
         self.free_at = now.on + self.pause;
         self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
         let clean = visit.written <= 1 && !asking.disturbed;
+        let took = now.on.saturating_duration_since(asking.written_at);
+        visit.held(took);
+        if clean {
+            visit.thought(took.saturating_sub(visit.job.line_time(said)));
+        }
         let (meter, rest) = (visit.job.meter, visit.job.pause);
         let progress = match refused {
             None => visit.answered(now, &bytes, self.settings.answer),
@@ -130,7 +137,6 @@ impl Line {
         }
         self.rest(now.on, meter, rest);
         if clean {
-            let took = now.on.saturating_duration_since(asking.written_at);
             self.stats.round_trip = Some(self.stats.round_trip.map_or(took, |old| (old * 7 + took) / 8));
         } else {
             self.hold(now.on);
@@ -185,10 +191,12 @@ impl Line {
         self.close_window(now);
         let State::Asking(asking) = &self.state else { return };
         let (ticket, doubt) = (asking.ticket, asking.doubt);
+        let held = now.on.saturating_duration_since(asking.written_at);
         self.hold(now.on);
         let Some(visit) = self.queue.get_mut(ticket) else {
             return;
         };
+        visit.held(held);
         if let Some(frame) = doubt
             && visit.doubts < DOUBTS_MAX
         {
@@ -199,9 +207,15 @@ impl Line {
             return;
         }
         visit.fail();
-        self.in_a_row += 1;
-        if self.in_a_row == self.settings.dead_timeouts.max(1) {
+        if self.in_a_row == 0 {
+            self.heard_in_row = false;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        // a peer that speaks lives, and another socket would not wake its meters
+        if self.in_a_row == self.settings.dead_timeouts.max(1) && !self.heard_in_row {
             self.events.push_back(LineEvent::Dead);
+        } else if self.in_a_row >= self.settings.dead_timeouts.max(1) {
+            self.in_a_row = 0;
         }
         if !visit.is_tried(now.on) {
             return;
@@ -210,9 +224,13 @@ impl Line {
         self.stats.timeouts += 1;
         let (meter, rest) = (visit.job.meter, visit.job.pause);
         let over = visit.conclude(now, Err(TransactionError::Timeout));
+        let silent = !visit.is_answered();
         self.rest(now.on, meter, rest);
         if over {
             self.finish(ticket);
+        }
+        if silent {
+            self.was_silent(now, meter);
         }
     }
 

@@ -6,13 +6,20 @@ use crate::exchange::Moment;
 use crate::exchange::visit::{LineFrame, LineFrameKind, Ticket};
 use std::time::{Duration, Instant};
 
+/// Meters whose lateness is remembered.
+const LATE_MAX: usize = 64;
+
 impl Line {
     /// A valid frame that answers nothing now; `timeout` is that of its protocol's questions.
     pub(super) fn stray(&mut self, now: Moment, bytes: Vec<u8>, protocol: &'static str, timeout: Duration) {
         self.stats.strays += 1;
         self.in_a_row = 0;
-        if let Some(late_by) = self.memory.stray(now.on, &bytes, timeout).late_by {
+        let news = self.memory.stray(now.on, &bytes, timeout);
+        if let Some(late_by) = news.late_by {
             self.lateness = (self.lateness * 7 / 8).max(late_by);
+            if let Some(meter) = news.meter {
+                self.was_late(meter, late_by);
+            }
         }
         self.keep(now, LineFrameKind::Stray, protocol, bytes);
         match &mut self.state {
@@ -73,12 +80,48 @@ impl Line {
         };
     }
 
+    /// Remembers for the meter's next visit that its answer came late.
+    fn was_late(&mut self, meter: MeterId, by: Duration) {
+        if let Some((_, most)) = self.late.iter_mut().find(|(known, _)| *known == meter) {
+            *most = by.max(*most);
+        } else if self.late.len() < LATE_MAX {
+            self.late.push((meter, by));
+        }
+    }
+
+    /// The line is silent: a visit ends unasked.
+    pub(super) fn give_up(&mut self, now: Moment, ticket: Ticket) {
+        if let Some(visit) = self.queue.get_mut(ticket) {
+            visit.give_up(now);
+        }
+        self.finish(ticket);
+    }
+
+    /// A visit brought no answer at all: the line's breaker counts it, and opens.
+    pub(super) fn was_silent(&mut self, now: Moment, meter: MeterId) {
+        if !self.breaker.silent(now.on, meter) {
+            return;
+        }
+        let waiting = self.queue.iter().filter(|visit| !visit.has_begun());
+        let barred: Vec<Ticket> = waiting
+            .filter(|visit| !self.breaker.lets(now.on, visit.job.priority))
+            .map(|visit| visit.ticket)
+            .collect();
+        for ticket in barred {
+            self.give_up(now, ticket);
+        }
+    }
+
     pub(super) fn finish(&mut self, ticket: Ticket) {
         if self.pinned == Some(ticket) {
             self.pinned = None;
         }
         if let Some(visit) = self.queue.remove(ticket) {
-            let outcome = visit.finish();
+            let meter = visit.job.meter;
+            let mut outcome = visit.finish();
+            if let Some(place) = self.late.iter().position(|(late, _)| *late == meter) {
+                outcome.late_by = Some(self.late.swap_remove(place).1);
+            }
             self.events.push_back(LineEvent::Done { ticket, outcome });
         }
     }

@@ -202,6 +202,8 @@ impl Link for FakeLink {
             attempts,
             sent_at: began,
             ended_at: self.world.clock.now(),
+            turnaround: Some(takes),
+            held: takes,
         };
         let evidence = (manner == Manner::Silent).then(|| Evidence {
             id: FrameId(job.poll.0),
@@ -229,6 +231,7 @@ impl Link for FakeLink {
             began_at: Some(began),
             reports,
             frames: FrameRange::EMPTY,
+            late_by: None,
             evidence: evidence.into_iter().collect(),
         })
     }
