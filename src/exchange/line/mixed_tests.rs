@@ -1,12 +1,17 @@
 //! Lines on which several protocols are spoken: answers in several frames, questions without an answer, preambles against
 //! heartbeats of the same byte, and frames of one protocol that come late into another's turn.
 
+#![allow(
+    unreachable_patterns,
+    reason = "a protocol that is new to the line must not break these tests"
+)]
+
 use super::tests::{Time, ask, done, job, kinds, line, only, read, reply};
 use super::*;
 use crate::exchange::job::{Priority, TransactionError, byte_time};
 use crate::protocol::Request;
 use crate::protocol::dlt645::{self, Address, Body, Control, Di, Edition, Reply, answer_frame};
-use crate::protocol::modbus;
+use crate::protocol::{mbus, modbus};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
@@ -262,7 +267,11 @@ impl Mixed {
     fn question(&mut self) -> (i32, Request) {
         let number = self.rng.random_range(1..=3u8);
         let items = ["00010000", "00020000", "02010100"];
-        match self.rng.random_range(0..3) {
+        match self.rng.random_range(0..4) {
+            3 => (
+                30 + i32::from(number),
+                Request::Mbus(mbus::Request::read(number, true).unwrap()),
+            ),
             0 => (number.into(), read(number, self.rng.random_range(0..4) * 3)),
             1 => {
                 let di = Di::parse(items[self.rng.random_range(0..items.len())]).unwrap();
@@ -289,6 +298,35 @@ impl Mixed {
                 asked.reply_frame(&modbus::Reply::Registers(registers)).unwrap()
             }
             Request::Dlt645(asked) => says(asked, self.rng.random_range(0..=4), &stamp.to_le_bytes()),
+            Request::Mbus(asked) => {
+                let mut data = vec![
+                    asked.address(),
+                    0,
+                    0,
+                    0,
+                    0x24,
+                    0x40,
+                    1,
+                    7,
+                    stamp.to_le_bytes()[0],
+                    0,
+                    0,
+                    0,
+                    0x04,
+                    0x13,
+                ];
+                data.extend(stamp.to_le_bytes());
+                // a long telegram: more than a hundred bytes behind the first record
+                data.extend([0x2F; 100]);
+                let frame = mbus::Frame::Long {
+                    control: 0x08,
+                    address: asked.address(),
+                    ci: 0x72,
+                    data,
+                };
+                frame.wire().unwrap()
+            }
+            other => panic!("{other:?}"),
         }
     }
 
@@ -365,6 +403,11 @@ impl Mixed {
                 assert_eq!(registers[0], u16::from(asked.unit()) << 8 | asked.address());
             }
             Request::Dlt645(asked) => assert!(matches!(asked.reply(frame), Ok(Reply::Data(_)))),
+            Request::Mbus(asked) => {
+                let readout = asked.readout(frame).unwrap();
+                assert_eq!(readout.identification().unwrap().id % 100, u32::from(asked.address()));
+            }
+            other => panic!("{other:?}"),
         }
     }
 }
