@@ -118,6 +118,11 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/schedules/{id}",             "get_schedule",         READ),
     op("PATCH",  "/schedules/{id}",             "edit_schedule",        OPERATE),
     op("DELETE", "/schedules/{id}",             "delete_schedule",      OPERATE),
+    op("GET",    "/calendars",                  "list_calendars",       READ),
+    op("POST",   "/calendars",                  "create_calendar",      OPERATE),
+    op("GET",    "/calendars/{id}",             "get_calendar",         READ),
+    op("PATCH",  "/calendars/{id}",             "edit_calendar",        OPERATE),
+    op("DELETE", "/calendars/{id}",             "delete_calendar",      OPERATE),
     op("GET",    "/schedules/{id}/next",        "next_due",             READ),
     // stream, front page
     op("GET",    "/stream",                     "get_stream",           READ),

@@ -13,6 +13,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod body;
+pub mod calendars;
 pub mod consumption;
 pub mod dtu_form;
 pub mod dtus;
@@ -157,6 +158,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(series::routes)
         .configure(slots::routes)
         .configure(schedules::routes)
+        .configure(calendars::routes)
         .configure(meter_models::routes)
         .configure(stream::routes)
         .configure(summary::routes)

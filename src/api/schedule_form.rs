@@ -2,25 +2,28 @@
 
 use super::body::nullable;
 use super::problem::{ApiError, Faults};
-use crate::base::ids::ScheduleId;
-use crate::domain::device::{MissedRun, RetryPolicy};
+use crate::base::ids::{CalendarId, ScheduleId};
+use crate::domain::device::{MissedRun, Overlap, RetryPolicy, SlotPriority};
 use crate::domain::quantity::Quantity;
-use crate::domain::schedule::{CompiledSchedule, check_rule};
+use crate::domain::schedule::{Calendar, DayRule, SettlementDay, SettlementTime, Timing, Weekdays, check_rule};
 use crate::port::meters::ScheduleChoice;
 use crate::port::schedules::ScheduleSpec;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use utoipa::openapi::schema::OneOfBuilder;
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 const NAME_MAX: usize = 200;
-/// Defaults, as far as the expression leaves room for them, seconds.
+/// Defaults, as far as the timing leaves room for them, seconds.
 const WINDOW_S: u32 = 300;
 const SPREAD_S: u32 = 30;
+/// The default window of a settlement: it is worth trying for long.
+const SETTLEMENT_WINDOW_S: u32 = 4 * 3600;
 
 /// Retries within the window. What is left out has its default.
 #[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -32,6 +35,95 @@ pub struct RetryBody {
     pub(super) backoff_s: Option<u32>,
     /// No attempt begins later than this after the due time, seconds; default the window.
     pub(super) deadline_s: Option<u32>,
+    /// No new poll begins for a slot that has cost so many attempts on the line, 1 to 1000; default null: the deadline
+    /// alone ends it.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u16>)]
+    pub(super) budget: Option<Option<u16>>,
+}
+
+/// A monthly settlement: a day and a wall time of the schedule's zone.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettlementBody {
+    /// 1 to 28, or `last`.
+    #[schema(value_type = String, example = "last")]
+    pub(super) day: DayBody,
+    /// Hour, 0 to 23; default 0.
+    #[serde(default)]
+    pub(super) hour: u8,
+    /// Minute, 0 to 59; default 0.
+    #[serde(default)]
+    pub(super) minute: u8,
+}
+
+/// A settlement day: a number or `last`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a day is a number, 1 to 28, or \"last\"")]
+pub enum DayBody {
+    /// Day 1 to 28.
+    Number(u8),
+    /// The last day.
+    Last(LastDay),
+}
+
+/// The word.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastDay {
+    /// The last day of the month.
+    Last,
+}
+
+impl From<SettlementBody> for SettlementTime {
+    fn from(body: SettlementBody) -> Self {
+        Self {
+            day: match body.day {
+                DayBody::Number(day) => SettlementDay::Day(day),
+                DayBody::Last(LastDay::Last) => SettlementDay::Last,
+            },
+            hour: body.hour,
+            minute: body.minute,
+        }
+    }
+}
+
+impl From<SettlementTime> for SettlementBody {
+    fn from(at: SettlementTime) -> Self {
+        Self {
+            day: match at.day {
+                SettlementDay::Day(day) => DayBody::Number(day),
+                SettlementDay::Last => DayBody::Last(LastDay::Last),
+            },
+            hour: at.hour,
+            minute: at.minute,
+        }
+    }
+}
+
+/// The one timing that a body gives; none where it gives none.
+fn timing_of(
+    prefix: &str,
+    cron: Option<String>,
+    every_min: Option<u16>,
+    settlement: Option<SettlementBody>,
+    faults: &mut Faults,
+) -> Option<Timing> {
+    let given = [cron.is_some(), every_min.is_some(), settlement.is_some()];
+    let one = given.into_iter().filter(|given| *given).count() <= 1;
+    let field = if given == [false, true, true] {
+        "every_min"
+    } else {
+        "cron"
+    };
+    faults.check(
+        one,
+        &format!("{prefix}{field}"),
+        "give one of `cron`, `every_min` and `settlement`",
+    );
+    cron.map(Timing::Cron)
+        .or(every_min.map(Timing::EveryMinutes))
+        .or(settlement.map(|at| Timing::Settlement(at.into())))
 }
 
 /// A schedule to be made.
@@ -41,18 +133,30 @@ pub struct ScheduleBody {
     /// Its name; in place (in a meter or DTU) it may be left out.
     #[schema(example = "quarter hours")]
     pub(super) name: Option<String>,
-    /// Cron expression of 5 fields, or 6 with seconds in front.
+    /// Cron expression of 5 fields, or 6 with seconds in front. One of `cron`, `every_min` and `settlement` is needed.
     #[schema(example = "*/15 * * * *")]
-    pub(super) cron: String,
+    pub(super) cron: Option<String>,
+    /// Every so many minutes, aligned to midnight; a divisor of 1440.
+    pub(super) every_min: Option<u16>,
+    /// Once a month; its slots are settlement slots and go before ordinary ones.
+    pub(super) settlement: Option<SettlementBody>,
     /// IANA zone; default the account's.
     #[schema(example = "Europe/Berlin")]
     pub(super) time_zone: Option<String>,
+    /// The id of a calendar to heed.
+    #[schema(value_type = Option<i32>)]
+    pub(super) calendar: Option<CalendarId>,
+    /// On which of the calendar's days: `every_day`, `working_days`, `non_working_days` or `holidays`; default
+    /// `working_days` with a calendar, else `every_day`.
+    #[schema(value_type = Option<String>, example = "working_days")]
+    pub(super) days: Option<DayRule>,
     /// Wanted quantities; none: all of the meter's model.
     #[serde(default)]
     pub(super) quantities: Vec<String>,
     /// Polls are spread over this many seconds after the due time; default 30, or a quarter of a shorter interval.
     pub(super) spread_s: Option<u32>,
-    /// A read that begins within this many seconds after the due time is `actual`; default 300, or a shorter interval.
+    /// A read that begins within this many seconds after the due time is `actual`; default 300, or a shorter interval;
+    /// 14400 for a settlement.
     pub(super) window_s: Option<u32>,
     /// Retries.
     #[serde(default)]
@@ -61,6 +165,15 @@ pub struct ScheduleBody {
     #[serde(default)]
     #[schema(value_type = String, example = "once")]
     pub(super) missed_run: MissedRun,
+    /// What happens with a slot that comes due while an earlier one of the schedule is being read: `skip` or
+    /// `queue_one`; default `queue_one`.
+    #[serde(default)]
+    #[schema(value_type = String, example = "queue_one")]
+    pub(super) overlap: Overlap,
+    /// The place in the line's queue: `settlement`, `scheduled` or `back_fill`; default `settlement` for a settlement,
+    /// else `scheduled`.
+    #[schema(value_type = Option<String>)]
+    pub(super) priority: Option<SlotPriority>,
 }
 
 /// What an edit changes.
@@ -69,10 +182,21 @@ pub struct ScheduleBody {
 pub struct ScheduleEditBody {
     /// Another name.
     pub(super) name: Option<String>,
-    /// Another expression.
+    /// Another timing: an expression.
     pub(super) cron: Option<String>,
+    /// Another timing: an interval.
+    pub(super) every_min: Option<u16>,
+    /// Another timing: a settlement day.
+    pub(super) settlement: Option<SettlementBody>,
     /// Another zone.
     pub(super) time_zone: Option<String>,
+    /// Another calendar; null: none, and every day.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<i32>)]
+    pub(super) calendar: Option<Option<CalendarId>>,
+    /// Other days of the calendar.
+    #[schema(value_type = Option<String>)]
+    pub(super) days: Option<DayRule>,
     /// Other quantities; null or none: all of the meter's model.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Vec<String>>)]
@@ -87,6 +211,12 @@ pub struct ScheduleEditBody {
     /// Another policy for missed slots.
     #[schema(value_type = Option<String>)]
     pub(super) missed_run: Option<MissedRun>,
+    /// Another policy for slots that run into each other.
+    #[schema(value_type = Option<String>)]
+    pub(super) overlap: Option<Overlap>,
+    /// Another place in the line's queue.
+    #[schema(value_type = Option<String>)]
+    pub(super) priority: Option<SlotPriority>,
 }
 
 /// A schedule where a meter or DTU takes one: the id of one, or one in place.
@@ -189,8 +319,11 @@ pub(super) fn quantities(prefix: &str, names: &[String], faults: &mut Faults) ->
 }
 
 /// Window and spread that fit between two due times.
-fn timing(cron: &str, time_zone: &str, now: DateTime<Utc>) -> (u32, u32) {
-    let interval = CompiledSchedule::parse(cron, time_zone).ok().and_then(|schedule| {
+fn defaults(timing: &Timing, time_zone: &str, now: DateTime<Utc>) -> (u32, u32) {
+    if timing.is_settlement() {
+        return (SETTLEMENT_WINDOW_S, SPREAD_S);
+    }
+    let interval = timing.compile(time_zone).ok().and_then(|schedule| {
         let first = schedule.next_after(now)?;
         let second = schedule.next_after(first)?;
         u32::try_from((second - first).num_seconds()).ok()
@@ -202,31 +335,52 @@ fn timing(cron: &str, time_zone: &str, now: DateTime<Utc>) -> (u32, u32) {
 impl ScheduleBody {
     pub(super) fn spec(&self, prefix: &str, zone: Tz, now: DateTime<Utc>, faults: &mut Faults) -> Option<ScheduleSpec> {
         let time_zone = self.time_zone.clone().unwrap_or_else(|| zone.name().to_owned());
-        let (window_s, spread_s) = timing(&self.cron, &time_zone, now);
+        let timing = timing_of(prefix, self.cron.clone(), self.every_min, self.settlement, faults);
+        let quantities = quantities(prefix, &self.quantities, faults);
+        let Some(timing) = timing else {
+            let message = "missing field `cron`: give one of `cron`, `every_min` and `settlement`";
+            faults.check(false, &format!("{prefix}cron"), message);
+            return None;
+        };
+        let (window_s, spread_s) = defaults(&timing, &time_zone, now);
         let window_s = self.window_s.unwrap_or(window_s);
         let default = RetryPolicy::default();
+        let days = match self.calendar {
+            Some(_) => DayRule::WorkingDays,
+            None => DayRule::EveryDay,
+        };
         let spec = ScheduleSpec {
             name: self.name.clone().unwrap_or_default(),
-            cron: self.cron.clone(),
+            priority: self.priority.unwrap_or(SlotPriority::of(&timing)),
+            timing,
             time_zone,
-            quantities: quantities(prefix, &self.quantities, faults),
+            calendar: self.calendar,
+            days: self.days.unwrap_or(days),
+            quantities,
             spread_s: self.spread_s.unwrap_or(spread_s.min(window_s)),
             window_s,
             retry: RetryPolicy {
                 attempts: self.retry.attempts.unwrap_or(default.attempts),
                 backoff_s: self.retry.backoff_s.unwrap_or(default.backoff_s),
                 deadline_s: self.retry.deadline_s.unwrap_or(window_s),
+                budget: self.retry.budget.flatten(),
             },
             missed_run: self.missed_run,
+            overlap: self.overlap,
         };
         check(&spec, prefix, now, faults).then_some(spec)
     }
 }
 
-/// Notes every fault of a schedule; false when there is one.
+/// Notes every fault of a schedule; false when there is one. Whether its calendar is there, the store says; any
+/// calendar stands for it here.
 fn check(spec: &ScheduleSpec, prefix: &str, now: DateTime<Utc>, faults: &mut Faults) -> bool {
     faults.text(&format!("{prefix}name"), &spec.name, NAME_MAX);
-    match check_rule(&spec.rule(now)) {
+    let named = spec
+        .calendar
+        .and_then(|_| Calendar::new("UTC", Weekdays::MONDAY_TO_FRIDAY, Vec::new(), Vec::new()).ok())
+        .map(Arc::new);
+    match check_rule(&spec.rule(now, named.as_ref())) {
         Ok(_) => true,
         Err(found) => {
             for fault in found.0 {
@@ -243,15 +397,34 @@ impl ScheduleEditBody {
         if let Some(names) = self.quantities {
             spec.quantities = quantities("", &names.unwrap_or_default(), &mut faults);
         }
+        if let Some(timing) = timing_of("", self.cron, self.every_min, self.settlement, &mut faults) {
+            // a priority that was the timing's own goes with it
+            if spec.priority == SlotPriority::of(&spec.timing) {
+                spec.priority = SlotPriority::of(&timing);
+            }
+            spec.timing = timing;
+        }
+        match self.calendar {
+            Some(None) => (spec.calendar, spec.days) = (None, DayRule::EveryDay),
+            Some(Some(calendar)) => {
+                if spec.calendar.replace(calendar).is_none() {
+                    spec.days = DayRule::WorkingDays;
+                }
+            }
+            None => {}
+        }
+        spec.days = self.days.unwrap_or(spec.days);
         spec.name = self.name.unwrap_or(spec.name);
-        spec.cron = self.cron.unwrap_or(spec.cron);
         spec.time_zone = self.time_zone.unwrap_or(spec.time_zone);
         spec.spread_s = self.spread_s.unwrap_or(spec.spread_s);
         spec.window_s = self.window_s.unwrap_or(spec.window_s);
         spec.retry.attempts = self.retry.attempts.unwrap_or(spec.retry.attempts);
         spec.retry.backoff_s = self.retry.backoff_s.unwrap_or(spec.retry.backoff_s);
         spec.retry.deadline_s = self.retry.deadline_s.unwrap_or(spec.retry.deadline_s);
+        spec.retry.budget = self.retry.budget.unwrap_or(spec.retry.budget);
         spec.missed_run = self.missed_run.unwrap_or(spec.missed_run);
+        spec.overlap = self.overlap.unwrap_or(spec.overlap);
+        spec.priority = self.priority.unwrap_or(spec.priority);
         check(&spec, "", now, &mut faults);
         faults.done()?;
         Ok(spec)

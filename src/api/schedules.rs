@@ -1,4 +1,5 @@
-//! `/schedules`: cron expressions in a named zone; made, edited by dated rules, looked ahead.
+//! `/schedules`: cron expressions, intervals and settlement days in a named zone; made, edited by dated rules, looked
+//! ahead.
 
 use super::ApiState;
 use super::auth::Caller;
@@ -8,12 +9,12 @@ use super::handle::In;
 use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults, Kind};
 use super::query::{Id, Query};
-use super::schedule_form::{RetryBody, ScheduleBody, ScheduleEditBody};
+use super::schedule_form::{ScheduleBody, ScheduleEditBody, SettlementBody};
 use super::span;
-use crate::base::ids::ScheduleId;
-use crate::domain::device::{MissedRun, RetryPolicy};
+use crate::base::ids::{CalendarId, ScheduleId};
+use crate::domain::device::{MissedRun, Overlap, RetryPolicy, SlotPriority};
 use crate::domain::quantity::Quantity;
-use crate::domain::schedule::CompiledSchedule;
+use crate::domain::schedule::{DayRule, Timing};
 use crate::port::schedules::{Schedule, ScheduleStore};
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
@@ -32,10 +33,20 @@ pub struct ScheduleView {
     id: ScheduleId,
     /// Its name.
     name: String,
-    /// The cron expression as it was written.
-    cron: String,
+    /// The cron expression as it was written; null for another timing.
+    cron: Option<String>,
+    /// The interval, minutes; null for another timing.
+    every_min: Option<u16>,
+    /// The settlement day and time; null for another timing.
+    settlement: Option<SettlementBody>,
     /// IANA zone.
     time_zone: String,
+    /// The calendar that it heeds.
+    #[schema(value_type = Option<i32>)]
+    calendar: Option<CalendarId>,
+    /// On which of the calendar's days.
+    #[schema(value_type = String, example = "every_day")]
+    days: DayRule,
     /// Wanted quantities; none: all of the meter's model.
     #[schema(value_type = Vec<String>)]
     quantities: Vec<Quantity>,
@@ -44,11 +55,17 @@ pub struct ScheduleView {
     /// Window, seconds.
     window_s: u32,
     /// Retries.
-    #[schema(value_type = RetryBody)]
-    retry: RetryPolicy,
+    #[schema(inline)]
+    retry: RetryView,
     /// Policy for missed slots.
     #[schema(value_type = String)]
     missed_run: MissedRun,
+    /// Policy for slots that run into each other.
+    #[schema(value_type = String, example = "queue_one")]
+    overlap: Overlap,
+    /// The place in the line's queue.
+    #[schema(value_type = String, example = "scheduled")]
+    priority: SlotPriority,
     /// Since when this rule is in force; what was due before followed the rules before.
     valid_from: DateTime<Utc>,
     /// Meters that it applies to now.
@@ -61,21 +78,55 @@ pub struct ScheduleView {
     version: i32,
 }
 
+/// Retries within the window.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct RetryView {
+    /// Attempts on the line per transaction.
+    attempts: u8,
+    /// Wait before the poll is tried again, doubled each time, seconds.
+    backoff_s: u32,
+    /// No attempt begins later than this after the due time, seconds.
+    deadline_s: u32,
+    /// No new poll begins for a slot that has cost so many attempts on the line; null: no bound.
+    budget: Option<u16>,
+}
+
+impl From<RetryPolicy> for RetryView {
+    fn from(retry: RetryPolicy) -> Self {
+        Self {
+            attempts: retry.attempts,
+            backoff_s: retry.backoff_s,
+            deadline_s: retry.deadline_s,
+            budget: retry.budget,
+        }
+    }
+}
+
 fn view(schedule: Schedule, now: DateTime<Utc>) -> ScheduleView {
+    let next_at = schedule.recurrence().ok().and_then(|when| when.next_after(now));
     let spec = schedule.spec;
-    let next_at = CompiledSchedule::parse(&spec.cron, &spec.time_zone)
-        .ok()
-        .and_then(|when| when.next_after(now));
+    let (mut cron, mut every_min, mut settlement) = (None, None, None);
+    match spec.timing {
+        Timing::Cron(text) => cron = Some(text),
+        Timing::EveryMinutes(minutes) => every_min = Some(minutes),
+        Timing::Settlement(at) => settlement = Some(at.into()),
+    }
     ScheduleView {
         id: schedule.id,
         name: spec.name,
-        cron: spec.cron,
+        cron,
+        every_min,
+        settlement,
         time_zone: spec.time_zone,
+        calendar: spec.calendar,
+        days: spec.days,
         quantities: spec.quantities,
         spread_s: spec.spread_s,
         window_s: spec.window_s,
-        retry: spec.retry,
+        retry: spec.retry.into(),
         missed_run: spec.missed_run,
+        overlap: spec.overlap,
+        priority: spec.priority,
         valid_from: schedule.valid_from,
         meters: schedule.meters,
         next_at,
@@ -203,7 +254,7 @@ async fn delete_schedule(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The next due times of a schedule, by the rule that polls, daylight saving time included.
+/// The next due times of a schedule, by the rule that polls, daylight saving time and calendar included.
 #[utoipa::path(tag = "schedules", params(("id" = i32, Path), NextQuery),
     responses((status = 200, body = Page<String>)))]
 #[get("/schedules/{id}/next")]
@@ -220,8 +271,10 @@ async fn next_due(
             format!("must be 1 to {NEXT_MAX}, this is {count}"),
         ));
     }
-    let spec = schedules.get(id).await?.spec;
-    let schedule = CompiledSchedule::parse(&spec.cron, &spec.time_zone)
+    let schedule = schedules
+        .get(id)
+        .await?
+        .recurrence()
         .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
     let mut due = query.after.unwrap_or_else(|| state.clock.now());
     let mut items = Vec::new();

@@ -58,6 +58,10 @@ id!(
     ScheduleId(i32)
 );
 id!(
+    /// A calendar of working days and holidays.
+    CalendarId(i32)
+);
+id!(
     /// One session of a DTU, from registration to gone. Unique over restarts.
     SessionId(i64)
 );

@@ -8,7 +8,8 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{AccountId, DtuId};
 use crate::config::Config;
 use crate::domain::access::Role;
-use crate::domain::device::{Connect, MissedRun, RetryPolicy, SerialNumber};
+use crate::domain::device::{Connect, MissedRun, Overlap, RetryPolicy, SerialNumber, SlotPriority};
+use crate::domain::schedule::{DayRule, Timing};
 use crate::port::dtus::{DtuStore, NewDtu};
 use crate::port::meters::{MeterStore, NewMeter, ScheduleChoice};
 use crate::port::schedules::{ScheduleSpec, ScheduleStore};
@@ -189,8 +190,10 @@ async fn make_fleet(
 fn spec() -> ScheduleSpec {
     ScheduleSpec {
         name: "every 10 seconds".into(),
-        cron: "*/10 * * * * *".into(),
+        timing: Timing::Cron("*/10 * * * * *".into()),
         time_zone: "UTC".into(),
+        calendar: None,
+        days: DayRule::EveryDay,
         quantities: Vec::new(),
         spread_s: 3,
         window_s: 10,
@@ -198,8 +201,11 @@ fn spec() -> ScheduleSpec {
             attempts: 2,
             backoff_s: 1,
             deadline_s: 8,
+            budget: None,
         },
         missed_run: MissedRun::Skip,
+        overlap: Overlap::QueueOne,
+        priority: SlotPriority::Scheduled,
     }
 }
 

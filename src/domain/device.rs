@@ -2,6 +2,7 @@
 
 use crate::base::ids::{AccountId, DtuId, MeterId, ScheduleId};
 use crate::domain::quantity::Quantity;
+use crate::domain::schedule::{Calendar, DayRule, Timing};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -165,17 +166,53 @@ pub struct MeterRecord {
     pub schedules: Vec<AppliedSchedule>,
 }
 
-/// What happens with slots that became due while nobody could read.
+/// What happens with slots that became due while nobody could read. A slot that a meter's own memory can serve is read
+/// from there, with the meter's own time; else it takes a late live read, and of those there is one a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum MissedRun {
     /// They end as missing.
     Skip,
-    /// The last one is caught up once (ends late), the others are missing.
+    /// The last one is caught up once (ends late), the others stay missing.
     #[default]
     Once,
-    /// Each is caught up where the meter's own memory can serve it; without such memory as `once`.
+    /// Each is caught up that the meter's memory can serve, by a read of its own; of the others the last one, once.
     All,
+}
+
+/// What happens with a slot that comes due while an earlier slot of its schedule is being read: its poll has begun and
+/// has neither ended nor been given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It ends at once as missing, `overlap`.
+    Skip,
+    /// It waits, one at a time: when another comes due, the one that waited ends as missing, `overlap`.
+    #[default]
+    QueueOne,
+}
+
+/// A schedule's place in its line's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotPriority {
+    /// Before ordinary schedules; what settlement schedules have unless told otherwise.
+    Settlement,
+    /// What all others have unless told otherwise.
+    Scheduled,
+    /// In the line's idle time.
+    BackFill,
+}
+
+impl SlotPriority {
+    /// What a timing has unless told otherwise.
+    pub fn of(timing: &Timing) -> Self {
+        if timing.is_settlement() {
+            Self::Settlement
+        } else {
+            Self::Scheduled
+        }
+    }
 }
 
 /// How a poll is retried within its window.
@@ -187,6 +224,8 @@ pub struct RetryPolicy {
     pub backoff_s: u32,
     /// No new attempt begins later than this after the due time, seconds; at most the window.
     pub deadline_s: u32,
+    /// No new poll begins for a slot that has cost so many attempts on the line; none: the deadline alone ends it.
+    pub budget: Option<u16>,
 }
 
 impl Default for RetryPolicy {
@@ -195,6 +234,7 @@ impl Default for RetryPolicy {
             attempts: 3,
             backoff_s: 5,
             deadline_s: 300,
+            budget: None,
         }
     }
 }
@@ -206,10 +246,14 @@ pub struct ScheduleRule {
     pub valid_from: DateTime<Utc>,
     /// In force until; none: still.
     pub valid_to: Option<DateTime<Utc>>,
-    /// The cron expression as the user wrote it.
-    pub cron: String,
+    /// When it comes due, as the user wrote it.
+    pub timing: Timing,
     /// IANA zone name, e.g. `Europe/Berlin`.
     pub time_zone: String,
+    /// On which days of the calendar.
+    pub days: DayRule,
+    /// The calendar as it stood over the rule's span: a calendar that changed makes several rules of one.
+    pub calendar: Option<Arc<Calendar>>,
     /// Wanted quantities; empty: all of the model.
     pub quantities: Vec<Quantity>,
     /// Polls are spread over this many seconds after the due time, by hash of the meter.
@@ -220,6 +264,31 @@ pub struct ScheduleRule {
     pub retry: RetryPolicy,
     /// Missed runs.
     pub missed_run: MissedRun,
+    /// Slots that run into each other.
+    pub overlap: Overlap,
+    /// The place in the line's queue.
+    pub priority: SlotPriority,
+}
+
+impl ScheduleRule {
+    /// A cron rule with everything else as it is by default, in force from `valid_from`.
+    pub fn by_cron(cron: &str, time_zone: &str, valid_from: DateTime<Utc>) -> Self {
+        Self {
+            valid_from,
+            valid_to: None,
+            timing: Timing::Cron(cron.to_owned()),
+            time_zone: time_zone.to_owned(),
+            days: DayRule::EveryDay,
+            calendar: None,
+            quantities: Vec::new(),
+            spread_s: 0,
+            window_s: 300,
+            retry: RetryPolicy::default(),
+            missed_run: MissedRun::default(),
+            overlap: Overlap::default(),
+            priority: SlotPriority::Scheduled,
+        }
+    }
 }
 
 /// A schedule applied to a meter over `[valid_from, valid_to)`.

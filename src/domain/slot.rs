@@ -25,6 +25,17 @@ pub enum SlotState {
     Missing,
 }
 
+/// What a slot is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotKind {
+    /// An ordinary reading.
+    #[default]
+    Regular,
+    /// The reading of a settlement day, which bills begin and end with.
+    Settlement,
+}
+
 /// Why a slot is missing. A closed list: it is a metric label and a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,7 +54,7 @@ pub enum MissReason {
     SessionLost,
     /// This server was not running.
     ServerDown,
-    /// A previous poll of the same meter was still under way.
+    /// A previous poll of the same meter was still under way, and the schedule's overlap policy had no room for it.
     Overlap,
     /// Replies arrived but could not be decoded.
     Undecodable,

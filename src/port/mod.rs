@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod calendars;
 pub mod disk;
 pub mod disk_model;
 pub mod dtus;

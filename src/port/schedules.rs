@@ -1,21 +1,28 @@
 //! Reading schedules of an account: made, edited by dated rules, assigned.
 
-use crate::base::ids::{DtuId, ScheduleId};
-use crate::domain::device::{MissedRun, RetryPolicy, ScheduleRule};
+use crate::base::ids::{CalendarId, DtuId, ScheduleId};
+use crate::domain::device::{MissedRun, Overlap, RetryPolicy, ScheduleRule, SlotPriority};
 use crate::domain::quantity::Quantity;
+use crate::domain::schedule::{Calendar, DayRule, Recurrence, ScheduleError, Timing};
 use crate::port::scope::StoreError;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use std::sync::Arc;
 
-/// What a schedule says, checked: the expression parses, the zone exists, the numbers are within their limits.
+/// What a schedule says, checked: the timing compiles, the zone exists, the numbers are within their limits. Whether the
+/// calendar is there, the store says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleSpec {
     /// Its name.
     pub name: String,
-    /// The cron expression as the user wrote it.
-    pub cron: String,
+    /// When it comes due, as the user wrote it.
+    pub timing: Timing,
     /// IANA zone name.
     pub time_zone: String,
+    /// The calendar that it heeds.
+    pub calendar: Option<CalendarId>,
+    /// On which of the calendar's days.
+    pub days: DayRule,
     /// Wanted quantities; empty: all of the model.
     pub quantities: Vec<Quantity>,
     /// Spread of polls after the due time, seconds.
@@ -26,21 +33,29 @@ pub struct ScheduleSpec {
     pub retry: RetryPolicy,
     /// Missed runs.
     pub missed_run: MissedRun,
+    /// Slots that run into each other.
+    pub overlap: Overlap,
+    /// The place in the line's queue.
+    pub priority: SlotPriority,
 }
 
 impl ScheduleSpec {
-    /// The rule in force from `valid_from`.
-    pub fn rule(&self, valid_from: DateTime<Utc>) -> ScheduleRule {
+    /// The rule in force from `valid_from`, with its calendar as it stands then.
+    pub fn rule(&self, valid_from: DateTime<Utc>, calendar: Option<&Arc<Calendar>>) -> ScheduleRule {
         ScheduleRule {
             valid_from,
             valid_to: None,
-            cron: self.cron.clone(),
+            timing: self.timing.clone(),
             time_zone: self.time_zone.clone(),
+            days: self.days,
+            calendar: calendar.cloned(),
             quantities: self.quantities.clone(),
             spread_s: self.spread_s,
             window_s: self.window_s,
             retry: self.retry,
             missed_run: self.missed_run,
+            overlap: self.overlap,
+            priority: self.priority,
         }
     }
 }
@@ -52,6 +67,8 @@ pub struct Schedule {
     pub id: ScheduleId,
     /// What it says now.
     pub spec: ScheduleSpec,
+    /// The calendar that it heeds, as it stands now.
+    pub calendar: Option<Arc<Calendar>>,
     /// Since when it says so.
     pub valid_from: DateTime<Utc>,
     /// Made.
@@ -60,6 +77,17 @@ pub struct Schedule {
     pub version: i32,
     /// Meters that it applies to now, by whatever way.
     pub meters: i64,
+}
+
+impl Schedule {
+    /// When it comes due by what it and its calendar say now.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] for a stored rule that does not compile: a fault of ours.
+    pub fn recurrence(&self) -> Result<Recurrence, ScheduleError> {
+        let spec = &self.spec;
+        Recurrence::compile(&spec.timing, &spec.time_zone, spec.days, self.calendar.as_ref())
+    }
 }
 
 /// An edited or deleted schedule, and whom it concerns.

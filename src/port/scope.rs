@@ -8,6 +8,7 @@ use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::port::accounts::AccountStore;
 use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
+use crate::port::calendars::CalendarStore;
 use crate::port::dtus::DtuStore;
 use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
@@ -124,6 +125,7 @@ pub trait Stores:
     + InAccount<dyn ReadingHistory>
     + InAccount<dyn SlotStore>
     + InAccount<dyn ScheduleStore>
+    + InAccount<dyn CalendarStore>
     + InAccount<dyn GroupStore>
     + InAccount<dyn CountStore>
     + 'static

@@ -1,7 +1,7 @@
 //! The slot ledger as people look at it: what was due, and how it ended.
 
 use crate::base::ids::{DtuId, MeterId, ScheduleId};
-use crate::domain::slot::{MissReason, SlotState};
+use crate::domain::slot::{MissReason, SlotKind, SlotState};
 use crate::port::scope::StoreError;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -46,6 +46,9 @@ pub struct SlotItem {
     /// The schedule.
     #[schema(value_type = i32)]
     pub schedule_id: ScheduleId,
+    /// What it is for: `regular`, or `settlement` for that of a settlement day.
+    #[schema(value_type = String, example = "regular")]
+    pub kind: SlotKind,
     /// How it stands.
     pub state: ShownState,
     /// Why it is missing.

@@ -2,12 +2,10 @@
 //! role. A row that does not fit the program is left out with an error in the log: it must not stop the others.
 
 use crate::base::ids::{AccountId, DtuId, MeterId, ScheduleId};
-use crate::domain::device::{
-    AppliedSchedule, Connect, DtuRecord, MeterRecord, MissedRun, RetryPolicy, ScheduleRule, SerialNumber,
-};
-use crate::domain::quantity::Quantity;
+use crate::domain::device::{AppliedSchedule, Connect, DtuRecord, MeterRecord, SerialNumber};
 use crate::port::ledger::{DeviceDirectory, StoreUnavailable};
 use crate::port::outage::DatabaseCondition;
+use crate::store::rules::{Rules, rules};
 use crate::store::watch::patiently;
 use crate::store::{Database, StoreError};
 use async_trait::async_trait;
@@ -40,7 +38,11 @@ impl PgDirectory {
             .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .await?;
         let mut dtus = dtus(&mut transaction, only).await?;
-        let rules = rules(&mut transaction).await?;
+        // the versions that still matter: those in force at or after the watermark
+        let watermark = sqlx::query_scalar!("SELECT at FROM watermark")
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let rules = rules(&mut transaction, None, watermark).await?;
         let mut applied = applied(&mut transaction, only, &rules).await?;
         for (dtu, mut meter) in meters(&mut transaction, only).await? {
             meter.schedules = applied.remove(&meter.id).unwrap_or_default();
@@ -133,57 +135,6 @@ async fn meters(connection: &mut PgConnection, only: Option<i32>) -> Result<Vec<
             (dtu, meter)
         })
         .collect())
-}
-
-type Rules = HashMap<ScheduleId, Arc<Vec<ScheduleRule>>>;
-
-/// The versions that still matter: those in force at or after the watermark.
-async fn rules(connection: &mut PgConnection) -> Result<Rules, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT schedule_id, valid_from, valid_to, cron, time_zone, quantities, spread_s, window_s, attempts,
-                  backoff_s, deadline_s, missed_run
-           FROM schedule_rule
-           WHERE valid_to IS NULL OR valid_to >= coalesce((SELECT at FROM watermark), '-infinity')
-           ORDER BY schedule_id, valid_from"#
-    )
-    .fetch_all(connection)
-    .await?;
-    let mut rules: HashMap<ScheduleId, Vec<ScheduleRule>> = HashMap::new();
-    for row in rows {
-        let schedule = ScheduleId(row.schedule_id);
-        let quantities = row.quantities.iter().filter_map(|name| {
-            let quantity = Quantity::by_name(name);
-            if quantity.is_none() {
-                tracing::error!(
-                    schedule.id = schedule.0,
-                    quantity = name,
-                    "unknown quantity left out of a schedule"
-                );
-            }
-            quantity
-        });
-        let rule = ScheduleRule {
-            valid_from: row.valid_from,
-            valid_to: row.valid_to,
-            quantities: quantities.collect(),
-            cron: row.cron,
-            time_zone: row.time_zone,
-            spread_s: row.spread_s.unsigned_abs(),
-            window_s: row.window_s.unsigned_abs(),
-            retry: RetryPolicy {
-                attempts: u8::try_from(row.attempts).unwrap_or(1),
-                backoff_s: row.backoff_s.unsigned_abs(),
-                deadline_s: row.deadline_s.unsigned_abs(),
-            },
-            missed_run: match row.missed_run.as_str() {
-                "skip" => MissedRun::Skip,
-                "all" => MissedRun::All,
-                _ => MissedRun::Once,
-            },
-        };
-        rules.entry(schedule).or_default().push(rule);
-    }
-    Ok(rules.into_iter().map(|(id, rules)| (id, Arc::new(rules))).collect())
 }
 
 async fn applied(

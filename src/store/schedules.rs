@@ -1,9 +1,11 @@
 //! Schedules of an account: dated rules, and the one way to assign a schedule to an account, a DTU or a meter.
 
 use super::handles::{AccountHandle, PgStores};
-use crate::base::ids::{AccountId, DtuId, MeterId, ScheduleId};
-use crate::domain::device::{MissedRun, RetryPolicy};
+use super::{calendars, rules};
+use crate::base::ids::{AccountId, CalendarId, DtuId, MeterId, ScheduleId};
+use crate::domain::device::{MissedRun, Overlap, RetryPolicy, SlotPriority};
 use crate::domain::quantity::Quantity;
+use crate::domain::schedule::{SettlementDay, Timing};
 use crate::port::meters::ScheduleChoice;
 use crate::port::schedules::{Schedule, ScheduleChange, ScheduleSpec, ScheduleStore};
 use crate::port::scope::{InAccount, Scope, StoreError};
@@ -11,6 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
+use std::sync::Arc;
 
 /// What a schedule is assigned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +30,24 @@ struct Row {
     created_at: DateTime<Utc>,
     version: i32,
     valid_from: DateTime<Utc>,
-    cron: String,
+    cron: Option<String>,
+    every_min: Option<i16>,
+    settlement_day: Option<i16>,
+    settlement_hour: Option<i16>,
+    settlement_minute: Option<i16>,
     time_zone: String,
+    calendar_id: Option<i32>,
+    days: String,
     quantities: Vec<String>,
     spread_s: i32,
     window_s: i32,
     attempts: i16,
     backoff_s: i32,
     deadline_s: i32,
+    budget: Option<i16>,
     missed_run: String,
+    overlap: String,
+    priority: String,
     meters: i64,
 }
 
@@ -43,12 +55,21 @@ impl TryFrom<Row> for Schedule {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
+        let timing = rules::timing_of(
+            row.cron,
+            row.every_min,
+            row.settlement_day,
+            row.settlement_hour,
+            row.settlement_minute,
+        );
         Ok(Self {
             id: ScheduleId(row.id),
             spec: ScheduleSpec {
                 name: row.name,
-                cron: row.cron,
+                timing: timing.ok_or_else(|| out_of_range("cron"))?,
                 time_zone: row.time_zone,
+                calendar: row.calendar_id.map(CalendarId),
+                days: rules::days_of(&row.days),
                 quantities: quantities_of(&row.quantities)?,
                 spread_s: unsigned(row.spread_s)?,
                 window_s: unsigned(row.window_s)?,
@@ -56,9 +77,13 @@ impl TryFrom<Row> for Schedule {
                     attempts: u8::try_from(row.attempts).map_err(|_| out_of_range("attempts"))?,
                     backoff_s: unsigned(row.backoff_s)?,
                     deadline_s: unsigned(row.deadline_s)?,
+                    budget: row.budget.map(i16::unsigned_abs),
                 },
-                missed_run: missed_run_of(&row.missed_run)?,
+                missed_run: rules::missed_run_of(&row.missed_run),
+                overlap: rules::overlap_of(&row.overlap),
+                priority: rules::priority_of(&row.priority),
             },
+            calendar: None,
             valid_from: row.valid_from,
             created_at: row.created_at,
             version: row.version,
@@ -71,7 +96,7 @@ fn out_of_range(column: &str) -> StoreError {
     StoreError::Internal(format!("schedule_rule.{column} is out of range"))
 }
 
-pub(super) fn unsigned(value: i32) -> Result<u32, StoreError> {
+fn unsigned(value: i32) -> Result<u32, StoreError> {
     u32::try_from(value).map_err(|_| out_of_range("a duration"))
 }
 
@@ -79,7 +104,7 @@ fn signed(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-pub(super) fn quantities_of(names: &[String]) -> Result<Vec<Quantity>, StoreError> {
+fn quantities_of(names: &[String]) -> Result<Vec<Quantity>, StoreError> {
     names
         .iter()
         .map(|name| {
@@ -87,15 +112,6 @@ pub(super) fn quantities_of(names: &[String]) -> Result<Vec<Quantity>, StoreErro
                 .ok_or_else(|| StoreError::Internal(format!("schedule_rule.quantities holds {name:?}")))
         })
         .collect()
-}
-
-pub(super) fn missed_run_of(name: &str) -> Result<MissedRun, StoreError> {
-    match name {
-        "skip" => Ok(MissedRun::Skip),
-        "once" => Ok(MissedRun::Once),
-        "all" => Ok(MissedRun::All),
-        other => Err(StoreError::Internal(format!("schedule_rule.missed_run is {other:?}"))),
-    }
 }
 
 fn missed_run_name(missed_run: MissedRun) -> &'static str {
@@ -106,20 +122,62 @@ fn missed_run_name(missed_run: MissedRun) -> &'static str {
     }
 }
 
-async fn find(tx: &mut PgConnection, id: ScheduleId) -> Result<Schedule, StoreError> {
-    sqlx::query_as!(
+fn overlap_name(overlap: Overlap) -> &'static str {
+    match overlap {
+        Overlap::Skip => "skip",
+        Overlap::QueueOne => "queue_one",
+    }
+}
+
+fn priority_name(priority: SlotPriority) -> &'static str {
+    match priority {
+        SlotPriority::Settlement => "settlement",
+        SlotPriority::Scheduled => "scheduled",
+        SlotPriority::BackFill => "back_fill",
+    }
+}
+
+/// The schedules behind `after`, or the one `only`; with the rule in force and its calendar as it stands now.
+async fn rows(
+    tx: &mut PgConnection,
+    only: Option<ScheduleId>,
+    after: Option<ScheduleId>,
+    limit: u32,
+) -> Result<Vec<Schedule>, StoreError> {
+    let mut schedules = sqlx::query_as!(
         Row,
-        r#"SELECT s.id, s.name, s.created_at, s.version, r.valid_from, r.cron, r.time_zone, r.quantities, r.spread_s,
-                  r.window_s, r.attempts, r.backoff_s, r.deadline_s, r.missed_run,
+        r#"SELECT s.id, s.name, s.created_at, s.version, r.valid_from, r.cron, r.every_min, r.settlement_day,
+                  r.settlement_hour, r.settlement_minute, r.time_zone, r.calendar_id, r.days, r.quantities, r.spread_s,
+                  r.window_s, r.attempts, r.backoff_s, r.deadline_s, r.budget, r.missed_run, r.overlap, r.priority,
                   (SELECT count(*) FROM meter_schedule ms WHERE ms.schedule_id = s.id AND ms.valid_to IS NULL) AS "meters!"
            FROM schedule s JOIN schedule_rule r ON r.schedule_id = s.id AND r.valid_to IS NULL
-           WHERE s.id = $1 AND s.deleted_at IS NULL"#,
-        id.0
+           WHERE s.deleted_at IS NULL AND ($1::int IS NULL OR s.id = $1) AND ($2::int IS NULL OR s.id > $2)
+           ORDER BY s.id LIMIT $3"#,
+        only.map(|id| id.0),
+        after.map(|id| id.0),
+        i64::from(limit)
     )
-    .fetch_optional(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?
-    .ok_or(StoreError::NotFound("schedule"))?
-    .try_into()
+    .into_iter()
+    .map(Schedule::try_from)
+    .collect::<Result<Vec<_>, _>>()?;
+    let ids = schedules.iter().filter_map(|schedule| schedule.spec.calendar);
+    let calendars = rules::versions(tx, ids.map(|id| id.0).collect(), None).await?;
+    for schedule in &mut schedules {
+        let versions = schedule.spec.calendar.and_then(|id| calendars.get(&id));
+        schedule.calendar = versions
+            .and_then(|versions| versions.iter().find(|version| version.valid_to.is_none()))
+            .map(|version| Arc::clone(&version.calendar));
+    }
+    Ok(schedules)
+}
+
+async fn find(tx: &mut PgConnection, id: ScheduleId) -> Result<Schedule, StoreError> {
+    rows(tx, Some(id), None, 1)
+        .await?
+        .pop()
+        .ok_or(StoreError::NotFound("schedule"))
 }
 
 /// Locks a schedule for an edit and checks its version.
@@ -145,35 +203,60 @@ async fn insert_rule(
     valid_from: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let quantities: Vec<String> = spec.quantities.iter().map(|q| q.name().to_owned()).collect();
+    let small = |value: u16| i16::try_from(value).unwrap_or(i16::MAX);
+    let (cron, every_min, settlement) = match &spec.timing {
+        Timing::Cron(text) => (Some(text), None, None),
+        Timing::EveryMinutes(minutes) => (None, Some(small(*minutes)), None),
+        Timing::Settlement(at) => (None, None, Some(at)),
+    };
+    let day = settlement.map(|at| match at.day {
+        SettlementDay::Day(day) => i16::from(day),
+        SettlementDay::Last => 0,
+    });
     sqlx::query!(
-        "INSERT INTO schedule_rule (schedule_id, account_id, valid_from, cron, time_zone, quantities, spread_s, window_s,
-                                    attempts, backoff_s, deadline_s, missed_run)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        "INSERT INTO schedule_rule (schedule_id, account_id, valid_from, cron, every_min, settlement_day,
+                                    settlement_hour, settlement_minute, time_zone, calendar_id, days, quantities,
+                                    spread_s, window_s, attempts, backoff_s, deadline_s, budget, missed_run, overlap,
+                                    priority)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
         id.0,
         account.0,
         valid_from,
-        spec.cron,
+        cron,
+        every_min,
+        day,
+        settlement.map(|at| i16::from(at.hour)),
+        settlement.map(|at| i16::from(at.minute)),
         spec.time_zone,
+        spec.calendar.map(|id| id.0),
+        spec.days.as_str(),
         &quantities,
         signed(spec.spread_s),
         signed(spec.window_s),
         i16::from(spec.retry.attempts),
         signed(spec.retry.backoff_s),
         signed(spec.retry.deadline_s),
+        spec.retry.budget.map(small),
         missed_run_name(spec.missed_run),
+        overlap_name(spec.overlap),
+        priority_name(spec.priority),
     )
     .execute(&mut *tx)
     .await?;
     Ok(())
 }
 
-/// Makes a schedule within a transaction; the caller audits.
-pub(super) async fn insert(
+/// Makes a schedule within a transaction; the caller audits. `calendar` is the field that names its calendar.
+async fn insert(
     tx: &mut PgConnection,
     account: AccountId,
     spec: &ScheduleSpec,
+    calendar: &'static str,
     now: DateTime<Utc>,
 ) -> Result<ScheduleId, StoreError> {
+    if let Some(id) = spec.calendar {
+        calendars::hold(tx, id, calendar).await?;
+    }
     let id = sqlx::query_scalar!(
         "INSERT INTO schedule (account_id, name, created_at) VALUES ($1, $2, $3) RETURNING id",
         account.0,
@@ -194,7 +277,7 @@ pub(super) async fn resolve(
     now: DateTime<Utc>,
 ) -> Result<ScheduleId, StoreError> {
     match choice {
-        ScheduleChoice::InPlace(spec) => insert(tx, account, spec, now).await,
+        ScheduleChoice::InPlace(spec) => insert(tx, account, spec, "schedule.calendar", now).await,
         ScheduleChoice::Existing(id) => sqlx::query_scalar!(
             "SELECT id FROM schedule WHERE id = $1 AND deleted_at IS NULL FOR SHARE",
             id.0
@@ -298,8 +381,9 @@ async fn in_use(tx: &mut PgConnection, id: ScheduleId) -> Result<Option<String>,
 
 fn audited(spec: &ScheduleSpec) -> serde_json::Value {
     json!({
-        "name": spec.name, "cron": spec.cron, "time_zone": spec.time_zone, "quantities": spec.quantities,
-        "spread_s": spec.spread_s, "window_s": spec.window_s, "retry": spec.retry, "missed_run": spec.missed_run,
+        "name": spec.name, "timing": spec.timing, "time_zone": spec.time_zone, "calendar": spec.calendar,
+        "days": spec.days, "quantities": spec.quantities, "spread_s": spec.spread_s, "window_s": spec.window_s,
+        "retry": spec.retry, "missed_run": spec.missed_run, "overlap": spec.overlap, "priority": spec.priority,
     })
 }
 
@@ -313,23 +397,7 @@ impl InAccount<dyn ScheduleStore> for PgStores {
 impl ScheduleStore for AccountHandle {
     async fn list(&self, after: Option<ScheduleId>, limit: u32) -> Result<Vec<Schedule>, StoreError> {
         let mut tx = self.begin().await?;
-        sqlx::query_as!(
-            Row,
-            r#"SELECT s.id, s.name, s.created_at, s.version, r.valid_from, r.cron, r.time_zone, r.quantities, r.spread_s,
-                      r.window_s, r.attempts, r.backoff_s, r.deadline_s, r.missed_run,
-                      (SELECT count(*) FROM meter_schedule ms
-                       WHERE ms.schedule_id = s.id AND ms.valid_to IS NULL) AS "meters!"
-               FROM schedule s JOIN schedule_rule r ON r.schedule_id = s.id AND r.valid_to IS NULL
-               WHERE s.deleted_at IS NULL AND ($1::int IS NULL OR s.id > $1)
-               ORDER BY s.id LIMIT $2"#,
-            after.map(|id| id.0),
-            i64::from(limit)
-        )
-        .fetch_all(&mut *tx)
-        .await?
-        .into_iter()
-        .map(Schedule::try_from)
-        .collect()
+        rows(&mut tx, None, after, limit).await
     }
 
     async fn get(&self, id: ScheduleId) -> Result<Schedule, StoreError> {
@@ -339,7 +407,7 @@ impl ScheduleStore for AccountHandle {
 
     async fn create(&self, spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<Schedule, StoreError> {
         let mut tx = self.begin().await?;
-        let id = insert(&mut tx, self.account, spec, now).await?;
+        let id = insert(&mut tx, self.account, spec, "calendar", now).await?;
         let schedule = find(&mut tx, id).await?;
         self.audit(
             &mut tx,
@@ -376,8 +444,11 @@ impl ScheduleStore for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        let same_rule = spec.rule(now) == before.spec.rule(now);
+        let same_rule = spec.rule(now, None) == before.spec.rule(now, None) && spec.calendar == before.spec.calendar;
         if !same_rule {
+            if let Some(calendar) = spec.calendar {
+                calendars::hold(&mut tx, calendar, "calendar").await?;
+            }
             // a rule that would be closed at or before its beginning (a clock set back) was never in force
             sqlx::query!(
                 "DELETE FROM schedule_rule WHERE schedule_id = $1 AND valid_to IS NULL AND valid_from >= $2",

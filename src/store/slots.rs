@@ -3,11 +3,11 @@
 
 use super::handles::{AccountHandle, PgStores};
 use super::meters;
-use super::schedules::{missed_run_of, quantities_of, unsigned};
+use super::rules::rules;
 use crate::base::ids::{DtuId, MeterId, ScheduleId};
-use crate::domain::device::{AppliedSchedule, RetryPolicy, ScheduleRule};
-use crate::domain::slot::MissReason;
-use crate::domain::slot::plan::{RuleShelf, due_slots};
+use crate::domain::device::AppliedSchedule;
+use crate::domain::slot::plan::{DueSlot, RuleShelf, due_slots};
+use crate::domain::slot::{MissReason, SlotKind};
 use crate::port::scope::{InAccount, Scope, StoreError};
 use crate::port::slots::{
     ShownState, SlotItem, SlotPage, SlotQuery, SlotStore, SlotSummaryItem, SlotSummaryQuery, SlotTally, SummaryBy,
@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 /// Slots that one request looks at; a page that has to look at more ends early, with a place to go on from.
 const LOOK_MAX: usize = 20_000;
@@ -29,6 +28,22 @@ const TALLY_MAX: usize = 61_000;
 
 /// A slot's key over all meters, in the order of lists.
 type Key = (MeterId, DateTime<Utc>, ScheduleId);
+
+/// A slot that was due.
+#[derive(Clone, Copy)]
+struct Due {
+    key: Key,
+    kind: SlotKind,
+}
+
+impl Due {
+    fn of(meter: MeterId, slot: &DueSlot) -> Self {
+        Self {
+            key: (meter, slot.due_at, slot.schedule),
+            kind: slot.rule.kind,
+        }
+    }
+}
 
 /// The dated schedules of meters, as far as they touch `[from, to)`.
 async fn applied(
@@ -50,7 +65,7 @@ async fn applied(
     let mut ids: Vec<i32> = rows.iter().map(|row| row.schedule_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let rules = rules(tx, &ids).await?;
+    let rules = rules(tx, Some(&ids), None).await?;
     let mut meters: BTreeMap<MeterId, Vec<AppliedSchedule>> = BTreeMap::new();
     for row in rows {
         let schedule = ScheduleId(row.schedule_id);
@@ -64,50 +79,17 @@ async fn applied(
     Ok(meters)
 }
 
-async fn rules(tx: &mut PgConnection, ids: &[i32]) -> Result<HashMap<ScheduleId, Arc<Vec<ScheduleRule>>>, StoreError> {
-    let rows = sqlx::query!(
-        "SELECT schedule_id, valid_from, valid_to, cron, time_zone, quantities, spread_s, window_s, attempts, backoff_s,
-                deadline_s, missed_run
-         FROM schedule_rule WHERE schedule_id = ANY($1) ORDER BY schedule_id, valid_from",
-        ids
-    )
-    .fetch_all(tx)
-    .await?;
-    let mut found: HashMap<ScheduleId, Vec<ScheduleRule>> = HashMap::new();
-    for row in rows {
-        found
-            .entry(ScheduleId(row.schedule_id))
-            .or_default()
-            .push(ScheduleRule {
-                valid_from: row.valid_from,
-                valid_to: row.valid_to,
-                cron: row.cron,
-                time_zone: row.time_zone,
-                quantities: quantities_of(&row.quantities)?,
-                spread_s: unsigned(row.spread_s)?,
-                window_s: unsigned(row.window_s)?,
-                retry: RetryPolicy {
-                    attempts: u8::try_from(row.attempts).unwrap_or(u8::MAX),
-                    backoff_s: unsigned(row.backoff_s)?,
-                    deadline_s: unsigned(row.deadline_s)?,
-                },
-                missed_run: missed_run_of(&row.missed_run)?,
-            });
-    }
-    Ok(found.into_iter().map(|(id, rules)| (id, Arc::new(rules))).collect())
-}
-
-/// Looks up how slots ended; the answer has one item per key, in their order.
-async fn resolve(tx: &mut PgConnection, keys: &[Key]) -> Result<Vec<SlotItem>, StoreError> {
+/// Looks up how slots ended; the answer has one item per slot, in their order.
+async fn resolve(tx: &mut PgConnection, slots: &[Due]) -> Result<Vec<SlotItem>, StoreError> {
     let (Some(first), Some(last)) = (
-        keys.iter().map(|(_, due, _)| *due).min(),
-        keys.iter().map(|(_, due, _)| *due).max(),
+        slots.iter().map(|slot| slot.key.1).min(),
+        slots.iter().map(|slot| slot.key.1).max(),
     ) else {
         return Ok(Vec::new());
     };
-    let meters: Vec<i32> = keys.iter().map(|(meter, _, _)| meter.0).collect();
-    let dues: Vec<DateTime<Utc>> = keys.iter().map(|(_, due, _)| *due).collect();
-    let schedules: Vec<i32> = keys.iter().map(|(_, _, schedule)| schedule.0).collect();
+    let meters: Vec<i32> = slots.iter().map(|slot| slot.key.0.0).collect();
+    let dues: Vec<DateTime<Utc>> = slots.iter().map(|slot| slot.key.1).collect();
+    let schedules: Vec<i32> = slots.iter().map(|slot| slot.key.2.0).collect();
     // the span lets the planner leave out the other days; the pairs are found by the key
     let read: HashMap<(i32, DateTime<Utc>), DateTime<Utc>> = sqlx::query!(
         r#"SELECT r.meter_id AS "meter_id!", r.ts AS "ts!", r.read_at AS "read_at!"
@@ -148,6 +130,7 @@ async fn resolve(tx: &mut PgConnection, keys: &[Key]) -> Result<Vec<SlotItem>, S
             meter_id: MeterId(row.meter_id),
             due_at: row.due_at,
             schedule_id: ScheduleId(row.schedule_id),
+            kind: SlotKind::Regular,
             state: state_of(&row.state)?,
             reason: row.reason.as_deref().map(reason_of).transpose()?,
             detail: row.detail,
@@ -157,23 +140,27 @@ async fn resolve(tx: &mut PgConnection, keys: &[Key]) -> Result<Vec<SlotItem>, S
         };
         ended.insert((row.meter_id, row.due_at, row.schedule_id), item);
     }
-    Ok(keys.iter().map(|key| merge(*key, &mut ended, &read)).collect())
+    Ok(slots.iter().map(|slot| merge(*slot, &mut ended, &read)).collect())
 }
 
 /// An ending outranks the reading: it says `late` or `partial` of it. Neither: open.
 fn merge(
-    (meter, due_at, schedule): Key,
+    Due {
+        key: (meter, due_at, schedule),
+        kind,
+    }: Due,
     ended: &mut HashMap<(i32, DateTime<Utc>, i32), SlotItem>,
     read: &HashMap<(i32, DateTime<Utc>), DateTime<Utc>>,
 ) -> SlotItem {
     if let Some(item) = ended.remove(&(meter.0, due_at, schedule.0)) {
-        return item;
+        return SlotItem { kind, ..item };
     }
     let read_at = read.get(&(meter.0, due_at)).copied();
     SlotItem {
         meter_id: meter,
         due_at,
         schedule_id: schedule,
+        kind,
         state: if read_at.is_some() {
             ShownState::Actual
         } else {
@@ -211,13 +198,13 @@ pub(super) async fn tallies(
     let (week, day) = (now - TimeDelta::days(7), now - TimeDelta::days(1));
     let schedules = applied(tx, &[meter.0], week, now).await?;
     let mut shelf = RuleShelf::default();
-    let mut keys: Vec<Key> = Vec::new();
+    let mut keys: Vec<Due> = Vec::new();
     for schedules in schedules.values() {
         // the newer span first: should a week hold too many, the day is still whole
         for (from, to) in [(day, now), (week, day)] {
             let room = TALLY_MAX.saturating_sub(keys.len());
             let due = due_slots(schedules, &mut shelf, from, to, room);
-            keys.extend(due.into_iter().map(|slot| (meter, slot.due_at, slot.schedule)));
+            keys.extend(due.iter().map(|slot| Due::of(meter, slot)));
         }
     }
     let items = resolve(tx, &keys).await?;
@@ -269,7 +256,7 @@ fn keys_of(
     (from, to): (DateTime<Utc>, DateTime<Utc>),
     after: Option<Key>,
     room: usize,
-) -> (Vec<Key>, bool) {
+) -> (Vec<Due>, bool) {
     let mut keys = Vec::new();
     for (meter, schedules) in schedules {
         let begin = match after {
@@ -279,9 +266,9 @@ fn keys_of(
         // slots at the very instant of `after` are listed again and left out here
         let due = due_slots(schedules, shelf, begin, to, room.saturating_add(schedules.len()));
         keys.extend(
-            due.into_iter()
-                .map(|slot| (*meter, slot.due_at, slot.schedule))
-                .filter(|key| after.is_none_or(|after| *key > after)),
+            due.iter()
+                .map(|slot| Due::of(*meter, slot))
+                .filter(|slot| after.is_none_or(|after| slot.key > after)),
         );
         if keys.len() > room {
             keys.truncate(room);

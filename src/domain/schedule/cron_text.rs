@@ -175,6 +175,7 @@ pub(super) fn compile(text: &str, zone: Tz) -> Result<CompiledSchedule, Schedule
         last_day: day.last,
         either_day: !day.star && !weekday.star,
         fixed: minute.fixed() && hour.fixed(),
+        every_min: 0,
         zone,
     })
 }

@@ -6,16 +6,26 @@
 //! instant after the gap and one that exists twice runs once, the first time; where one of them is a wildcard, a step
 //! or a range, every real instant whose wall time matches runs (the repeated hour twice, the skipped one not).
 //! Instants that collapse are one.
+//!
+//! Intervals and settlement days ([`Timing`]) follow the same two rules. A [`Recurrence`] narrows any of them to the days
+//! of a [`Calendar`].
 
+mod calendar;
 mod cron_text;
+mod recurrence;
 mod rule;
+mod timing;
 mod wall;
 mod zone;
 
+pub use calendar::{CALENDAR_DAYS_MAX, Calendar, CalendarFault, DayRule, HOLIDAY_NAME_MAX, Holiday, Weekdays};
 pub use cron_text::{CRON_TEXT_MAX, CronField};
+pub use recurrence::{CalendarVersion, Recurrence, over_versions};
 pub use rule::{
-    ATTEMPTS_MAX, BACKOFF_S_MAX, RuleFault, RuleFaults, WINDOW_S_MAX, check_retry_policy, check_rule, check_timing,
+    ATTEMPTS_MAX, BACKOFF_S_MAX, BUDGET_MAX, RuleFault, RuleFaults, WINDOW_S_MAX, check_retry_policy, check_rule,
+    check_timing,
 };
+pub use timing::{SETTLEMENT_DAY_MAX, SettlementDay, SettlementTime, Timing};
 pub use zone::{ZONE_TEXT_MAX, parse_zone};
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
@@ -67,6 +77,34 @@ pub enum ScheduleError {
         /// Zones with a similar name, the best first.
         near: Vec<&'static str>,
     },
+    /// An interval that does not divide the day.
+    #[error("every {found} minutes does not divide the day; write {near} minutes, or a cron expression")]
+    Interval {
+        /// The minutes.
+        found: u16,
+        /// The nearest that do.
+        near: String,
+    },
+    /// A settlement day that some month lacks.
+    #[error("settlement day {found} is not in every month; write 1 to 28, or \"last\"")]
+    SettlementDay {
+        /// The day.
+        found: u8,
+    },
+    /// Not a time of day.
+    #[error("{hour:02}:{minute:02} is not a time of day; write hour 0 to 23 and minute 0 to 59")]
+    SettlementTime {
+        /// The hour.
+        hour: u8,
+        /// The minute.
+        minute: u8,
+    },
+    /// Days are asked for that only a calendar knows.
+    #[error("{rule} needs a calendar; name one, or write every_day")]
+    Calendar {
+        /// The rule's name.
+        rule: &'static str,
+    },
     /// The `cron` crate refused what we made of the expression: a fault of ours.
     #[error("the cron expression could not be compiled: {0}")]
     Compile(String),
@@ -91,8 +129,10 @@ pub struct CompiledSchedule {
     last_day: bool,
     /// Day of month and day of week are both restricted: one of them is enough (POSIX crontab).
     either_day: bool,
-    /// Hour and minute are fixed.
+    /// Each matching wall time runs exactly once a day.
     fixed: bool,
+    /// Every so many minutes of the day, instead of seconds, minutes and hours; 0: by those.
+    every_min: u16,
     zone: Tz,
 }
 
@@ -115,7 +155,7 @@ impl CompiledSchedule {
         self.zone
     }
 
-    /// Whether hour and minute are fixed, so that a day has each of its wall times exactly once.
+    /// Whether each matching wall time runs exactly once a day, gaps and repeated hours or not.
     pub fn is_fixed(&self) -> bool {
         self.fixed
     }
@@ -242,6 +282,10 @@ impl CompiledSchedule {
 
     /// The first matching second of a day at or after `from`.
     fn next_second_of_day(&self, from: u32) -> Option<u32> {
+        if self.every_min > 0 {
+            let step = u32::from(self.every_min) * 60;
+            return Some(from.div_ceil(step) * step).filter(|second| *second < wall::DAY_SECONDS);
+        }
         let (hour, minute, second) = (from / 3600, from / 60 % 60, from % 60);
         let first_second = next_bit(self.seconds, 0)?;
         let first_minute = next_bit(self.minutes, 0)?;

@@ -1,6 +1,6 @@
 //! Limits of a schedule's rule; all faults at once, each with its field.
 
-use super::{CompiledSchedule, ScheduleError, parse_zone};
+use super::{DayRule, Recurrence, ScheduleError, Timing, parse_zone};
 use crate::domain::device::{RetryPolicy, ScheduleRule};
 use std::fmt;
 
@@ -12,6 +12,9 @@ pub const BACKOFF_S_MAX: u32 = 3600;
 
 /// The most attempts per transaction.
 pub const ATTEMPTS_MAX: u8 = 10;
+
+/// The largest budget of attempts on the line for one slot.
+pub const BUDGET_MAX: u16 = 1000;
 
 /// One fault of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +45,7 @@ fn join(faults: &[RuleFault]) -> String {
 ///
 /// # Errors
 /// [`RuleFaults`] lists every fault.
-pub fn check_rule(rule: &ScheduleRule) -> Result<CompiledSchedule, RuleFaults> {
+pub fn check_rule(rule: &ScheduleRule) -> Result<Recurrence, RuleFaults> {
     let mut faults = Vec::new();
     let compiled = check_when(rule, &mut faults);
     if rule.valid_to.is_some_and(|to| to <= rule.valid_from) {
@@ -64,8 +67,9 @@ pub fn check_rule(rule: &ScheduleRule) -> Result<CompiledSchedule, RuleFaults> {
     }
 }
 
-/// Checks expression and zone, each by itself so that both are told.
-fn check_when(rule: &ScheduleRule, faults: &mut Vec<RuleFault>) -> Option<CompiledSchedule> {
+/// Checks timing, zone and days, each by itself so that all are told. That it comes due at all is asked without the
+/// calendar: one without holidays yet may get some.
+fn check_when(rule: &ScheduleRule, faults: &mut Vec<RuleFault>) -> Option<Recurrence> {
     let zone = parse_zone(&rule.time_zone);
     let zone_name = if let Err(error) = &zone {
         add(faults, "time_zone", error.to_string());
@@ -73,21 +77,35 @@ fn check_when(rule: &ScheduleRule, faults: &mut Vec<RuleFault>) -> Option<Compil
     } else {
         &rule.time_zone
     };
-    match CompiledSchedule::parse(&rule.cron, zone_name) {
+    if rule.timing.is_settlement() && rule.days != DayRule::EveryDay {
+        let message = "must be every_day: a settlement day is not left out for a calendar".to_owned();
+        add(faults, "days", message);
+    }
+    match rule.timing.compile(zone_name) {
         Ok(compiled) if compiled.next_after(rule.valid_from).is_none() => {
             let message = "never comes due (such as 30 February); check day-of-month and month".to_owned();
-            add(faults, "cron", message);
+            add(faults, timing_field(&rule.timing, None), message);
+        }
+        Ok(_) => {}
+        Err(error) => add(faults, timing_field(&rule.timing, Some(&error)), error.to_string()),
+    }
+    match Recurrence::compile(&rule.timing, &rule.time_zone, rule.days, rule.calendar.as_ref()) {
+        Ok(recurrence) => Some(recurrence),
+        Err(error @ ScheduleError::Calendar { .. }) => {
+            add(faults, "calendar", error.to_string());
             None
         }
-        Ok(compiled) => zone.is_ok().then_some(compiled),
-        Err(error @ ScheduleError::Zone { .. }) => {
-            add(faults, "time_zone", error.to_string());
-            None
-        }
-        Err(error) => {
-            add(faults, "cron", error.to_string());
-            None
-        }
+        // told above
+        Err(_) => None,
+    }
+}
+
+fn timing_field(timing: &Timing, error: Option<&ScheduleError>) -> &'static str {
+    match (timing, error) {
+        (Timing::Cron(_), _) => "cron",
+        (Timing::EveryMinutes(_), _) => "every_min",
+        (Timing::Settlement(_), Some(ScheduleError::SettlementTime { .. })) => "settlement.hour",
+        (Timing::Settlement(_), _) => "settlement.day",
     }
 }
 
@@ -123,6 +141,13 @@ pub fn check_retry_policy(retry: &RetryPolicy, window_s: u32) -> Vec<RuleFault> 
         );
         add(&mut faults, "retry.deadline_s", message);
     }
+    if let Some(budget) = retry.budget
+        && !(1..=BUDGET_MAX).contains(&budget)
+    {
+        let message =
+            format!("is {budget}; write 1 to {BUDGET_MAX} attempts on the line for one slot, or leave it out");
+        add(&mut faults, "retry.budget", message);
+    }
     faults
 }
 
@@ -133,33 +158,68 @@ fn add(faults: &mut Vec<RuleFault>, field: &'static str, message: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::device::MissedRun;
     use crate::domain::quantity::Quantity;
+    use crate::domain::schedule::{Calendar, SettlementDay, SettlementTime, Weekdays};
     use chrono::DateTime;
+    use std::sync::Arc;
 
     fn good() -> ScheduleRule {
         ScheduleRule {
-            valid_from: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-            valid_to: None,
-            cron: "*/15 * * * *".into(),
-            time_zone: "Europe/Berlin".into(),
             quantities: vec![Quantity::ActiveEnergyImport],
             spread_s: 60,
-            window_s: 300,
-            retry: RetryPolicy::default(),
-            missed_run: MissedRun::Once,
+            ..ScheduleRule::by_cron(
+                "*/15 * * * *",
+                "Europe/Berlin",
+                DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            )
         }
+    }
+
+    fn fields(rule: &ScheduleRule) -> Vec<&'static str> {
+        check_rule(rule).unwrap_err().0.iter().map(|f| f.field).collect()
     }
 
     #[test]
     fn a_good_rule_compiles() {
-        assert!(!check_rule(&good()).unwrap().is_fixed());
+        check_rule(&good()).unwrap();
+        let mut calendared = good();
+        calendared.days = DayRule::Holidays;
+        let empty = Calendar::new("Asia/Tokyo", Weekdays::default(), Vec::new(), Vec::new()).unwrap();
+        calendared.calendar = Some(Arc::new(empty));
+        let never_yet = check_rule(&calendared).unwrap();
+        assert_eq!(never_yet.next_after(calendared.valid_from), None);
+    }
+
+    #[test]
+    fn intervals_and_settlement_days_are_checked() {
+        let timing = |timing| ScheduleRule { timing, ..good() };
+        for minutes in [1, 15, 36, 90, 1440] {
+            check_rule(&timing(Timing::EveryMinutes(minutes))).unwrap();
+        }
+        let wrong = check_rule(&timing(Timing::EveryMinutes(7))).unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "every_min: every 7 minutes does not divide the day; write 6 or 8 minutes, or a cron expression"
+        );
+        for minutes in [0, 721, 1441, u16::MAX] {
+            assert_eq!(fields(&timing(Timing::EveryMinutes(minutes))), ["every_min"]);
+        }
+        let settle = |day, hour, minute| timing(Timing::Settlement(SettlementTime { day, hour, minute }));
+        check_rule(&settle(SettlementDay::Day(28), 23, 59)).unwrap();
+        check_rule(&settle(SettlementDay::Last, 0, 0)).unwrap();
+        assert_eq!(fields(&settle(SettlementDay::Day(29), 0, 0)), ["settlement.day"]);
+        assert_eq!(fields(&settle(SettlementDay::Day(0), 0, 0)), ["settlement.day"]);
+        assert_eq!(fields(&settle(SettlementDay::Last, 24, 0)), ["settlement.hour"]);
+        let mut moved = settle(SettlementDay::Last, 0, 0);
+        moved.days = DayRule::WorkingDays;
+        assert_eq!(fields(&moved), ["days", "calendar"]);
     }
 
     #[test]
     fn every_fault_is_listed_with_its_field() {
         let mut bad = good();
-        bad.cron = "61 * * * *".into();
+        bad.timing = Timing::Cron("61 * * * *".into());
+        bad.days = DayRule::WorkingDays;
         bad.time_zone = "Europe/Berln".into();
         bad.valid_to = Some(bad.valid_from);
         bad.quantities.push(Quantity::ActiveEnergyImport);
@@ -168,20 +228,22 @@ mod tests {
             attempts: 11,
             backoff_s: 0,
             deadline_s: 1,
+            budget: Some(0),
         };
-        let fields: Vec<&str> = check_rule(&bad).unwrap_err().0.iter().map(|f| f.field).collect();
         assert_eq!(
-            fields,
+            fields(&bad),
             [
                 "time_zone",
                 "cron",
+                "calendar",
                 "valid_to",
                 "quantities",
                 "window_s",
                 "spread_s",
                 "retry.attempts",
                 "retry.backoff_s",
-                "retry.deadline_s"
+                "retry.deadline_s",
+                "retry.budget"
             ]
         );
     }
@@ -189,7 +251,7 @@ mod tests {
     #[test]
     fn a_rule_that_never_comes_due_is_refused() {
         let mut bad = good();
-        bad.cron = "0 0 30 2 *".into();
+        bad.timing = Timing::Cron("0 0 30 2 *".into());
         let faults = check_rule(&bad).unwrap_err();
         assert!(faults.to_string().contains("cron: never comes due"), "{faults}");
     }

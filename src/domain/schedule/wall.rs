@@ -8,6 +8,9 @@ use chrono_tz::{GapInfo, Tz};
 /// Seconds of a day of 24 hours, by the wall clock.
 const DAY_S: i64 = 86_400;
 
+/// The same, as a second of the day is counted.
+pub(super) const DAY_SECONDS: u32 = 86_400;
+
 /// Further than any zone was ever from UTC (Manila before 1845: 15:56), seconds.
 const OFFSET_MAX_S: i64 = 16 * 3600;
 

@@ -1,13 +1,15 @@
 //! What is due: the dated schedules of a meter, compiled, and the slots that follow from them.
 //!
 //! A slot is due at `d` where the schedule's application and one of its rules are both in force at `d` (half-open spans)
-//! and the rule's cron expression comes due. The agenda that polls and the API that lists slots use the same plan, so
+//! and the rule comes due. A rule on a calendar's days is one rule for each version of the calendar, in force over that
+//! version's span, so a changed calendar changes what is due from then on and never what was. The agenda that polls and the API that lists slots use the same plan, so
 //! they cannot disagree about what was due.
 
 use crate::base::ids::ScheduleId;
-use crate::domain::device::{AppliedSchedule, MissedRun, RetryPolicy, ScheduleRule};
+use crate::domain::device::{AppliedSchedule, MissedRun, Overlap, RetryPolicy, ScheduleRule, SlotPriority};
 use crate::domain::quantity::Quantity;
-use crate::domain::schedule::{CompiledSchedule, ScheduleError};
+use crate::domain::schedule::{Recurrence, ScheduleError};
+use crate::domain::slot::SlotKind;
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ pub struct SlotKey {
     pub schedule: ScheduleId,
 }
 
-/// A rule with its cron expression compiled.
+/// A rule with its timing and days compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedRule {
     /// In force from.
@@ -29,7 +31,7 @@ pub struct PlannedRule {
     /// In force until; none: still.
     pub valid_to: Option<DateTime<Utc>>,
     /// When it comes due.
-    pub when: CompiledSchedule,
+    pub when: Recurrence,
     /// Wanted quantities, sorted; empty: all of the model.
     pub quantities: Vec<Quantity>,
     /// Polls are spread over this many seconds after the due time.
@@ -40,6 +42,12 @@ pub struct PlannedRule {
     pub retry: RetryPolicy,
     /// Missed runs.
     pub missed_run: MissedRun,
+    /// Slots that run into each other.
+    pub overlap: Overlap,
+    /// The place in the line's queue.
+    pub priority: SlotPriority,
+    /// Of which kind its slots are.
+    pub kind: SlotKind,
 }
 
 impl PlannedRule {
@@ -51,7 +59,7 @@ impl PlannedRule {
         Ok(Self {
             valid_from: rule.valid_from,
             valid_to: rule.valid_to,
-            when: CompiledSchedule::parse(&rule.cron, &rule.time_zone)?,
+            when: Recurrence::compile(&rule.timing, &rule.time_zone, rule.days, rule.calendar.as_ref())?,
             quantities,
             spread_s: rule.spread_s.min(window_s),
             window_s,
@@ -59,8 +67,16 @@ impl PlannedRule {
                 attempts: rule.retry.attempts.max(1),
                 backoff_s: rule.retry.backoff_s.max(1),
                 deadline_s: rule.retry.deadline_s.clamp(1, window_s),
+                budget: rule.retry.budget,
             },
             missed_run: rule.missed_run,
+            overlap: rule.overlap,
+            priority: rule.priority,
+            kind: if rule.timing.is_settlement() {
+                SlotKind::Settlement
+            } else {
+                SlotKind::Regular
+            },
         })
     }
 }
@@ -293,15 +309,9 @@ mod tests {
 
     fn rule(cron: &str, from: i64, to: Option<i64>) -> ScheduleRule {
         ScheduleRule {
-            valid_from: at(from),
             valid_to: to.map(at),
-            cron: cron.into(),
-            time_zone: "UTC".into(),
-            quantities: Vec::new(),
-            spread_s: 0,
             window_s: 60,
-            retry: RetryPolicy::default(),
-            missed_run: MissedRun::Once,
+            ..ScheduleRule::by_cron(cron, "UTC", at(from))
         }
     }
 

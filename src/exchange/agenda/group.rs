@@ -1,9 +1,12 @@
 //! The open slots of one instant: one poll serves them, and each ends by itself.
 
 use super::order::Failure;
+use crate::base::ids::ScheduleId;
+use crate::domain::device::SlotPriority;
 use crate::domain::quantity::Quantity;
 use crate::domain::slot::MissReason;
 use crate::domain::slot::plan::DueSlot;
+use crate::exchange::job::Priority;
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// An instant some seconds later; saturating.
@@ -136,6 +139,9 @@ impl Group {
     /// When a poll that failed for this reason may be tried again; none when it may not. `tries` counts it already.
     pub(super) fn retry_at(&self, now: DateTime<Utc>, reason: MissReason) -> Option<DateTime<Utc>> {
         let backoff_s = self.open().map(|slot| slot.rule.retry.backoff_s).min()?;
+        if self.budget().is_some_and(|budget| self.attempts >= budget) {
+            return None;
+        }
         let (wait_s, end) = if lost_the_line(reason) {
             // not the meter's fault: it counts as soon as the line is back
             (1, self.last_end()?)
@@ -144,6 +150,29 @@ impl Group {
             (backoff_s.saturating_mul(1 << doubled), self.retry_end()?)
         };
         Some(later(now, wait_s)).filter(|at| *at < end)
+    }
+
+    /// Attempts on the line that its open slots may cost; none: one of them has no bound.
+    fn budget(&self) -> Option<u16> {
+        self.open()
+            .map(|slot| slot.rule.retry.budget)
+            .try_fold(0, |most, budget| budget.map(|budget| budget.max(most)))
+    }
+
+    /// The first place in the line's queue that one of its open slots (of all, when none is open) has.
+    pub(super) fn priority(&self) -> Priority {
+        let over = self.is_over();
+        let members = self.members.iter().filter(|member| over || !member.ended);
+        match members.map(|member| member.slot.rule.priority).min() {
+            Some(SlotPriority::Settlement) => Priority::Settlement,
+            Some(SlotPriority::Scheduled) | None => Priority::Scheduled,
+            Some(SlotPriority::BackFill) => Priority::BackFill,
+        }
+    }
+
+    /// Whether it has an open slot of this schedule.
+    pub(super) fn awaits(&self, schedule: ScheduleId) -> bool {
+        self.open().any(|slot| slot.schedule == schedule)
     }
 
     /// The union of what open slots want (all slots of a catch-up), sorted; empty: all of the model.

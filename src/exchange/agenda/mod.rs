@@ -8,7 +8,7 @@
 //!   Later endings (`late`) are later versions.
 //! - A slot is `actual` where the read began within its window; the reading is that ending. One begun later is `late`.
 //! - A failed poll is tried again with doubled waits until the retry deadline; one that lost its session, until the window
-//!   ends. Once a reading is stored for a due time that time is never polled again, for its key is taken.
+//!   ends; and never more often than the schedule's budget of attempts allows. Once a reading is stored for a due time that time is never polled again, for its key is taken.
 //! - Missed while the DTU or the server was away: the newest slot of each schedule with the missed-run policy `once` or
 //!   `all` is read late when the way is free again. `all` does no more than `once` here, because only a meter's own
 //!   memory could serve the older ones.
@@ -17,6 +17,7 @@
 mod catch_up;
 mod group;
 mod order;
+mod overlap;
 mod recovery;
 mod settle;
 
@@ -282,7 +283,7 @@ impl Agenda {
     }
 
     fn open_slots(&mut self, poll: DuePoll, now: DateTime<Utc>, online: bool, ended: &mut Ended) {
-        let members: Vec<Member> = poll
+        let mut members: Vec<Member> = poll
             .slots
             .into_iter()
             .map(|slot| Member {
@@ -295,6 +296,7 @@ impl Agenda {
                 .endings
                 .push(self.missing(member.slot.key(), MissReason::ServerDown, None, 0, now));
         }
+        self.make_room(&mut members, now, ended);
         if let Some(group) = self.open.iter_mut().find(|group| group.due_at == poll.due_at) {
             group.join(members, self.hash);
         } else if members.iter().all(|member| member.ended) {
@@ -339,9 +341,10 @@ impl Agenda {
         }
     }
 
-    /// The oldest open group that may be polled, else a missed one.
+    /// Of the open groups that may be polled the oldest of the first priority, else a missed one.
     fn next_poll(&mut self, now: DateTime<Utc>) -> Option<PollOrder> {
-        let place = self.open.iter().position(|group| group.next_try <= now);
+        let ready = self.open.iter().enumerate().filter(|(_, group)| group.next_try <= now);
+        let place = ready.min_by_key(|(_, group)| group.priority()).map(|(place, _)| place);
         let late = self.missed.iter().position(|group| group.next_try <= now);
         if place.is_none() && late.is_none() {
             return None;
@@ -372,11 +375,7 @@ impl Agenda {
             serial: self.serial,
             due_at: group.due_at,
             quantities: group.wanted(),
-            priority: if catch_up {
-                Priority::BackFill
-            } else {
-                Priority::Scheduled
-            },
+            priority: if catch_up { Priority::BackFill } else { group.priority() },
             attempts: group.attempts_per_transaction(),
             deadline,
             catch_up,

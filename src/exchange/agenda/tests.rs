@@ -1,6 +1,7 @@
 //! Known days of one meter. The property test against a model is in `tests/model.rs`.
 
 mod model;
+mod policies;
 
 use super::*;
 use crate::base::ids::ScheduleId;
@@ -19,19 +20,12 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 fn rule(cron: &str, window_s: u32) -> ScheduleRule {
     ScheduleRule {
-        valid_from: at(-86_400),
-        valid_to: None,
-        cron: cron.into(),
-        time_zone: "UTC".into(),
-        quantities: Vec::new(),
-        spread_s: 0,
         window_s,
         retry: RetryPolicy {
-            attempts: 3,
-            backoff_s: 5,
             deadline_s: window_s.min(60),
+            ..RetryPolicy::default()
         },
-        missed_run: MissedRun::Once,
+        ..ScheduleRule::by_cron(cron, "UTC", at(-86_400))
     }
 }
 

@@ -20,7 +20,7 @@ use polyphase::device::catalogue::Catalogue;
 use polyphase::device::image::RegisterImage;
 use polyphase::device::model::Profile;
 use polyphase::domain::device::{
-    AppliedSchedule, Connect, DtuRecord, MeterRecord, MissedRun, RetryPolicy, ScheduleRule, SerialNumber,
+    AppliedSchedule, Connect, DtuRecord, MeterRecord, RetryPolicy, ScheduleRule, SerialNumber,
 };
 use polyphase::domain::quantity::Quantity;
 use polyphase::domain::reading::{Measurand, Reading, Value};
@@ -435,10 +435,6 @@ pub fn schedule(id: i32, from: DateTime<Utc>, cron: &str, window_s: u32, quantit
         valid_from: from,
         valid_to: None,
         rules: Arc::new(vec![ScheduleRule {
-            valid_from: from,
-            valid_to: None,
-            cron: cron.into(),
-            time_zone: "Europe/Kyiv".into(),
             quantities,
             spread_s: 30,
             window_s,
@@ -446,8 +442,9 @@ pub fn schedule(id: i32, from: DateTime<Utc>, cron: &str, window_s: u32, quantit
                 attempts: 2,
                 backoff_s: 5,
                 deadline_s: 200,
+                budget: None,
             },
-            missed_run: MissedRun::Once,
+            ..ScheduleRule::by_cron(cron, "Europe/Kyiv", from)
         }]),
     }
 }

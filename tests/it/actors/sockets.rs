@@ -91,6 +91,7 @@ fn a_connection_that_panics_ends_alone_and_its_dtu_comes_back() {
                 attempts: 1,
                 backoff_s: 1,
                 deadline_s: 6,
+                budget: None,
             };
             often.rules = Arc::new(vec![rule]);
             dtu.meters[0].schedules = vec![often];

@@ -180,7 +180,7 @@ async fn slots_follow_from_schedules_readings_and_endings() {
     );
     assert_eq!(
         slots[2],
-        json!({"meter_id": meter["id"], "due_at": "2026-03-01T12:30:00Z", "schedule_id": schedule, "state": "missing",
+        json!({"meter_id": meter["id"], "due_at": "2026-03-01T12:30:00Z", "schedule_id": schedule, "kind": "regular", "state": "missing",
                "reason": "timeout", "detail": null, "attempts": 3, "ended_at": "2026-03-01T12:31:30Z", "version": 1})
     );
     assert_eq!(

@@ -5,7 +5,7 @@
 use super::super::order::key_of;
 use super::super::*;
 use crate::base::ids::ScheduleId;
-use crate::domain::device::{AppliedSchedule, MissedRun, RetryPolicy, ScheduleRule};
+use crate::domain::device::{AppliedSchedule, MissedRun, Overlap, RetryPolicy, ScheduleRule};
 use crate::domain::quantity::Quantity;
 use crate::domain::slot::SlotState;
 use crate::domain::slot::plan::RuleShelf;
@@ -427,13 +427,10 @@ fn rules() -> impl Strategy<Value = Vec<ScheduleRule>> {
         1..60_u32,
         1..=100_u32,
         missed_run,
+        prop::sample::select(&[Overlap::Skip, Overlap::QueueOne][..]),
     )
         .prop_map(
-            |(cron, quantities, window_s, spread, backoff_s, deadline, missed_run)| ScheduleRule {
-                valid_from: at(-86_400),
-                valid_to: None,
-                cron: cron.into(),
-                time_zone: "Europe/Berlin".into(),
+            |(cron, quantities, window_s, spread, backoff_s, deadline, missed_run, overlap)| ScheduleRule {
                 quantities,
                 spread_s: window_s * spread / 100,
                 window_s,
@@ -441,8 +438,11 @@ fn rules() -> impl Strategy<Value = Vec<ScheduleRule>> {
                     attempts: 2,
                     backoff_s,
                     deadline_s: (window_s * deadline / 100).max(1),
+                    budget: (backoff_s % 3 == 0).then_some(4),
                 },
                 missed_run,
+                overlap,
+                ..ScheduleRule::by_cron(cron, "Europe/Berlin", at(-86_400))
             },
         );
     prop::collection::vec(rule, 0..3)
