@@ -35,4 +35,12 @@ pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
         "schneider_pm5110"
         "siemens_pac1020"
     }
+    Dlt645 "dlt645" {
+        "dlt645_1997_single_phase"
+        "dlt645_1997_three_phase"
+        "dlt645_2007_prepaid"
+        "dlt645_2007_single_phase"
+        "dlt645_2007_three_phase"
+        "dlt645_2007_three_phase_ct"
+    }
 };

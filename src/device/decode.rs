@@ -1,11 +1,13 @@
 //! From answer frames to reading items.
 
-use super::modbus;
+use super::dlt645::history::{DecodedPast, Past};
 use super::model::{MeterModel, Profile};
+use super::{dlt645, modbus};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
 
 /// What the answers of one visit say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,8 +15,10 @@ pub struct DecodedPoll {
     /// The values, in canonical units; at most one per measurand. Everything that the answers hold: a read that runs
     /// across an unwanted value brings that as well, see [`DecodedPoll::only`].
     pub items: Vec<Item>,
-    /// The meter's own time, if it was read.
+    /// The meter's own time, if it was read and is an instant without regard to its zone.
     pub meter_time: Option<DateTime<Utc>>,
+    /// The meter's own local time as it says it, if it was read; [`instant`] makes an instant of it by the meter's zone.
+    pub meter_local: Option<NaiveDateTime>,
     /// What was asked for and did not come to a value.
     pub problems: Vec<Problem>,
 }
@@ -54,6 +58,12 @@ impl ProblemKind {
 }
 
 impl DecodedPoll {
+    /// The instant that the meter's clock says, by its zone where the clock knows none.
+    pub fn clock(&self, zone: Tz) -> Option<DateTime<Utc>> {
+        self.meter_time
+            .or_else(|| self.meter_local.and_then(|local| instant(local, zone)))
+    }
+
     /// Keeps the wanted quantities only; empty `wanted`: everything.
     #[must_use]
     pub fn only(mut self, wanted: &[Quantity]) -> Self {
@@ -81,7 +91,41 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
                 });
             modbus::decode::decode(profile, answers)
         }
+        Profile::Dlt645(profile) => dlt645::decode::decode(profile, items(requests.iter().zip(frames))),
     }
+}
+
+/// What the answers to [`super::plan::history`] say; frames as in [`decode`]. `now` is today's time at the meter, in its
+/// own zone.
+pub fn decode_past(
+    model: &MeterModel,
+    past: Past,
+    now: NaiveDateTime,
+    requests: &[Request],
+    frames: &[Option<&[u8]>],
+) -> DecodedPast {
+    let frames = frames.iter().copied().chain(std::iter::repeat(None));
+    match &model.profile {
+        Profile::Modbus(_) => DecodedPast::default(),
+        Profile::Dlt645(profile) => dlt645::history::decode(profile, past, now, items(requests.iter().zip(frames))),
+    }
+}
+
+fn items<'a>(
+    answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
+) -> impl Iterator<Item = (&'a crate::protocol::dlt645::Request, Option<&'a [u8]>)> {
+    answers.filter_map(|(request, frame)| match request {
+        Request::Dlt645(request) => Some((request, frame)),
+        _ => None,
+    })
+}
+
+/// The instant of a meter's local time. In the hour that autumn repeats the earlier of both; none in the hour that spring
+/// leaves out, where no clock that keeps the zone can stand.
+pub fn instant(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+    zone.from_local_datetime(&local)
+        .earliest()
+        .map(|at| at.with_timezone(&Utc))
 }
 
 /// The name of a measurand.

@@ -16,7 +16,9 @@ fn model(name: &str) -> Arc<MeterModel> {
 }
 
 fn image(model: &MeterModel) -> RegisterImage {
-    let Profile::Modbus(profile) = &model.profile;
+    let Profile::Modbus(profile) = &model.profile else {
+        panic!("not Modbus: {}", model.name)
+    };
     RegisterImage::new(Arc::new(profile.clone()))
 }
 
@@ -45,7 +47,10 @@ fn read(model: &MeterModel, image: &RegisterImage, wanted: &[Quantity]) -> Decod
 #[test]
 fn an_image_of_every_model_reads_back_as_it_was_set() {
     let catalogue = Catalogue::builtin().unwrap();
-    for model in catalogue.iter() {
+    for model in catalogue
+        .iter()
+        .filter(|model| matches!(model.profile, Profile::Modbus(_)))
+    {
         let mut image = image(model);
         let polled: Vec<Measurand> = model
             .measurands()

@@ -10,6 +10,7 @@ mod builtin;
 pub mod catalogue;
 pub mod check;
 pub mod decode;
+pub mod dlt645;
 mod exchange;
 mod fault;
 mod fields;

@@ -2,6 +2,7 @@
 //! format is described in `docs/meter-models.md`.
 
 use super::exchange::Exchange;
+use crate::device::dlt645::ItemProfile;
 use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
@@ -57,7 +58,7 @@ pub enum Folder {
 
 impl Folder {
     /// Every folder.
-    pub const ALL: &'static [Self] = &[Self::Modbus];
+    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -154,13 +155,28 @@ pub struct Recognise {
 pub enum Profile {
     /// Modbus registers and bits.
     Modbus(RegisterProfile),
+    /// Identifiers of DL/T 645.
+    Dlt645(ItemProfile),
 }
 
 impl MeterModel {
     /// What the model can read, in the order of its file; with whether a poll of everything reads it.
     pub fn measurands(&self) -> impl Iterator<Item = (&Measurand, bool)> {
+        let points: Vec<(&Measurand, bool)> = match &self.profile {
+            Profile::Modbus(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
+            Profile::Dlt645(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
+        };
+        points.into_iter()
+    }
+
+    /// The protocols that it can be read with; of its folder's those that the meter itself speaks.
+    pub fn protocols(&self) -> &'static [Protocol] {
         match &self.profile {
-            Profile::Modbus(profile) => profile.points.iter().map(|point| (&point.measurand, point.poll)),
+            Profile::Modbus(_) => self.folder.protocols(),
+            Profile::Dlt645(profile) => match profile.edition {
+                dlt645::Edition::E1997 => &[Protocol::Dlt645_1997],
+                dlt645::Edition::E2007 => &[Protocol::Dlt645_2007],
+            },
         }
     }
 

@@ -3,9 +3,9 @@
 use super::exchange::{Exchange, exchange, replay};
 use super::fault::{Fault, Faults};
 use super::fields::{At, Fields, decimal, suggest};
-use super::modbus;
 use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
 use super::plan::check_address;
+use super::{dlt645, modbus};
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use std::ops::Range;
@@ -75,14 +75,7 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
             faults.add(&fields.span, "models of M-Bus are not read yet", "leave the file out");
             None
         }
-        Folder::Dlt645 => {
-            faults.add(
-                &fields.span,
-                "models of DL/T 645 are not read yet",
-                "leave the file out",
-            );
-            None
-        }
+        Folder::Dlt645 => dlt645::parse::profile(faults, fields, limits).map(Profile::Dlt645),
     };
     let exchanges = exchanges(faults, fields);
     let mut model = MeterModel {

@@ -1,7 +1,8 @@
 //! From wanted quantities to the fewest requests.
 
-use super::modbus;
+use super::dlt645::history::Past;
 use super::model::{MeterModel, Profile};
+use super::{dlt645, modbus};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
 
@@ -46,6 +47,15 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
             let reads = modbus::plan::plan(profile, unit(address)?, chosen)?;
             reads.into_iter().map(Request::Modbus).collect::<Vec<_>>()
         }
+        Profile::Dlt645(profile) => {
+            let chosen = |point: &dlt645::Point| match point.quantity() {
+                _ if wanted.is_empty() => point.poll,
+                Some(quantity) => wanted.contains(&quantity),
+                None => false,
+            };
+            let reads = dlt645::plan::plan(profile, dlt645::address(address)?, chosen);
+            reads.into_iter().map(Request::Dlt645).collect()
+        }
     };
     if requests.is_empty() {
         return Err(PlanError::NothingToRead {
@@ -62,6 +72,48 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
 pub fn check_address(model: &MeterModel, address: &str) -> Result<(), PlanError> {
     match &model.profile {
         Profile::Modbus(_) => unit(address).map(|_| ()),
+        Profile::Dlt645(_) => dlt645::address(address).map(|_| ()),
+    }
+}
+
+/// The requests that stand for one which the meter refuses: the single items of a block that a model has and this meter
+/// does not answer. Empty where there is nothing finer to ask.
+pub fn instead(model: &MeterModel, request: &Request) -> Vec<Request> {
+    match (&model.profile, request) {
+        (Profile::Dlt645(profile), Request::Dlt645(request)) => {
+            let finer = dlt645::plan::instead(profile, request);
+            finer.into_iter().map(Request::Dlt645).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The requests that bring the meter's own clock; empty where the model does not say how. Their answers are decoded by
+/// [`super::decode::decode`] like any others.
+///
+/// # Errors
+/// [`PlanError::Address`] when the address is wrong.
+pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanError> {
+    match &model.profile {
+        Profile::Modbus(_) => Ok(Vec::new()),
+        Profile::Dlt645(profile) => {
+            let reads = dlt645::plan::clock(profile, dlt645::address(address)?);
+            Ok(reads.into_iter().map(Request::Dlt645).collect())
+        }
+    }
+}
+
+/// The requests that bring a past state of the meter's registers; empty where it keeps none such.
+///
+/// # Errors
+/// [`PlanError::Address`] when the address is wrong.
+pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Request>, PlanError> {
+    match &model.profile {
+        Profile::Modbus(_) => Ok(Vec::new()),
+        Profile::Dlt645(profile) => {
+            let reads = dlt645::history::requests(profile, dlt645::address(address)?, past);
+            Ok(reads.into_iter().map(Request::Dlt645).collect())
+        }
     }
 }
 

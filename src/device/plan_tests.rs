@@ -150,7 +150,7 @@ proptest! {
         prop_assume!(!wanted.is_empty());
         let limits = format!("max_registers = {max_registers}\nmax_gap = {max_gap}\n{barred}");
         let model = model(&limits, &points.join(",\n"));
-        let Profile::Modbus(profile) = &model.profile;
+        let Profile::Modbus(profile) = &model.profile else { panic!("not Modbus") };
         let reads = reads(&model, &wanted);
         let chosen: Vec<&Point> = profile.points.iter()
             .filter(|p| p.quantity().is_some_and(|q| wanted.contains(&q))).collect();

@@ -56,6 +56,7 @@ const UNITS: &[(&str, Unit, Decimal)] = &[
     ("h", Unit::Hour, dec!(1)),
     ("d", Unit::Hour, dec!(24)),
     ("currency", Unit::Currency, dec!(1)),
+    ("yuan", Unit::Currency, dec!(1)),
 ];
 
 /// The factor that makes the canonical unit of a unit; none when it is no such unit.

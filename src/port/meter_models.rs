@@ -5,7 +5,7 @@ use crate::device::model::MeterModel;
 use crate::device::plan::check_address;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, mbus};
+use crate::protocol::{Protocol, dlt645, mbus};
 use serde::Serialize;
 
 /// What a model can read.
@@ -121,12 +121,7 @@ fn view(model: &MeterModel) -> ModelView {
     };
     ModelView {
         name: model.name.to_string(),
-        protocols: model
-            .folder
-            .protocols()
-            .iter()
-            .map(|protocol| protocol.name())
-            .collect(),
+        protocols: model.protocols().iter().map(|protocol| protocol.name()).collect(),
         vendor: model.vendor.clone(),
         model: model.model.clone(),
         phases: model.phases,
@@ -166,7 +161,10 @@ impl MeterModels for Catalogue {
 fn canonical(protocol: Protocol, address: &str) -> String {
     match protocol {
         Protocol::ModbusRtu | Protocol::ModbusTcp => address.trim().trim_start_matches('0').to_owned(),
-        Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => format!("{:0>12}", address.trim()),
+        // checked before
+        Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => {
+            dlt645::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |a| a.to_string())
+        }
         // a secondary address in capitals, a primary one without zeros in front
         Protocol::Mbus => match mbus::Selection::parse(address.trim()) {
             Ok(selection) => selection.to_string(),

@@ -15,15 +15,18 @@ use std::sync::Arc;
 pub struct Mould {
     /// The model.
     pub model: Arc<MeterModel>,
-    blank: Arc<RegisterImage>,
+    /// None for models that are no registers.
+    blank: Option<Arc<RegisterImage>>,
     quantities: Arc<[Quantity]>,
 }
 
 impl Mould {
     /// A mould of a model.
     pub fn new(model: Arc<MeterModel>) -> Self {
-        let Profile::Modbus(profile) = &model.profile;
-        let blank = Arc::new(RegisterImage::new(Arc::new(profile.clone())));
+        let blank = match &model.profile {
+            Profile::Modbus(profile) => Some(Arc::new(RegisterImage::new(Arc::new(profile.clone())))),
+            Profile::Dlt645(_) => None,
+        };
         let quantities = model
             .measurands()
             .filter_map(|(measurand, _)| match measurand {
@@ -72,7 +75,10 @@ impl SimMeter {
 
     fn reply(&self, request: &Request, now: DateTime<Utc>) -> Reply {
         let shown = self.load.at(now);
-        let mut image = (*self.mould.blank).clone();
+        let Some(mut image) = self.mould.blank.as_deref().cloned() else {
+            // slave device failure
+            return Reply::Exception(4);
+        };
         for quantity in self.mould.quantities.iter().copied() {
             if let Some(value) = value_of(quantity, &shown) {
                 // a value that the registers cannot hold stays at zero, as a meter's counter would stay at its end

@@ -55,7 +55,9 @@ async fn slave(mut line: DuplexStream, reply: impl Fn(&Request) -> Reply, piece:
 async fn a_tokio_modbus_master_reads_a_virtual_meter() {
     let catalogue = Catalogue::builtin().unwrap();
     let model = catalogue.get(Protocol::ModbusRtu, "hiking_dds238_zns").unwrap();
-    let Profile::Modbus(profile) = &model.profile;
+    let Profile::Modbus(profile) = &model.profile else {
+        panic!("not Modbus: {}", model.name)
+    };
     let mut image = RegisterImage::new(Arc::new(profile.clone()));
     let set = [
         (Quantity::ActiveEnergyTotal, dec!(17.14)),

@@ -3,7 +3,7 @@
 pub(super) mod decode;
 pub(super) mod image;
 pub(super) mod parse;
-mod parse_point;
+pub(super) mod parse_point;
 pub(super) mod plan;
 pub(super) mod raw;
 

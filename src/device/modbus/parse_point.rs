@@ -190,7 +190,8 @@ fn type_or(
     implied
 }
 
-fn measurand(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Option<At<Measurand>> {
+/// What a point is: `quantity` of the list, or `vendor`.
+pub(in crate::device) fn measurand(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Option<At<Measurand>> {
     let quantity = table.text(faults, "quantity");
     let vendor = table.text(faults, "vendor");
     match (quantity, vendor) {
@@ -246,7 +247,7 @@ fn measurand(faults: &mut Faults<'_>, table: &mut Fields<'_, '_>) -> Option<At<M
 }
 
 /// Scale and unit as one exact factor.
-fn factor(
+pub(in crate::device) fn factor(
     faults: &mut Faults<'_>,
     measurand: &Measurand,
     scale: Option<At<Decimal>>,

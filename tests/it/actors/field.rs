@@ -134,7 +134,9 @@ impl World {
         let value = Decimal::from(i64::from(job.meter.0) * 100_000 + count);
         self.said.lock().unwrap().insert(job.poll, (job.meter, value));
         let model = CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap();
-        let Profile::Modbus(profile) = &model.profile;
+        let Profile::Modbus(profile) = &model.profile else {
+            panic!("not Modbus: {}", model.name)
+        };
         let mut image = RegisterImage::new(Arc::new(profile.clone()));
         let energy = Measurand::Standard(Quantity::ActiveEnergyTotal);
         image.set(&energy, Value::Decimal(value)).unwrap();

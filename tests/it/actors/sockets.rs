@@ -47,7 +47,9 @@ impl FrameRecorder for Mined {
 
 /// A DTU with one meter behind it: dials, says its SN, waits for `greeting`, answers; dials again when it is cut off.
 async fn device(address: SocketAddr, sn: String, unit: u8, greeting: &'static [u8]) {
-    let model::Profile::Modbus(profile) = &CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap().profile;
+    let model::Profile::Modbus(profile) = &CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap().profile else {
+        panic!("not Modbus: {MODEL}")
+    };
     let mut image = RegisterImage::new(Arc::new(profile.clone()));
     let mut count = i64::from(unit) * 100_000;
     loop {
