@@ -6,6 +6,7 @@
 pub mod checks;
 pub mod database;
 pub mod field;
+pub mod resources;
 pub mod seams;
 
 use crate::actor::handles::FleetHandle;
@@ -148,6 +149,8 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     );
     Storage::new(storage, RestartPolicy::default()).start();
 
+    let sockets = resources::share_sockets(config);
+    let load = resources::Load::new(Arc::default(), spool.clone(), resources::memory_budget(config));
     let dialler = Arc::new(field::Dialler::default());
     let common = field::Common {
         clock: Arc::clone(&clock),
@@ -155,6 +158,8 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         catalogue: Arc::clone(&catalogue),
         dialler: Arc::clone(&dialler),
         polls: Arc::new(GrowingIds::starting_at(clock.now())),
+        first_polls: (config.limits.first_polls_per_s, config.limits.first_polls_burst),
+        pressure: load.gauge(),
     };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let (arbiters, shards) = field::start_shards(cores, &common);
@@ -166,7 +171,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         log.clone(),
         Arc::new(live.clone()),
         shards.clone(),
-        config.limits.quarantine_max,
+        &config.limits,
     );
     let fleet = FleetHandle {
         registry,
@@ -183,7 +188,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let deps = field::net_deps(
         &fleet,
         Arc::clone(&recorder) as Arc<dyn crate::port::frames::FrameRecorder>,
-        field::net_settings(config),
+        field::net_settings(config, sockets.devices),
         stop_connections.clone(),
     );
     dialler.provide(deps.clone());
@@ -192,8 +197,10 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
 
-    let state = api_state(config, database, &fleet, &live, recorder, catalogue, &spool, up);
-    let server = crate::api::serve(state, http_settings(config)).await?;
+    let mut state = api_state(config, database, &fleet, &live, recorder, catalogue, &spool, up);
+    state.readiness.push(Arc::new(load.check()));
+    actix::spawn(load.watch());
+    let server = crate::api::serve(state, http_settings(config, sockets.http)).await?;
     let running = Running {
         http: server.address,
         devices,
@@ -258,7 +265,7 @@ fn live_limits(config: &Config) -> LiveLimits {
     }
 }
 
-fn http_settings(config: &Config) -> HttpSettings {
+fn http_settings(config: &Config, connections_max: usize) -> HttpSettings {
     let tls = (!config.http.tls_cert.as_os_str().is_empty()).then(|| TlsFiles {
         cert: config.http.tls_cert.clone(),
         key: config.http.tls_key.clone(),
@@ -267,7 +274,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         bind: config.http.bind,
         tls,
         workers: config.http.workers,
-        connections_max: config.http.connections_max,
+        connections_max,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::port::field::{Link, LinkError};
 use crate::port::fleet::ReadFailure;
 use crate::port::ledger::PollRecord;
 use crate::protocol::{Protocol, Request};
-use crate::telemetry::actor::{ACTORS, PollEnded, SlotEnded};
+use crate::telemetry::actor::{ACTORS, PollEnded, PollShed, SlotEnded};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WeakAddr,
     WrapFuture,
@@ -67,6 +67,8 @@ pub struct Meter {
     guard: ExitGuard,
     /// Polls under way, and reads on demand.
     busy: usize,
+    /// Schedules wait for their turn after a connect.
+    held: bool,
     waiting_idle: Vec<oneshot::Sender<()>>,
 }
 
@@ -78,7 +80,12 @@ pub struct Wake;
 /// The session came or went.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct LinkChanged(pub Option<Arc<dyn Link>>);
+pub struct LinkChanged {
+    /// The way to the line, while there is one.
+    pub link: Option<Arc<dyn Link>>,
+    /// Schedules wait for their turn after a connect.
+    pub held: bool,
+}
 
 /// The meter's record or its DTU's changed.
 #[derive(Message)]
@@ -132,6 +139,7 @@ impl Meter {
             parts,
             guard,
             busy: 0,
+            held: false,
             waiting_idle: Vec::new(),
         }
     }
@@ -147,7 +155,7 @@ impl Meter {
     /// Does what the agenda says until it says sleep.
     fn step(&mut self, ctx: &mut Context<Self>) {
         if self.parts.running {
-            let online = self.parts.link.is_some();
+            let online = self.parts.link.is_some() && !self.held;
             for _ in 0..ACTIONS_PER_TURN {
                 let action = self.parts.life.agenda.borrow_mut().wake(self.now(), online);
                 match action {
@@ -187,6 +195,14 @@ impl Meter {
         attempts: u8,
         deadline: Instant,
     ) -> Result<Prepared, Failure> {
+        let pressure = self.parts.shard.pressure.now();
+        if !pressure.admits(priority) {
+            PollShed {
+                priority: priority.as_str(),
+            }
+            .emit();
+            return Err(verdict::failure(MissReason::Overload, pressure.as_str()));
+        }
         let record = &self.parts.record;
         let protocol = Protocol::by_name(&record.protocol)
             .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.protocol))?;
@@ -462,8 +478,9 @@ impl Handler<Wake> for Meter {
 impl Handler<LinkChanged> for Meter {
     type Result = ();
 
-    fn handle(&mut self, LinkChanged(link): LinkChanged, ctx: &mut Self::Context) {
+    fn handle(&mut self, LinkChanged { link, held }: LinkChanged, ctx: &mut Self::Context) {
         self.parts.link = link;
+        self.held = held;
         self.step(ctx);
     }
 }

@@ -13,12 +13,14 @@ use crate::actor::shard::Shard;
 use crate::base::clock::Clock;
 use crate::base::ids::{AccountId, ConnectionId, DtuId, GrowingIds, MeterId, SessionId};
 use crate::domain::device::{Connect, DtuRecord};
-use crate::exchange::admission::{Admissions, Introduced, Live};
+use crate::exchange::admission::{Admissions, FlapLimits, Introduced, Live};
 use crate::port::field::{Admission, EndCause, Link, LinkStats, Owner};
 use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry};
 use crate::port::ledger::SessionRow;
 use crate::port::live::{LiveFeed, Topic};
-use crate::telemetry::actor::{ACTORS, DTUS, DTUS_ONLINE, METERS, QUARANTINED, QuarantineRefused, SessionTakenOver};
+use crate::telemetry::actor::{
+    ACTORS, DTUS, DTUS_ONLINE, METERS, QUARANTINED, QuarantineRefused, SessionRefusedFlapping, SessionTakenOver,
+};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{HashMap, HashSet};
@@ -56,6 +58,8 @@ pub struct RegistryParts {
     pub shards: Vec<Addr<Shard>>,
     /// SNs that may wait.
     pub quarantine_max: usize,
+    /// How often an SN may connect.
+    pub flap: FlapLimits,
 }
 
 /// The actor.
@@ -80,7 +84,7 @@ impl Registry {
     /// An empty registry; the directory comes by [`ReplaceDirectory`].
     pub fn new(parts: RegistryParts) -> Self {
         let ids = GrowingIds::starting_at(parts.clock.now());
-        let book = Admissions::new(parts.quarantine_max);
+        let book = Admissions::new(parts.quarantine_max).with_flap_limits(parts.flap);
         Self {
             parts,
             book,
@@ -130,6 +134,17 @@ impl Registry {
                 QuarantineRefused.emit();
                 Admission::Refused(EndCause::QuarantineFull)
             }
+            Introduced::Banned { dtu, until, begun } => {
+                SessionRefusedFlapping {
+                    dtu: dtu.map(|dtu| dtu.0),
+                    begun,
+                }
+                .emit();
+                if let Some(record) = dtu.filter(|_| begun).and_then(|dtu| self.records.get(&dtu)) {
+                    self.warn(record, "flapping", &peer, Some(until));
+                }
+                Admission::Refused(EndCause::Flapping)
+            }
             Introduced::Waits { replaced } => {
                 if let Some(older) = replaced {
                     older.close(EndCause::Replaced);
@@ -150,6 +165,9 @@ impl Registry {
                         clone_suspected,
                     }
                     .emit();
+                    if let Some(record) = self.records.get(&dtu).filter(|_| clone_suspected) {
+                        self.warn(record, "clone_suspected", &peer, None);
+                    }
                     self.close_session(&older, EndCause::Replaced);
                 }
                 match self.begin_session(dtu, connection, peer, link) {
@@ -185,6 +203,16 @@ impl Registry {
         self.parts
             .live
             .publish(session.account, Topic::Sessions, Some(session.dtu), None, data);
+    }
+
+    /// Shows something about a DTU's sessions that somebody should look at.
+    fn warn(&self, record: &DtuRecord, what: &str, peer: &str, until: Option<DateTime<Utc>>) {
+        let data = serde_json::json!({
+            "dtu_id": record.id, "state": what, "peer": peer, "until": until, "at": self.parts.clock.now(),
+        });
+        self.parts
+            .live
+            .publish(record.account, Topic::Sessions, Some(record.id), None, data);
     }
 
     /// Takes a record in. Answers what has to be told to the shard.

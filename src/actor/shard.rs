@@ -21,9 +21,11 @@ use crate::device::catalogue::Catalogue;
 use crate::domain::device::{Connect, DtuRecord, MeterRecord};
 use crate::domain::slot::MissReason;
 use crate::domain::slot::plan::{RuleShelf, SlotPlan};
+use crate::exchange::pace::Pace;
+use crate::exchange::shed::PressureGauge;
 use crate::port::field::Link;
 use crate::port::fleet::ReadFailure;
-use crate::telemetry::actor::{ACTORS, ActorRestarted};
+use crate::telemetry::actor::{ACTORS, ActorRestarted, FirstPollsHeld};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle};
 use chrono::{DateTime, Utc};
 use std::cell::RefCell;
@@ -59,6 +61,10 @@ pub struct ShardParts {
     pub restarts: RestartPolicy,
     /// Compiled schedules, shared by the meters of the shard.
     pub shelf: RefCell<RuleShelf>,
+    /// The sessions of this shard whose schedules may begin in one second after a connect.
+    pub first_polls: Pace,
+    /// What is shed, and from when on.
+    pub pressure: Arc<PressureGauge>,
 }
 
 impl ShardParts {
@@ -128,6 +134,7 @@ pub struct Shard {
     leaving: Vec<Leaving>,
     /// Schedules run; before recovery and while stopping they do not.
     running: bool,
+    first_polls: Pace,
 }
 
 /// A meter changed its next wake to the earliest of all.
@@ -139,6 +146,7 @@ impl Shard {
     /// An empty shard; its DTUs come by [`PlaceDtu`].
     pub fn new(parts: ShardParts) -> Self {
         Self {
+            first_polls: parts.first_polls,
             parts: Rc::new(parts),
             dtus: HashMap::new(),
             meters: HashMap::new(),
@@ -330,11 +338,15 @@ impl Shard {
         }
     }
 
-    fn tell_meters(&self, dtu: DtuId, link: Option<&Arc<dyn Link>>) {
+    /// `held`: schedules wait, somebody who asks does not.
+    fn tell_meters(&self, dtu: DtuId, link: Option<&Arc<dyn Link>>, held: bool) {
         let Some(cell) = self.dtus.get(&dtu) else { return };
         for meter in &cell.record.meters {
             if let Some(addr) = self.meters.get(&meter.id).and_then(|meter| meter.addr.as_ref()) {
-                addr.do_send(LinkChanged(link.map(Arc::clone)));
+                addr.do_send(LinkChanged {
+                    link: link.map(Arc::clone),
+                    held,
+                });
             }
         }
     }

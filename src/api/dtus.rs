@@ -77,6 +77,10 @@ pub struct DtuView {
     /// Counters of its session.
     #[schema(value_type = Option<Object>)]
     pub stats: Option<LinkStats>,
+    /// Two devices seem to share its serial number: it was taken over again and again from more than one address.
+    pub clone_suspected: bool,
+    /// It connected again and again within a minute and is refused until then.
+    pub banned_until: Option<DateTime<Utc>>,
     /// Made.
     pub created_at: DateTime<Utc>,
     /// Grows with every edit; also the `ETag`.
@@ -91,6 +95,8 @@ impl DtuView {
             session: None,
             peer: None,
             stats: None,
+            clone_suspected: false,
+            banned_until: None,
         });
         let learned_now = live
             .stats
@@ -118,6 +124,8 @@ impl DtuView {
             online_share: (dtu.online_share * 10_000.0).round() / 10_000.0,
             learned: learned_now.or(dtu.learned),
             stats: live.stats,
+            clone_suspected: live.clone_suspected,
+            banned_until: live.banned_until,
             created_at: dtu.created_at,
             version: dtu.version,
         }

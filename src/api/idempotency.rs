@@ -72,7 +72,7 @@ pub async fn once(
         KeyState::UnderWay => {
             return Err(ApiError::new(
                 Kind::Conflict,
-                "a request with this Idempotency-Key is under way, or was cut off: look whether it took effect",
+                "a request with this Idempotency-Key is under way; one that was cut off can be sent again after two minutes",
             )
             .at(HEADER)
             .retry_after(2));

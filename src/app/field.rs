@@ -8,9 +8,12 @@ use crate::actor::shard::{Connector, Shard, ShardParts};
 use crate::actor::supervise::RestartPolicy;
 use crate::base::clock::Clock;
 use crate::base::ids::GrowingIds;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::device::catalogue::Catalogue;
 use crate::domain::device::DtuRecord;
+use crate::exchange::admission::FlapLimits;
+use crate::exchange::pace::Pace;
+use crate::exchange::shed::PressureGauge;
 use crate::net::{Accepted, Gate, Listener, NetDeps, NetSettings};
 use crate::port::frames::FrameRecorder;
 use crate::port::live::LiveFeed;
@@ -23,12 +26,12 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-/// Limits of the device port from the configuration.
-pub fn net_settings(config: &Config) -> NetSettings {
+/// Limits of the device port from the configuration; `connections_max` is what it got of the process's descriptors.
+pub fn net_settings(config: &Config, connections_max: usize) -> NetSettings {
     let limits = &config.limits;
     let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     NetSettings {
-        connections_max: limits.connections_max,
+        connections_max,
         accepts_per_s: limits.accept_per_s,
         descriptors_reserved: usize::try_from(limits.reserved_descriptors).unwrap_or(usize::MAX),
         registration_s: narrow(limits.registration_timeout_s),
@@ -85,10 +88,17 @@ pub struct Common {
     pub dialler: Arc<Dialler>,
     /// Ids of polls.
     pub polls: Arc<GrowingIds>,
+    /// Sessions whose schedules may begin per second after a connect, and the burst, over all shards.
+    pub first_polls: (u32, u32),
+    /// What is shed.
+    pub pressure: Arc<PressureGauge>,
 }
 
 /// Starts shards, one arbiter each.
 pub fn start_shards(count: usize, common: &Common) -> (Vec<Arbiter>, Vec<Addr<Shard>>) {
+    let share = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+    let (per_s, burst) = common.first_polls;
+    let first_polls = Pace::new(per_s.div_ceil(share), burst.div_ceil(share));
     (0..count.max(1))
         .map(|_| {
             let arbiter = Arbiter::new();
@@ -102,6 +112,8 @@ pub fn start_shards(count: usize, common: &Common) -> (Vec<Arbiter>, Vec<Addr<Sh
                     polls: common.polls,
                     restarts: RestartPolicy::default(),
                     shelf: RefCell::default(),
+                    first_polls,
+                    pressure: common.pressure,
                 })
             });
             (arbiter, shard)
@@ -115,14 +127,18 @@ pub fn start_registry(
     log: crate::actor::session_log::SessionLog,
     live: Arc<dyn LiveFeed>,
     shards: Vec<Addr<Shard>>,
-    quarantine_max: usize,
+    limits: &Limits,
 ) -> Addr<Registry> {
     Registry::new(RegistryParts {
         clock,
         log,
         live,
         shards,
-        quarantine_max,
+        quarantine_max: limits.quarantine_max,
+        flap: FlapLimits {
+            connects_per_min: limits.flap_connects_per_min,
+            ban_s: limits.flap_ban_s,
+        },
     })
     .start()
 }

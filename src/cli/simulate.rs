@@ -80,13 +80,18 @@ pub fn run(args: SimulateArgs) -> ExitCode {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(FleetStats::default());
     runtime.block_on(async {
-        let fleet = plan.start(&args.connect, &moulds, &clock, &stats).await;
         let end = Duration::from_secs(if args.for_s == 0 { u32::MAX.into() } else { args.for_s });
+        let play = async {
+            // dropping it ends the fleet
+            let _fleet = plan.start(&args.connect, &moulds, &clock, &stats).await;
+            tokio::time::sleep(end).await;
+        };
         tokio::select! {
+            // first, so that the signals are ours before anybody is heard of
+            biased;
             () = super::told_to_stop() => {}
-            () = tokio::time::sleep(end) => {}
+            () = play => {}
         }
-        drop(fleet);
     });
     if stats.dialled.load(Ordering::Relaxed) == 0 {
         eprintln!(

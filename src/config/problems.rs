@@ -104,6 +104,26 @@ fn limits(config: &Config, found: &mut Vec<String>) {
     range("limits.accept_per_s", limits.accept_per_s.into(), 1, 1_000_000);
     range("limits.registration_timeout_s", limits.registration_timeout_s, 1, 600);
     range("limits.quarantine_max", wide(limits.quarantine_max), 1, 100_000);
+    range(
+        "limits.flap_connects_per_min",
+        limits.flap_connects_per_min.into(),
+        0,
+        10_000,
+    );
+    range("limits.flap_ban_s", limits.flap_ban_s.into(), 1, 86_400);
+    range(
+        "limits.first_polls_per_s",
+        limits.first_polls_per_s.into(),
+        1,
+        1_000_000,
+    );
+    range(
+        "limits.first_polls_burst",
+        limits.first_polls_burst.into(),
+        1,
+        1_000_000,
+    );
+    range("limits.memory_bytes", limits.memory_bytes, 0, 1 << 50);
     range("limits.line_queue_max", wide(limits.line_queue_max), 1, 100_000);
     range(
         "limits.session_bytes_per_s",

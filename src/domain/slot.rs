@@ -64,6 +64,8 @@ pub enum MissReason {
     NoModel,
     /// The reading could not be made durable.
     StorageRefused,
+    /// The server was short of memory or of room in the spool and did what matters more (`detail` has the level).
+    Overload,
     /// The server failed at it; the log has more.
     Internal,
     /// The meter was deleted or moved to another DTU before it could be read.
@@ -121,6 +123,7 @@ impl MissReason {
             Self::Partial => "partial",
             Self::NoModel => "no_model",
             Self::StorageRefused => "storage_refused",
+            Self::Overload => "overload",
             Self::Internal => "internal",
             Self::MeterRemoved => "meter_removed",
         }

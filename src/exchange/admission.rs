@@ -1,12 +1,14 @@
 //! Who owns an SN's session, and who waits in quarantine. The registry actor wraps it; `H` is its way to a connection.
 //!
 //! Rules: the newest session wins and the older one is told why; an unknown SN waits in bounded quarantine and is never
-//! created; the oldest waiting SN without an open socket is forgotten first when quarantine is full.
+//! created; the oldest waiting SN without an open socket is forgotten first when quarantine is full. Who connects again
+//! and again within a minute is refused for a while; who is taken over again and again from elsewhere may have a clone.
 
 use crate::base::ids::{ConnectionId, DtuId};
 use crate::domain::device::SerialNumber;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 
 /// A live session.
 #[derive(Clone, Debug)]
@@ -27,7 +29,74 @@ struct Known<H> {
     sn: Option<SerialNumber>,
     live: Option<Live<H>>,
     offline_since: Option<DateTime<Utc>>,
-    take_overs: VecDeque<DateTime<Utc>>,
+    take_overs: VecDeque<TakeOver>,
+    flap: Flap,
+}
+
+/// A live session was replaced.
+#[derive(Clone, Copy, Debug)]
+struct TakeOver {
+    at: DateTime<Utc>,
+    /// The addresses of the old and the new one, without their ports.
+    from: Option<IpAddr>,
+    to: Option<IpAddr>,
+}
+
+/// How often an SN may connect, and for how long it is refused when it connects more often.
+#[derive(Clone, Copy, Debug)]
+pub struct FlapLimits {
+    /// Connects within a minute that are borne; 0: any number.
+    pub connects_per_min: u32,
+    /// Seconds for which it is refused then.
+    pub ban_s: u32,
+}
+
+impl Default for FlapLimits {
+    fn default() -> Self {
+        Self {
+            connects_per_min: 15,
+            ban_s: 300,
+        }
+    }
+}
+
+/// How often an SN connected of late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flap {
+    /// Each connect moves it on by its share of a minute; a minute ahead of now is too much.
+    due: Option<DateTime<Utc>>,
+    banned_until: Option<DateTime<Utc>>,
+}
+
+impl Flap {
+    fn ban(&self, now: DateTime<Utc>, limits: FlapLimits) -> Option<DateTime<Utc>> {
+        // a wall clock that was set back must not make a ban longer
+        let longest = now.checked_add_signed(TimeDelta::seconds(limits.ban_s.into()))?;
+        self.banned_until.filter(|until| *until > now && *until <= longest)
+    }
+
+    /// Counts a connect. The end of the ban, and whether it began now.
+    fn connect(&mut self, now: DateTime<Utc>, limits: FlapLimits) -> Option<(DateTime<Utc>, bool)> {
+        if limits.connects_per_min == 0 {
+            return None;
+        }
+        if let Some(until) = self.ban(now, limits) {
+            return Some((until, false));
+        }
+        let minute = TimeDelta::minutes(1);
+        let due = self
+            .due
+            .filter(|due| *due > now && *due - now <= minute)
+            .unwrap_or(now)
+            .checked_add_signed(minute / i32::try_from(limits.connects_per_min).unwrap_or(i32::MAX))?;
+        if due - now <= minute {
+            self.due = Some(due);
+            return None;
+        }
+        self.due = None;
+        self.banned_until = now.checked_add_signed(TimeDelta::seconds(limits.ban_s.into()));
+        self.banned_until.map(|until| (until, true))
+    }
 }
 
 /// An unknown SN.
@@ -45,6 +114,7 @@ pub struct Waiting<H> {
     pub first_bytes: Vec<u8>,
     /// The open socket, if there is one.
     pub open: Option<(ConnectionId, H)>,
+    flap: Flap,
 }
 
 /// What came of an introduction.
@@ -56,8 +126,17 @@ pub enum Introduced<H> {
         dtu: DtuId,
         /// The session that it takes over.
         replaced: Option<Live<H>>,
-        /// Taken over at least [`CLONE_TAKE_OVERS`] times within [`CLONE_WINDOW_S`].
+        /// Taken over at least [`CLONE_TAKE_OVERS`] times within [`CLONE_WINDOW_S`], from more than one address.
         clone_suspected: bool,
+    },
+    /// It connected too often; refused. `begun`: from now on.
+    Banned {
+        /// The DTU, if the SN is known.
+        dtu: Option<DtuId>,
+        /// Until when.
+        until: DateTime<Utc>,
+        /// With this connection.
+        begun: bool,
     },
     /// Unknown: it waits; `replaced` is an older waiting socket with the same SN, to be closed.
     Waits {
@@ -82,6 +161,23 @@ pub struct Admissions<H> {
     by_connection: HashMap<ConnectionId, DtuId>,
     waiting: HashMap<SerialNumber, Waiting<H>>,
     waiting_max: usize,
+    flap_limits: FlapLimits,
+}
+
+impl<H> Known<H> {
+    fn clone_suspected(&self, now: DateTime<Utc>) -> bool {
+        let lately = |over: &&TakeOver| (now - over.at).num_seconds() <= CLONE_WINDOW_S;
+        let take_overs = self.take_overs.iter().filter(lately);
+        // one that comes back to its own half-open session comes from where it came from
+        let elsewhere = take_overs.clone().any(|over| over.from != over.to);
+        take_overs.count() >= CLONE_TAKE_OVERS && elsewhere
+    }
+}
+
+/// The address of a peer without its port, which is another with each connection.
+fn address(peer: &str) -> Option<IpAddr> {
+    let socket = peer.parse::<SocketAddr>().map(|peer| peer.ip());
+    socket.or_else(|_| peer.parse()).ok()
 }
 
 impl<H: Clone> Admissions<H> {
@@ -93,7 +189,15 @@ impl<H: Clone> Admissions<H> {
             by_connection: HashMap::new(),
             waiting: HashMap::new(),
             waiting_max,
+            flap_limits: FlapLimits::default(),
         }
+    }
+
+    /// With these limits of connecting.
+    #[must_use]
+    pub fn with_flap_limits(mut self, limits: FlapLimits) -> Self {
+        self.flap_limits = limits;
+        self
     }
 
     /// A DTU of the directory, new or changed. Answers a waiting socket with its SN, which is the DTU's from now on.
@@ -103,6 +207,7 @@ impl<H: Clone> Admissions<H> {
             live: None,
             offline_since: None,
             take_overs: VecDeque::new(),
+            flap: Flap::default(),
         });
         if known.sn != sn {
             if let Some(old) = known.sn.take() {
@@ -149,6 +254,12 @@ impl<H: Clone> Admissions<H> {
         now: DateTime<Utc>,
     ) -> Introduced<H> {
         if let Some(dtu) = self.by_sn.get(sn).copied() {
+            let limits = self.flap_limits;
+            let known = self.dtus.get_mut(&dtu);
+            if let Some((until, begun)) = known.and_then(|known| known.flap.connect(now, limits)) {
+                let dtu = Some(dtu);
+                return Introduced::Banned { dtu, until, begun };
+            }
             return self.own(
                 dtu,
                 Live {
@@ -163,6 +274,13 @@ impl<H: Clone> Admissions<H> {
         if let Some(waiting) = self.waiting.get_mut(sn) {
             waiting.last_seen = now;
             waiting.connections = waiting.connections.saturating_add(1);
+            if let Some((until, begun)) = waiting.flap.connect(now, self.flap_limits) {
+                return Introduced::Banned {
+                    dtu: None,
+                    until,
+                    begun,
+                };
+            }
             waiting.peer = peer;
             let replaced = waiting.open.replace((connection, handle)).map(|(_, handle)| handle);
             return Introduced::Waits { replaced };
@@ -171,6 +289,8 @@ impl<H: Clone> Admissions<H> {
             return Introduced::Full;
         }
         let first_bytes = first_bytes.iter().copied().take(FIRST_BYTES_MAX).collect();
+        let mut flap = Flap::default();
+        let _first_is_borne = flap.connect(now, self.flap_limits);
         let open = Some((connection, handle));
         let waiting = Waiting {
             first_seen: now,
@@ -179,6 +299,7 @@ impl<H: Clone> Admissions<H> {
             peer,
             first_bytes,
             open,
+            flap,
         };
         self.waiting.insert(sn.clone(), waiting);
         Introduced::Waits { replaced: None }
@@ -190,28 +311,33 @@ impl<H: Clone> Admissions<H> {
             return Introduced::Full;
         };
         self.by_connection.insert(live.connection, dtu);
+        let to = address(&live.peer);
         let replaced = known.live.replace(live);
         known.offline_since = None;
         if let Some(old) = &replaced {
             self.by_connection.remove(&old.connection);
-            known.take_overs.push_back(now);
-            while known
-                .take_overs
-                .front()
-                .is_some_and(|at| (now - *at).num_seconds() > CLONE_WINDOW_S)
-            {
-                known.take_overs.pop_front();
-            }
+            let from = address(&old.peer);
+            known.take_overs.push_back(TakeOver { at: now, from, to });
             while known.take_overs.len() > CLONE_TAKE_OVERS {
                 known.take_overs.pop_front();
             }
         }
-        let clone_suspected = replaced.is_some() && known.take_overs.len() >= CLONE_TAKE_OVERS;
+        let clone_suspected = replaced.is_some() && known.clone_suspected(now);
         Introduced::Owner {
             dtu,
             replaced,
             clone_suspected,
         }
+    }
+
+    /// Whether a DTU looks like two devices with one SN.
+    pub fn clone_suspected(&self, dtu: DtuId, now: DateTime<Utc>) -> bool {
+        self.dtus.get(&dtu).is_some_and(|known| known.clone_suspected(now))
+    }
+
+    /// Until when a DTU is refused, because it connected too often.
+    pub fn banned_until(&self, dtu: DtuId, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.dtus.get(&dtu)?.flap.ban(now, self.flap_limits)
     }
 
     /// A connection is gone. Answers the DTU whose session it was, if it still was its session.
@@ -296,7 +422,7 @@ mod tests {
         book.introduce(
             &sn(text),
             ConnectionId(connection),
-            "peer".into(),
+            format!("10.0.0.{}:{}", 1 + connection % 2, 1000 + connection),
             b"first",
             handle,
             at(second),
@@ -347,6 +473,55 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    #[test]
+    fn one_that_comes_back_from_the_same_address_is_no_clone() {
+        let mut book = Admissions::new(10);
+        book.know(DtuId(1), Some(sn("A1")), at(0));
+        for connection in (2..=20).step_by(2) {
+            introduce(&mut book, "A1", connection, 6 * i64::try_from(connection).unwrap());
+        }
+        assert!(!book.clone_suspected(DtuId(1), at(120)));
+        introduce(&mut book, "A1", 21, 124);
+        assert!(book.clone_suspected(DtuId(1), at(124)));
+        assert!(
+            !book.clone_suspected(DtuId(1), at(1000)),
+            "it passes when nothing happens"
+        );
+    }
+
+    #[test]
+    fn who_connects_again_and_again_is_refused_for_a_while() {
+        let mut book = Admissions::new(10);
+        book.know(DtuId(1), Some(sn("A1")), at(0));
+        for name in ["A1", "UNKNOWN"] {
+            for connection in 1..=15 {
+                let admitted = introduce(&mut book, name, connection, 1);
+                assert!(!matches!(admitted, Introduced::Banned { .. }), "{name} {connection}");
+            }
+            let refused = introduce(&mut book, name, 16, 2);
+            assert!(matches!(refused, Introduced::Banned { begun: true, .. }), "{refused:?}");
+            let refused = introduce(&mut book, name, 17, 301);
+            assert!(matches!(refused, Introduced::Banned { begun: false, until, .. } if until == at(302)));
+            let admitted = introduce(&mut book, name, 18, 302);
+            assert!(!matches!(admitted, Introduced::Banned { .. }), "{admitted:?}");
+        }
+        assert_eq!(book.live(DtuId(1)).unwrap().connection, ConnectionId(18));
+        assert_eq!(book.banned_until(DtuId(1), at(100)), Some(at(302)));
+        assert_eq!(book.banned_until(DtuId(1), at(302)), None);
+        assert_eq!(book.banned_until(DtuId(1), at(-9000)), None, "a clock set back ends it");
+    }
+
+    #[test]
+    fn four_connects_a_minute_are_no_flapping_for_ever() {
+        let mut book = Admissions::new(10);
+        book.know(DtuId(1), Some(sn("A1")), at(0));
+        for connection in 1..=200 {
+            let second = i64::try_from(connection).unwrap() * 15;
+            let admitted = introduce(&mut book, "A1", connection, second);
+            assert!(matches!(admitted, Introduced::Owner { .. }), "{connection}");
+        }
     }
 
     #[test]

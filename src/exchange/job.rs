@@ -27,6 +27,21 @@ pub enum Priority {
     Discovery,
 }
 
+impl Priority {
+    /// The name in metrics and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Money => "money",
+            Self::OnDemand => "on_demand",
+            Self::Settlement => "settlement",
+            Self::Scheduled => "scheduled",
+            Self::BackFill => "back_fill",
+            Self::Discovery => "discovery",
+        }
+    }
+}
+
 /// All requests of one visit to one meter. The connection runs them in order and answers once.
 #[derive(Clone, Debug)]
 pub struct PollJob {

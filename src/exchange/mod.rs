@@ -8,7 +8,9 @@ pub mod evidence;
 pub mod job;
 pub mod line;
 mod memory;
+pub mod pace;
 pub mod session;
+pub mod shed;
 pub mod visit;
 
 use chrono::{DateTime, Utc};

@@ -72,6 +72,8 @@ impl Fleet for FakeFleet {
             session: None,
             peer: None,
             stats: None,
+            clone_suspected: false,
+            banned_until: None,
         };
         let state = self.lock();
         dtus.iter()

@@ -43,6 +43,8 @@ pub enum EndCause {
     Disabled,
     /// Quarantine is full.
     QuarantineFull,
+    /// It connected again and again within a minute and is refused for a while.
+    Flapping,
     /// Too many time-outs in a row.
     DeadLine,
     /// The peer sends more than its budget.
@@ -67,6 +69,7 @@ impl EndCause {
             Self::Replaced => "replaced",
             Self::Disabled => "disabled",
             Self::QuarantineFull => "quarantine_full",
+            Self::Flapping => "flapping",
             Self::DeadLine => "dead_line",
             Self::Flood => "flood",
             Self::WriteStalled => "write_stalled",

@@ -25,6 +25,10 @@ pub struct DtuLive {
     pub peer: Option<String>,
     /// Counters of the session.
     pub stats: Option<LinkStats>,
+    /// It was taken over again and again from more than one address: two devices seem to share its SN.
+    pub clone_suspected: bool,
+    /// It connected again and again and is refused until then.
+    pub banned_until: Option<DateTime<Utc>>,
 }
 
 /// An unknown SN that waits at the port.

@@ -5,6 +5,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+/// A request that has not said after this many seconds how it ended has died with its server: the same one takes the key
+/// anew. No request of the API lives as long. So an effect has to find what its first run left (a unique name, a row that
+/// carries the key), because it may be tried again.
+pub const LEASE_S: i64 = 120;
+
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyState {
@@ -18,7 +23,7 @@ pub enum KeyState {
         /// The body.
         response: Value,
     },
-    /// The same request is under way, or its server died before it was answered.
+    /// The same request is under way, or its server died before it was answered less than [`LEASE_S`] ago.
     UnderWay,
     /// Another request had this key.
     Mismatch,

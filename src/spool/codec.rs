@@ -68,6 +68,7 @@ codes!("slot state" SlotState { Actual = 1, Late = 2, Estimated = 3, Missing = 4
 codes!("miss reason" MissReason {
     DtuOffline = 1, Timeout = 2, Exception = 3, LineBusy = 4, BreakerOpen = 5, SessionLost = 6, ServerDown = 7,
     Overlap = 8, Undecodable = 9, Partial = 10, NoModel = 11, StorageRefused = 12, Internal = 13, MeterRemoved = 14,
+    Overload = 15,
 });
 codes!("frame kind" FrameKind {
     Request = 1, Answer = 2, Refusal = 3, Stray = 4, Noise = 5, Registration = 6, Heartbeat = 7,

@@ -240,8 +240,8 @@ impl Room {
         let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
         events::SPOOL_FREE.set(gauge(free));
         let percent = used.saturating_mul(100) / capacity;
-        // once the reserve is made, another two segments should still find place
-        let scarce = free < self.settings.segment_bytes.saturating_mul(2);
+        // the segment that is written has its place; the next one would find none
+        let scarce = free < self.settings.segment_bytes;
         if self.short_of_space() {
             self.set_state(SpoolState::Full, "the disk is full");
         } else if percent >= 100 {

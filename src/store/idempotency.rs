@@ -40,6 +40,20 @@ impl IdempotencyStore for Keys {
             tx.commit().await?;
             return Ok(KeyState::Taken);
         }
+        // who took it and never said how it ended has died over it: its twin may try again
+        let taken_over = sqlx::query!(
+            "UPDATE idempotency_key SET created_at = $3
+             WHERE key = $1 AND request_hash = $2 AND status IS NULL AND created_at < $3::timestamptz - interval '120 seconds'",
+            key,
+            request.as_slice(),
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        if taken_over.rows_affected() == 1 {
+            tx.commit().await?;
+            return Ok(KeyState::Taken);
+        }
         let row = sqlx::query!(
             "SELECT request_hash, status, response FROM idempotency_key WHERE key = $1",
             key

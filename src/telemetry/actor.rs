@@ -81,7 +81,74 @@ static QUARANTINE_REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
     )
 });
 
+static FLAPPING: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_flap_bans_total",
+        "Serial numbers that were banned for a while because they connected too often.",
+    )
+});
+static FLAP_REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_flap_refused_total",
+        "Connections refused because their serial number is banned for a while.",
+    )
+});
+static FIRST_POLLS_HELD: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_first_polls_held_total",
+        "Sessions whose first scheduled polls had to wait for their turn after a connect.",
+    )
+});
+static SHED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_polls_shed_total",
+        "Polls not made because the server was short of memory or of room in the spool, by priority.",
+        &["priority"],
+    )
+});
+static PRESSURE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauges(
+        "polyphase_pressure",
+        "1 for the present level of load shedding: none, some, high, extreme.",
+        &["level"],
+    )
+});
+/// Resident memory of the process.
+pub static MEMORY: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("polyphase_memory_bytes", "Resident memory of the process."));
+/// What it may take before load is shed.
+pub static MEMORY_BUDGET: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "polyphase_memory_budget_bytes",
+        "Memory that the process may take; from 80 % of it load is shed.",
+    )
+});
+
+/// Every priority and level that the metrics know.
+const PRIORITIES: [&str; 7] = [
+    "control",
+    "money",
+    "on_demand",
+    "settlement",
+    "scheduled",
+    "back_fill",
+    "discovery",
+];
+const LEVELS: [&str; 4] = ["none", "some", "high", "extreme"];
+
 pub(super) fn touch() {
+    for level in LEVELS {
+        PRESSURE.with_label_values(&[level]).set(i64::from(level == "none"));
+    }
+    for priority in PRIORITIES {
+        SHED.with_label_values(&[priority]);
+    }
+    for metric in [&FLAPPING, &FLAP_REFUSED, &FIRST_POLLS_HELD] {
+        LazyLock::force(metric);
+    }
+    for metric in [&MEMORY, &MEMORY_BUDGET] {
+        LazyLock::force(metric);
+    }
     for metric in [
         &SESSION_LOG_QUEUED,
         &DTUS,
@@ -223,5 +290,75 @@ impl QuarantineRefused {
     pub fn emit(self) {
         QUARANTINE_REFUSED.inc();
         tracing::warn!("quarantine is full, an unknown serial number was refused");
+    }
+}
+
+/// A connection was refused because its serial number connected too often.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionRefusedFlapping {
+    /// The DTU, if the serial number is known.
+    pub dtu: Option<i32>,
+    /// The ban begins with it.
+    pub begun: bool,
+}
+
+impl SessionRefusedFlapping {
+    /// Counts, and logs the begin of a ban.
+    pub fn emit(self) {
+        FLAP_REFUSED.inc();
+        if self.begun {
+            FLAPPING.inc();
+            tracing::warn!(dtu.id = self.dtu, "connects again and again, refused for a while");
+        }
+    }
+}
+
+/// The first scheduled polls after a connect wait for their turn.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstPollsHeld {
+    /// The DTU.
+    pub dtu: i32,
+    /// For how long, milliseconds.
+    pub wait_ms: u128,
+}
+
+impl FirstPollsHeld {
+    /// Logs and counts.
+    pub fn emit(self) {
+        FIRST_POLLS_HELD.inc();
+        tracing::debug!(dtu.id = self.dtu, wait_ms = %self.wait_ms, "first polls wait for their turn");
+    }
+}
+
+/// A poll was not made, because something matters more.
+#[derive(Clone, Copy, Debug)]
+pub struct PollShed {
+    /// One of the counter's labels.
+    pub priority: &'static str,
+}
+
+impl PollShed {
+    /// Counts; the slot's ending tells the rest.
+    pub fn emit(self) {
+        SHED.with_label_values(&[self.priority]).inc();
+    }
+}
+
+/// The level of load shedding changed.
+#[derive(Clone, Copy, Debug)]
+pub struct PressureChanged<'a> {
+    /// One of the gauge's labels.
+    pub level: &'static str,
+    /// By what.
+    pub detail: &'a str,
+}
+
+impl PressureChanged<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        for level in LEVELS {
+            PRESSURE.with_label_values(&[level]).set(i64::from(level == self.level));
+        }
+        tracing::warn!(level = self.level, detail = self.detail, "load shedding");
     }
 }

@@ -7,3 +7,4 @@ mod field;
 mod schedules;
 mod sessions;
 mod sockets;
+mod storms;

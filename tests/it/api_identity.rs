@@ -551,6 +551,31 @@ async fn a_repeated_request_with_a_key_takes_effect_once() {
         api.call(&ann, "GET", "/dtus", None).await.expect(200).json()["total"],
         3
     );
+    // one that its server died over: under way for its lease, then tried again
+    let key4 = [("Idempotency-Key", "k-4")];
+    api.call_with(&ann, "POST", "/dtus", &key4, new("A-6"))
+        .await
+        .expect(201);
+    api.db
+        .sql("UPDATE idempotency_key SET status = NULL, response = NULL WHERE key = 'k-4'; DELETE FROM dtu WHERE sn = 'A-6'")
+        .await;
+    let waits = api
+        .call_with(&ann, "POST", "/dtus", &key4, new("A-6"))
+        .await
+        .expect(409);
+    assert!(waits.text.contains("under way"), "{}", waits.text);
+    api.clock.advance(std::time::Duration::from_secs(121));
+    let other = api
+        .call_with(&ann, "POST", "/dtus", &key4, new("A-7"))
+        .await
+        .expect(422);
+    assert_eq!(other.problem(), "idempotency-mismatch");
+    api.call_with(&ann, "POST", "/dtus", &key4, new("A-6"))
+        .await
+        .expect(201);
+    api.call_with(&ann, "POST", "/dtus", &key4, new("A-6"))
+        .await
+        .expect(201);
     api.call_with(&ann, "POST", "/dtus", &[("Idempotency-Key", "a b")], new("A-5"))
         .await
         .expect(400);
@@ -575,6 +600,8 @@ async fn lists_are_paged_filtered_and_counted_with_live_state() {
             session: None,
             peer: Some("192.0.2.9:5000".into()),
             stats: None,
+            clone_suspected: true,
+            banned_until: None,
         },
     );
     let mut seen = BTreeSet::new();

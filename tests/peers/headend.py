@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -114,11 +115,15 @@ bind = "127.0.0.1:{self.device}"
         )
         self.log = open(self.folder / "server.log", "ab")
         self.process = None
+        #: soft and hard limit of its open files; none: as here
+        self.limits = None
 
     def launch(self):
         """Starts the process; whether it works is another question."""
+        bound = self.limits and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, self.limits))
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--config", str(self.config)], stdout=self.log, stderr=self.log, start_new_session=True
+            [PROGRAM, "serve", "--config", str(self.config)], stdout=self.log, stderr=self.log, start_new_session=True,
+            preexec_fn=bound,
         )
 
     def start(self, ready_s=90):

@@ -139,6 +139,7 @@ impl Handler<GetLive> for Registry {
     type Result = MessageResult<GetLive>;
 
     fn handle(&mut self, GetLive(dtus): GetLive, _ctx: &mut Self::Context) -> Self::Result {
+        let now = self.parts.clock.now();
         let state = |dtu: DtuId| match self.book.live(dtu) {
             Some(live) => DtuLive {
                 online: true,
@@ -146,6 +147,8 @@ impl Handler<GetLive> for Registry {
                 session: self.sessions.get(&live.connection).map(|session| session.id),
                 peer: Some(live.peer.clone()),
                 stats: Some(live.handle.stats()),
+                clone_suspected: self.book.clone_suspected(dtu, now),
+                banned_until: self.book.banned_until(dtu, now),
             },
             None => DtuLive {
                 online: false,
@@ -153,6 +156,8 @@ impl Handler<GetLive> for Registry {
                 session: None,
                 peer: None,
                 stats: None,
+                clone_suspected: self.book.clone_suspected(dtu, now),
+                banned_until: self.book.banned_until(dtu, now),
             },
         };
         MessageResult(dtus.into_iter().map(state).collect())

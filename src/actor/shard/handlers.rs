@@ -46,11 +46,27 @@ impl Handler<PlaceDtu> for Shard {
 impl Handler<SessionUp> for Shard {
     type Result = ();
 
-    fn handle(&mut self, up: SessionUp, _ctx: &mut Self::Context) {
-        if let Some(cell) = self.dtus.get_mut(&up.dtu) {
-            cell.link = Some((up.connection, Arc::clone(&up.link)));
-            self.tell_meters(up.dtu, Some(&up.link));
+    fn handle(&mut self, up: SessionUp, ctx: &mut Self::Context) {
+        let Some(cell) = self.dtus.get_mut(&up.dtu) else { return };
+        cell.link = Some((up.connection, Arc::clone(&up.link)));
+        // a fleet that comes back at once has missed slots behind every session: they are taken up one after the other
+        let wait = self.first_polls.start(self.parts.clock.monotonic());
+        self.tell_meters(up.dtu, Some(&up.link), !wait.is_zero());
+        if wait.is_zero() {
+            return;
         }
+        FirstPollsHeld {
+            dtu: up.dtu.0,
+            wait_ms: wait.as_millis(),
+        }
+        .emit();
+        ctx.run_later(wait, move |shard, _ctx| {
+            let cell = shard.dtus.get(&up.dtu);
+            let present = cell.and_then(|cell| cell.link.as_ref()).map(|(present, _)| *present);
+            if present == Some(up.connection) {
+                shard.tell_meters(up.dtu, Some(&up.link), false);
+            }
+        });
     }
 }
 
@@ -67,7 +83,7 @@ impl Handler<SessionDown> for Shard {
             .is_some_and(|(connection, _)| *connection == down.connection)
         {
             cell.link = None;
-            self.tell_meters(down.dtu, None);
+            self.tell_meters(down.dtu, None, false);
         }
     }
 }

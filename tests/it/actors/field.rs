@@ -24,7 +24,10 @@ use polyphase::domain::device::{
 };
 use polyphase::domain::quantity::Quantity;
 use polyphase::domain::reading::{Measurand, Reading, Value};
+use polyphase::exchange::admission::FlapLimits;
 use polyphase::exchange::evidence::Evidence;
+use polyphase::exchange::pace::Pace;
+use polyphase::exchange::shed::PressureGauge;
 use polyphase::exchange::visit::{LineFrame, LineFrameKind};
 use polyphase::port::field::{
     Admission, EndCause, Hello, Learned, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome, Registrar,
@@ -279,12 +282,18 @@ pub struct Field {
     pub fleet: FleetHandle,
     pub registrar: RegistrarHandle,
     pub shards: Vec<Addr<Shard>>,
+    pub pressure: Arc<PressureGauge>,
     _closing: watch::Sender<bool>,
 }
 
 impl Field {
     /// With these DTUs in the directory; schedules do not run yet.
     pub async fn new(dtus: Vec<DtuRecord>) -> Self {
+        Self::paced(dtus, Pace::new(10_000, 10_000)).await
+    }
+
+    /// With so many sessions of a shard whose schedules may begin in one second after a connect.
+    pub async fn paced(dtus: Vec<DtuRecord>, first_polls: Pace) -> Self {
         let clock = Arc::new(VirtualClock {
             origin: tokio::time::Instant::now(),
         });
@@ -295,7 +304,7 @@ impl Field {
             said: Mutex::default(),
         });
         let books = Arc::new(Books::new(Arc::clone(&clock)));
-        Self::on(clock, world, books, dtus).await
+        Self::on(clock, world, books, dtus, first_polls).await
     }
 
     /// The next process over the same world and books.
@@ -306,10 +315,17 @@ impl Field {
             Arc::clone(&self.world),
             Arc::clone(&self.books),
         );
-        Self::on(clock, world, books, dtus).await
+        Self::on(clock, world, books, dtus, Pace::new(10_000, 10_000)).await
     }
 
-    async fn on(clock: Arc<VirtualClock>, world: Arc<World>, books: Arc<Books>, dtus: Vec<DtuRecord>) -> Self {
+    async fn on(
+        clock: Arc<VirtualClock>,
+        world: Arc<World>,
+        books: Arc<Books>,
+        dtus: Vec<DtuRecord>,
+        first_polls: Pace,
+    ) -> Self {
+        let pressure = Arc::new(PressureGauge::default());
         let polls = Arc::new(GrowingIds::starting_at(clock.now()));
         let shard = || {
             Shard::new(ShardParts {
@@ -320,6 +336,8 @@ impl Field {
                 polls: Arc::clone(&polls),
                 restarts: RestartPolicy::default(),
                 shelf: RefCell::default(),
+                first_polls,
+                pressure: Arc::clone(&pressure),
             })
             .start()
         };
@@ -335,6 +353,7 @@ impl Field {
             live: Arc::new(Unheard),
             shards: shards.clone(),
             quarantine_max: 3,
+            flap: FlapLimits::default(),
         })
         .start();
         let directory = Arc::new(Directory(Mutex::new(
@@ -359,6 +378,7 @@ impl Field {
             fleet,
             registrar: RegistrarHandle(registry),
             shards,
+            pressure,
             _closing: closing,
         }
     }
@@ -378,6 +398,11 @@ impl Field {
 
     /// A connection says this SN.
     pub async fn connect(&self, sn: &str) -> (Arc<FakeLink>, Admission) {
+        self.connect_from(sn, 1).await
+    }
+
+    /// From the address 10.0.0.`host`.
+    pub async fn connect_from(&self, sn: &str, host: u8) -> (Arc<FakeLink>, Admission) {
         let link = Arc::new(FakeLink {
             id: ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
             world: Arc::clone(&self.world),
@@ -389,7 +414,7 @@ impl Field {
         let hello = Hello {
             connection: link.id,
             sn: SerialNumber::parse(sn).unwrap(),
-            peer: ([10, 0, 0, 1], 4000).into(),
+            peer: ([10, 0, 0, host], 4000).into(),
             first_bytes: sn.into(),
             learned: Learned::default(),
             link: Arc::clone(&link) as Arc<dyn Link>,
