@@ -6,7 +6,7 @@ use crate::device::decode::{decode, name};
 use crate::device::model::MeterModel;
 use crate::domain::reading::{Item, Measurand, Value};
 use crate::protocol::explain::{Direction, ExplainError, Explained, ExplainedItem, explain_all};
-use crate::protocol::{Protocol, Request, modbus};
+use crate::protocol::{Protocol, Request};
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -129,17 +129,17 @@ fn explain_line(args: &DecodeArgs, model: Option<&MeterModel>, text: &str, out: 
     Ok(faultless)
 }
 
-/// Puts the quantities of a model in front of the registers of each RTU answer that stands behind its request.
+/// Puts the quantities of a model in front of what each answer holds that stands behind its request.
 fn add_quantities(model: &MeterModel, bytes: &[u8], frames: &mut [Result<Explained, ExplainError>]) {
-    let mut asked: Option<modbus::Request> = None;
+    let mut asked: Option<Request> = None;
     for frame in frames.iter_mut().filter_map(|frame| frame.as_mut().ok()) {
         let raw = bytes.get(frame.start..frame.end).unwrap_or_default();
         if frame.direction == Direction::Request {
-            asked = modbus::Request::parse(raw).ok();
+            asked = model.request(raw).ok();
             continue;
         }
         let Some(request) = asked.take() else { continue };
-        let poll = decode(model, &[Request::Modbus(request)], &[Some(raw)]);
+        let poll = decode(model, &[request], &[Some(raw)]);
         let items = poll.items.iter().map(explained);
         let raw_items = std::mem::take(&mut frame.items);
         frame.items = items.chain(raw_items).collect();

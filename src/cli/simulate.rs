@@ -22,7 +22,7 @@ pub struct SimulateArgs {
     /// Virtual DTUs
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     dtus: u32,
-    /// Meters behind each DTU, at Modbus units 1, 2, 3 …
+    /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 meters behind the n-th DTU at n001, n002, n003 …
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=247))]
     meters: u8,
     /// Meter models that take turns
@@ -118,11 +118,14 @@ pub fn moulds(models: &[String]) -> Result<Vec<Mould>, String> {
         Catalogue::builtin().map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     models
         .iter()
-        .map(|name| match catalogue.get(Protocol::ModbusRtu, name) {
-            Some(model) => Ok(Mould::new(Arc::clone(model))),
-            None => Err(format!(
-                "there is no meter model {name:?}; the models are the file names in config/meter-models/modbus"
-            )),
+        .map(|name| {
+            let found = Protocol::ALL.iter().find_map(|protocol| catalogue.get(*protocol, name));
+            match found {
+                Some(model) => Ok(Mould::new(Arc::clone(model))),
+                None => Err(format!(
+                    "there is no meter model {name:?}; the models are the file names in the folders of config/meter-models"
+                )),
+            }
         })
         .collect()
 }

@@ -43,4 +43,18 @@ pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
         "dlt645_2007_three_phase"
         "dlt645_2007_three_phase_ct"
     }
+    Cjt188 "cjt188" {
+        "jicheng_heat"
+        "jingwei_fe_heat_cooling"
+        "jy_heat"
+        "kingda_bc95"
+        "sdqr_valve_water"
+        "standard_cold_water_2004"
+        "standard_cold_water_2018"
+        "standard_gas_2004"
+        "standard_heat_2004"
+        "standard_hot_water_2004"
+        "standard_valve_water_2004"
+        "yitongda_heat_cooling"
+    }
 };

@@ -33,8 +33,9 @@ fn every_file_of_the_folder_is_built_in() {
 /// The factory address, or where each meter has its own that of the recorded one.
 fn recorded_address(model: &MeterModel) -> String {
     let first = model.exchanges.first().and_then(|exchange| exchange.frames.first());
-    match first.map(|(request, _)| model.folder.request(request).unwrap()) {
+    match first.map(|(request, _)| model.request(request).unwrap()) {
         Some(Request::Dlt645(request)) => request.address().to_string(),
+        Some(Request::Cjt188(request)) => request.target().address.to_string(),
         _ => model.serial.address.clone(),
     }
 }

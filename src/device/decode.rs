@@ -2,7 +2,7 @@
 
 use super::dlt645::history::{DecodedPast, Past};
 use super::model::{MeterModel, Profile};
-use super::{dlt645, modbus};
+use super::{cjt188, dlt645, modbus};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
@@ -92,6 +92,16 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
             modbus::decode::decode(profile, answers)
         }
         Profile::Dlt645(profile) => dlt645::decode::decode(profile, items(requests.iter().zip(frames))),
+        Profile::Cjt188(profile) => {
+            let answers = requests
+                .iter()
+                .zip(frames)
+                .filter_map(|(request, frame)| match request {
+                    Request::Cjt188(request) => Some((request, frame)),
+                    _ => None,
+                });
+            cjt188::decode::decode(profile, answers)
+        }
     }
 }
 
@@ -106,7 +116,7 @@ pub fn decode_past(
 ) -> DecodedPast {
     let frames = frames.iter().copied().chain(std::iter::repeat(None));
     match &model.profile {
-        Profile::Modbus(_) => DecodedPast::default(),
+        Profile::Modbus(_) | Profile::Cjt188(_) => DecodedPast::default(),
         Profile::Dlt645(profile) => dlt645::history::decode(profile, past, now, items(requests.iter().zip(frames))),
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn replay(model: &MeterModel, exchange: &Exchange) -> Vec<String> {
     let (mut requests, mut answers) = (Vec::new(), Vec::new());
     for (index, (request, answer)) in exchange.frames.iter().enumerate() {
         let pair = index + 1;
-        match model.folder.request(request) {
+        match model.request(request) {
             Err(error) => wrong.push(format!("request {pair} of the exchange: {error}")),
             Ok(request) => match answers_whole(&request, answer) {
                 Ok(()) => {
@@ -135,6 +135,7 @@ fn why_not(request: &Request, bytes: &[u8], found: &Finding) -> String {
         Request::Dlt645(request) => request.reply(bytes).err().map(|error| error.to_string()),
         Request::Mbus(request) if request.reads() => request.readout(bytes).err().map(|error| error.to_string()),
         Request::Mbus(_) => None,
+        Request::Cjt188(request) => request.answer(bytes).err().map(|error| error.to_string()),
     };
     if let Some(told) = told {
         return told;

@@ -9,6 +9,7 @@
 mod builtin;
 pub mod catalogue;
 pub mod check;
+pub mod cjt188;
 pub mod decode;
 pub mod dlt645;
 mod exchange;

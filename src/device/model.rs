@@ -2,12 +2,13 @@
 //! format is described in `docs/meter-models.md`.
 
 use super::exchange::Exchange;
+use crate::device::cjt188::{Record, RecordProfile};
 use crate::device::dlt645::ItemProfile;
 use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, Request, dlt645, mbus, modbus};
+use crate::protocol::{Protocol, Request, cjt188, dlt645, mbus, modbus};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use std::sync::Arc;
@@ -54,11 +55,13 @@ pub enum Folder {
     Dlt645,
     /// Wired M-Bus.
     Mbus,
+    /// CJ/T 188 of both editions.
+    Cjt188,
 }
 
 impl Folder {
     /// Every folder.
-    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645];
+    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645, Self::Cjt188];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -66,6 +69,7 @@ impl Folder {
             Self::Modbus => "modbus",
             Self::Dlt645 => "dlt645",
             Self::Mbus => "mbus",
+            Self::Cjt188 => "cjt188",
         }
     }
 
@@ -73,7 +77,7 @@ impl Folder {
     pub(super) fn usual_address(self) -> &'static str {
         match self {
             Self::Modbus => "1",
-            Self::Dlt645 | Self::Mbus => "",
+            Self::Dlt645 | Self::Mbus | Self::Cjt188 => "",
         }
     }
 
@@ -83,6 +87,7 @@ impl Folder {
             Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
             Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => Self::Dlt645,
             Protocol::Mbus => Self::Mbus,
+            Protocol::Cjt188 => Self::Cjt188,
         }
     }
 
@@ -92,11 +97,12 @@ impl Folder {
             Self::Modbus => &[Protocol::ModbusRtu, Protocol::ModbusTcp],
             Self::Dlt645 => &[Protocol::Dlt645_2007, Protocol::Dlt645_1997],
             Self::Mbus => &[Protocol::Mbus],
+            Self::Cjt188 => &[Protocol::Cjt188],
         }
     }
 
     /// Reads a recorded request; the text says why it is none.
-    pub(super) fn request(self, bytes: &[u8]) -> Result<Request, String> {
+    fn request(self, bytes: &[u8]) -> Result<Request, String> {
         match self {
             Self::Modbus => modbus::Request::parse(bytes)
                 .map(Request::Modbus)
@@ -108,6 +114,9 @@ impl Folder {
             },
             Self::Mbus => mbus::Request::parse(bytes)
                 .map(Request::Mbus)
+                .map_err(|error| error.to_string()),
+            Self::Cjt188 => cjt188::Request::parse(bytes)
+                .map(Request::Cjt188)
                 .map_err(|error| error.to_string()),
         }
     }
@@ -157,6 +166,8 @@ pub enum Profile {
     Modbus(RegisterProfile),
     /// Identifiers of DL/T 645.
     Dlt645(ItemProfile),
+    /// Frames of CJ/T 188.
+    Cjt188(RecordProfile),
 }
 
 impl MeterModel {
@@ -165,6 +176,7 @@ impl MeterModel {
         let points: Vec<(&Measurand, bool)> = match &self.profile {
             Profile::Modbus(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
             Profile::Dlt645(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
+            Profile::Cjt188(profile) => profile.records.iter().flat_map(Record::measurands).collect(),
         };
         points.into_iter()
     }
@@ -172,12 +184,24 @@ impl MeterModel {
     /// The protocols that it can be read with; of its folder's those that the meter itself speaks.
     pub fn protocols(&self) -> &'static [Protocol] {
         match &self.profile {
-            Profile::Modbus(_) => self.folder.protocols(),
+            Profile::Modbus(_) | Profile::Cjt188(_) => self.folder.protocols(),
             Profile::Dlt645(profile) => match profile.edition {
                 dlt645::Edition::E1997 => &[Protocol::Dlt645_1997],
                 dlt645::Edition::E2007 => &[Protocol::Dlt645_2007],
             },
         }
+    }
+
+    /// Reads a recorded question to a meter of this model; the text says why it is none.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn request(&self, bytes: &[u8]) -> Result<Request, String> {
+        let request = self.folder.request(bytes)?;
+        Ok(match (&self.profile, request) {
+            (Profile::Cjt188(profile), Request::Cjt188(request)) => Request::Cjt188(profile.as_asked(request)),
+            (_, request) => request,
+        })
     }
 
     /// Whether the model has a quantity.

@@ -5,7 +5,7 @@ use super::fault::{Fault, Faults};
 use super::fields::{At, Fields, decimal, suggest};
 use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
 use super::plan::check_address;
-use super::{dlt645, modbus};
+use super::{cjt188, dlt645, modbus};
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use std::ops::Range;
@@ -76,6 +76,7 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
             None
         }
         Folder::Dlt645 => dlt645::parse::profile(faults, fields, limits).map(Profile::Dlt645),
+        Folder::Cjt188 => cjt188::parse::profile(faults, fields, limits).map(Profile::Cjt188),
     };
     let exchanges = exchanges(faults, fields);
     let mut model = MeterModel {

@@ -2,7 +2,7 @@
 
 use super::dlt645::history::Past;
 use super::model::{MeterModel, Profile};
-use super::{dlt645, modbus};
+use super::{cjt188, dlt645, modbus};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
 
@@ -56,6 +56,10 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
             let reads = dlt645::plan::plan(profile, dlt645::address(address)?, chosen);
             reads.into_iter().map(Request::Dlt645).collect()
         }
+        Profile::Cjt188(profile) => {
+            let reads = cjt188::plan::plan(profile, cjt188::plan::address(address)?, wanted);
+            reads.into_iter().map(Request::Cjt188).collect()
+        }
     };
     if requests.is_empty() {
         return Err(PlanError::NothingToRead {
@@ -73,6 +77,7 @@ pub fn check_address(model: &MeterModel, address: &str) -> Result<(), PlanError>
     match &model.profile {
         Profile::Modbus(_) => unit(address).map(|_| ()),
         Profile::Dlt645(_) => dlt645::address(address).map(|_| ()),
+        Profile::Cjt188(_) => cjt188::plan::address(address).map(|_| ()),
     }
 }
 
@@ -100,6 +105,10 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
             let reads = dlt645::plan::clock(profile, dlt645::address(address)?);
             Ok(reads.into_iter().map(Request::Dlt645).collect())
         }
+        Profile::Cjt188(profile) => {
+            let reads = cjt188::plan::clock(profile, cjt188::plan::address(address)?);
+            Ok(reads.map(Request::Cjt188).into_iter().collect())
+        }
     }
 }
 
@@ -109,7 +118,7 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
 /// [`PlanError::Address`] when the address is wrong.
 pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Request>, PlanError> {
     match &model.profile {
-        Profile::Modbus(_) => Ok(Vec::new()),
+        Profile::Modbus(_) | Profile::Cjt188(_) => Ok(Vec::new()),
         Profile::Dlt645(profile) => {
             let reads = dlt645::history::requests(profile, dlt645::address(address)?, past);
             Ok(reads.into_iter().map(Request::Dlt645).collect())

@@ -59,6 +59,45 @@ const UNITS: &[(&str, Unit, Decimal)] = &[
     ("yuan", Unit::Currency, dec!(1)),
 ];
 
+/// Units of energy that make no finite decimal of kilowatt-hours, in joules.
+const JOULES: &[(&str, Decimal)] = &[
+    ("J", dec!(1)),
+    ("kJ", dec!(1000)),
+    ("MJ", dec!(1000000)),
+    ("GJ", dec!(1000000000)),
+];
+/// Joules of a kilowatt-hour.
+const JOULES_PER_KWH: Decimal = dec!(3600000);
+/// Decimals that are kept of kilowatt-hours made of joules: 3.6 mJ, far below what a meter counts.
+const KWH_DECIMALS: u32 = 9;
+
+/// A value in the canonical unit; none when the unit is no such unit, or the value too large. Exact, but for joules and
+/// their multiples: those are rounded to nine decimals of a kilowatt-hour.
+pub fn convert(value: Decimal, text: &str, canonical: Unit) -> Option<Decimal> {
+    match (factor(text, canonical), joules(text, canonical)) {
+        (Some(factor), _) => value.checked_mul(factor).map(|value| value.normalize()),
+        (None, Some(joules)) => {
+            let kwh = value.checked_mul(joules)?.checked_div(JOULES_PER_KWH)?;
+            Some(kwh.round_dp(KWH_DECIMALS).normalize())
+        }
+        (None, None) => None,
+    }
+}
+
+/// The reverse of [`convert`].
+pub fn convert_back(value: Decimal, text: &str, canonical: Unit) -> Option<Decimal> {
+    match (factor(text, canonical), joules(text, canonical)) {
+        (Some(factor), _) => value.checked_div(factor),
+        (None, Some(joules)) => value.checked_mul(JOULES_PER_KWH)?.checked_div(joules),
+        (None, None) => None,
+    }
+}
+
+fn joules(text: &str, canonical: Unit) -> Option<Decimal> {
+    let found = JOULES.iter().find(|(name, _)| *name == text)?;
+    (canonical == Unit::KilowattHour).then_some(found.1)
+}
+
 /// The factor that makes the canonical unit of a unit; none when it is no such unit.
 pub fn factor(text: &str, canonical: Unit) -> Option<Decimal> {
     UNITS
@@ -67,7 +106,7 @@ pub fn factor(text: &str, canonical: Unit) -> Option<Decimal> {
         .map(|(_, _, factor)| *factor)
 }
 
-/// Every spelling that converts to a canonical unit.
+/// Every spelling that converts exactly to a canonical unit.
 pub fn spellings(canonical: Unit) -> impl Iterator<Item = &'static str> {
     UNITS
         .iter()
@@ -91,5 +130,18 @@ mod tests {
         assert_eq!(factor("Wh", Unit::KilowattHour), Some(dec!(0.001)));
         assert_eq!(factor("l/min", Unit::CubicMetrePerHour), Some(dec!(0.06)));
         assert_eq!(factor("kW", Unit::KilowattHour), None);
+    }
+
+    #[test]
+    fn joules_become_kilowatt_hours_to_nine_decimals_and_back() {
+        let kwh = |value, unit| convert(value, unit, Unit::KilowattHour);
+        assert_eq!(kwh(dec!(12.34), "GJ"), Some(dec!(3427.777777778)));
+        assert_eq!(kwh(dec!(3.6), "MJ"), Some(dec!(1)));
+        assert_eq!(kwh(dec!(12.34), "MWh"), Some(dec!(12340)));
+        assert_eq!(convert(dec!(1), "GJ", Unit::Watt), None);
+        assert_eq!(kwh(Decimal::MAX, "GJ"), None);
+        let back = convert_back(dec!(3427.777777778), "GJ", Unit::KilowattHour);
+        assert_eq!(back.map(|value| value.round_dp(6)), Some(dec!(12.34)));
+        assert_eq!(convert_back(dec!(12340), "MWh", Unit::KilowattHour), Some(dec!(12.34)));
     }
 }

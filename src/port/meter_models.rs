@@ -170,6 +170,7 @@ fn canonical(protocol: Protocol, address: &str) -> String {
             Ok(selection) => selection.to_string(),
             Err(_) => address.trim().trim_start_matches('0').to_owned(),
         },
+        Protocol::Cjt188 => format!("{:0>14}", address.trim().to_ascii_uppercase()),
     }
 }
 

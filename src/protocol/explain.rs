@@ -1,8 +1,9 @@
 //! Frames explained for people and scripts: what each byte is. The words are shared by all protocols; each protocol's
 //! folder fills them in.
 
-use super::{Protocol, dlt645, mbus, modbus};
+use super::{Protocol, cjt188, dlt645, mbus, modbus};
 use serde::Serialize;
+use std::cmp::Reverse;
 
 /// One frame, explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -127,6 +128,7 @@ pub fn explain_all(protocol: Option<Protocol>, bytes: &[u8]) -> Vec<Result<Expla
         Protocol::Dlt645_2007 => dlt645::explain(dlt645::Edition::E2007, bytes),
         Protocol::Dlt645_1997 => dlt645::explain(dlt645::Edition::E1997, bytes),
         Protocol::Mbus => mbus::explain(bytes),
+        Protocol::Cjt188 => cjt188::explain(bytes),
     };
     if let Some(protocol) = protocol {
         return explain(protocol);
@@ -134,10 +136,24 @@ pub fn explain_all(protocol: Option<Protocol>, bytes: &[u8]) -> Vec<Result<Expla
     let tried: Vec<_> = Protocol::ALL.iter().map(|protocol| explain(*protocol)).collect();
     let errors = |frames: &Vec<Result<Explained, ExplainError>>| frames.iter().filter(|f| f.is_err()).count();
     let useful = |frames: &Vec<Result<Explained, ExplainError>>| frames.iter().any(Result::is_ok);
+    // of what explains nothing, that which has at least the shape of a frame, and of those that which gets furthest
+    let shape = |frames: &Vec<Result<Explained, ExplainError>>| {
+        let broken = frames.iter().filter_map(|frame| frame.as_ref().err());
+        let sums = broken.filter(|error| error.checksum_ok == Some(false));
+        sums.map(|error| error.offset + 1).max().unwrap_or(0)
+    };
+    // by chance bytes can be a frame of Modbus TCP, which has no checksum
+    let proven = |frames: &Vec<Result<Explained, ExplainError>>| {
+        let sums = frames.iter().flatten().map(|frame| frame.checksum_ok);
+        sums.filter(|sum| *sum == Some(true)).count()
+    };
     // the first of the best: a protocol that explains something before one that explains nothing
     tried
         .into_iter()
-        .min_by_key(|frames| (!useful(frames), errors(frames)))
+        .min_by_key(|frames| {
+            let best = (Reverse(proven(frames)), Reverse(shape(frames)));
+            (!useful(frames), errors(frames), best)
+        })
         .unwrap_or_default()
 }
 

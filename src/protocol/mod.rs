@@ -26,6 +26,8 @@ pub enum Protocol {
     Dlt645_1997,
     /// Wired M-Bus, EN 13757-2 and -3.
     Mbus,
+    /// CJ/T 188-2004 and -2018 on a line: water, heat and gas meters.
+    Cjt188,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
         Self::Dlt645_2007,
         Self::Dlt645_1997,
         Self::Mbus,
+        Self::Cjt188,
     ];
 
     /// The name.
@@ -46,6 +49,7 @@ impl Protocol {
             Self::Dlt645_2007 => "dlt645-2007",
             Self::Dlt645_1997 => "dlt645-1997",
             Self::Mbus => "mbus",
+            Self::Cjt188 => "cjt188",
         }
     }
 
@@ -70,6 +74,8 @@ pub enum Request {
     Dlt645(dlt645::Request),
     /// M-Bus.
     Mbus(mbus::Request),
+    /// CJ/T 188.
+    Cjt188(cjt188::Request),
 }
 
 /// What a look into the bytes of a transaction's window found.
@@ -110,14 +116,15 @@ pub struct Shape {
     pub kin: u64,
     /// Length of the answer, bytes.
     pub length: usize,
-    /// What every answer, but no refusal, says of its question besides; 0 where it says nothing. For DL/T 645 the data
-    /// identifier and, of a follow-up, its sequence byte.
+    /// What every answer, but no refusal, says of its question besides; 0 where it says nothing. For DL/T 645 and
+    /// CJ/T 188 the data identifier and, of a follow-up, its sequence byte.
     pub subject: u64,
 }
 
 impl Request {
     /// The shape of this question's answer. For Modbus: unit, function and length. For DL/T 645: address, function and
-    /// identifier. For M-Bus: address, and of a selected meter its number.
+    /// identifier. For M-Bus: address, and of a selected meter its number. For CJ/T 188: type, address, function, serial
+    /// number and identifier.
     pub fn shape(&self) -> Shape {
         let (kin, subject) = match self {
             Self::Modbus(request) => {
@@ -126,6 +133,7 @@ impl Request {
             }
             Self::Dlt645(request) => (request.kin(), request.subject()),
             Self::Mbus(request) => (request.kin(), request.subject()),
+            Self::Cjt188(request) => (request.kin(), request.subject()),
         };
         Shape {
             kin,
@@ -143,6 +151,7 @@ impl Request {
                 dlt645::Edition::E2007 => Protocol::Dlt645_2007,
             },
             Self::Mbus(_) => Protocol::Mbus,
+            Self::Cjt188(_) => Protocol::Cjt188,
         }
     }
 
@@ -152,6 +161,7 @@ impl Request {
             Self::Modbus(request) => request.wire(),
             Self::Dlt645(request) => request.wire(),
             Self::Mbus(request) => request.wire(),
+            Self::Cjt188(request) => request.wire(),
         }
     }
 
@@ -162,6 +172,7 @@ impl Request {
             Self::Modbus(request) => request.find(buffer),
             Self::Dlt645(request) => request.find(buffer),
             Self::Mbus(request) => request.find(buffer),
+            Self::Cjt188(request) => request.find(buffer),
         }
     }
 
@@ -172,6 +183,7 @@ impl Request {
             Self::Modbus(request) => request.find_last(buffer),
             Self::Dlt645(request) => request.find_last(buffer),
             Self::Mbus(request) => request.find_last(buffer),
+            Self::Cjt188(request) => request.find_last(buffer),
         }
     }
 
@@ -181,10 +193,7 @@ impl Request {
     /// was planned, never a follow-up of it.
     pub fn follow_up(&self, answers: &[u8]) -> Option<Self> {
         match self {
-            Self::Modbus(_) => {
-                let _whole = answers;
-                None
-            }
+            Self::Modbus(_) | Self::Cjt188(_) => None,
             Self::Dlt645(request) => request.follow_up(answers).map(Self::Dlt645),
             Self::Mbus(request) => request.follow_up(answers).map(Self::Mbus),
         }
@@ -197,6 +206,7 @@ impl Request {
             Self::Modbus(request) => request.answer_len_max(),
             Self::Dlt645(request) => request.answer_len_max(),
             Self::Mbus(request) => request.answer_len_max(),
+            Self::Cjt188(request) => request.answer_len_max(),
         }
     }
 }

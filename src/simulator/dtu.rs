@@ -2,9 +2,8 @@
 
 use crate::base::clock::Clock;
 use crate::protocol::dtu::ddp;
-use crate::protocol::modbus::{Heard, Request, hear};
 use crate::simulator::faults::{Dice, Fate, Faults};
-use crate::simulator::meter::SimMeter;
+use crate::simulator::line::{LineMeter, Question, Tongue, next_question};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +43,7 @@ pub struct SimDtu {
     /// Seed of its dice.
     pub seed: u64,
     /// Its meters.
-    pub meters: Vec<SimMeter>,
+    pub meters: Vec<Box<dyn LineMeter>>,
 }
 
 /// Counters of a simulated fleet.
@@ -108,6 +107,7 @@ impl SimDtu {
     ) -> io::Result<()> {
         stream.write_all(&self.hello()).await?;
         let mut pending: Vec<u8> = Vec::new();
+        let tongues = self.tongues();
         let idle = if self.heartbeat.is_zero() {
             Duration::from_secs(86_400 * 365)
         } else {
@@ -131,9 +131,9 @@ impl SimDtu {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             }
-            while let Some(request) = self.next_request(&mut pending) {
+            while let Some((question, length)) = next_question(&mut pending, &tongues) {
                 stats.requests.fetch_add(1, Ordering::Relaxed);
-                if !self.reply(&request, &mut stream, clock, stats, dice).await? {
+                if !self.reply(&question, length, &mut stream, clock, stats, dice).await? {
                     return Ok(());
                 }
             }
@@ -175,53 +175,48 @@ impl SimDtu {
         .concat()
     }
 
-    /// Takes the next request out of what came. Packets of a framing are opened by looking for the request in them: the
-    /// frame's CRC says where it stands.
-    fn next_request(&self, pending: &mut Vec<u8>) -> Option<Request> {
-        loop {
-            match hear(pending) {
-                Heard::Request { span, request } => {
-                    pending.drain(..span.end);
-                    return Some(request);
-                }
-                Heard::Faulty { span, .. } => {
-                    pending.drain(..span.end);
-                }
-                Heard::NeedMore { noise } => {
-                    pending.drain(..noise);
-                    return None;
-                }
+    /// What is spoken on the line, each once.
+    fn tongues(&self) -> Vec<Tongue> {
+        let mut tongues = Vec::new();
+        for tongue in self.meters.iter().map(|meter| meter.tongue()) {
+            if !tongues.contains(&tongue) {
+                tongues.push(tongue);
             }
         }
+        tongues
     }
 
     /// Answers; false: the connection shall be cut.
     async fn reply(
         &self,
-        request: &Request,
+        question: &Question,
+        length: usize,
         stream: &mut TcpStream,
         clock: &dyn Clock,
         stats: &FleetStats,
         dice: &mut Dice,
     ) -> io::Result<bool> {
-        let Some(meter) = self
-            .meters
-            .iter()
-            .find(|meter| meter.unit == request.unit() && !meter.mute)
-        else {
+        let now = clock.now();
+        // a wildcard may call several meters: all of them speak, one over the other
+        let mut spoken = self.meters.iter().enumerate().filter_map(|(place, meter)| {
+            let spoken = meter.answer(question, now)?;
+            Some((place, spoken))
+        });
+        let Some((place, mut said)) = spoken.next() else {
             return Ok(true);
         };
-        let Ok(frame) = meter.answer(request, clock.now()) else {
-            return Ok(true);
-        };
+        for (_, other) in spoken {
+            said.bytes = collide(&said.bytes, &other.bytes);
+        }
+        tokio::time::sleep(said.after).await;
+        let frame = said.bytes;
         if self.baud > 0 {
-            let bytes = request.wire().len() + frame.len();
+            let bytes = length + frame.len();
             tokio::time::sleep(TURN_ROUND + Duration::from_secs_f64(bytes as f64 * 11.0 / f64::from(self.baud))).await;
         }
         let foreign = || {
-            let other = self.meters.iter().find(|other| other.unit != meter.unit)?;
-            let elsewhere = Request::checked(other.unit, request.body().clone()).ok()?;
-            other.answer(&elsewhere, clock.now()).ok()
+            let mut others = self.meters.iter().enumerate().filter(|(other, _)| *other != place);
+            others.find_map(|(_, other)| other.answer_as_if_meant(question, clock.now()))
         };
         match self.faults.fate(frame, HEARTBEAT, foreign, dice) {
             Fate::Cut => return Ok(false),
@@ -246,4 +241,11 @@ impl SimDtu {
             _ => bytes,
         }
     }
+}
+
+/// Two frames at once: on RS-485 and M-Bus a dominant bit wins, so what is heard is neither.
+fn collide(one: &[u8], other: &[u8]) -> Vec<u8> {
+    let longer = one.len().max(other.len());
+    let at = |bytes: &[u8], place: usize| bytes.get(place).copied().unwrap_or(0xFF);
+    (0..longer).map(|place| at(one, place) & at(other, place)).collect()
 }

@@ -3,7 +3,7 @@
 use crate::base::clock::Clock;
 use crate::simulator::dtu::{FleetStats, Registration, SimDtu};
 use crate::simulator::faults::{Dice, Faults};
-use crate::simulator::meter::{Mould, SimMeter};
+use crate::simulator::meter::Mould;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -50,7 +50,7 @@ impl FleetPlan {
             .filter_map(|unit| {
                 let mute = dice.chance(self.faults.mute);
                 let seed = seed.wrapping_mul(257).wrapping_add(unit.into());
-                Some(SimMeter::new(unit, Self::mould(unit, moulds)?.clone(), seed, mute))
+                Some(Self::mould(unit, moulds)?.meter(index, unit, seed, mute))
             })
             .collect();
         SimDtu {

@@ -1,31 +1,43 @@
-//! A virtual meter: a load seen through the registers of a meter model.
+//! A virtual meter: a load seen through the registers of a meter model, or in the frames of one.
 
 use crate::device::image::RegisterImage;
 use crate::device::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Measurand, Value};
-use crate::protocol::modbus::{AnswerError, Reply, Request};
+use crate::protocol::cjt188::Address;
+use crate::protocol::modbus::{Reply, Request};
+use crate::simulator::fluid::{FluidMeter, Quirks};
+use crate::simulator::line::{LineMeter, Question, Spoken, Tongue};
 use crate::simulator::physics::{Instant, Load};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What all virtual meters of one model share.
 #[derive(Clone, Debug)]
 pub struct Mould {
     /// The model.
     pub model: Arc<MeterModel>,
-    /// None for models that are no registers.
-    blank: Option<Arc<RegisterImage>>,
+    shows: Shows,
     quantities: Arc<[Quantity]>,
+}
+
+/// In what a model shows its values.
+#[derive(Clone, Debug)]
+enum Shows {
+    Registers(Arc<RegisterImage>),
+    Records,
+    Nothing,
 }
 
 impl Mould {
     /// A mould of a model.
     pub fn new(model: Arc<MeterModel>) -> Self {
-        let blank = match &model.profile {
-            Profile::Modbus(profile) => Some(Arc::new(RegisterImage::new(Arc::new(profile.clone())))),
-            Profile::Dlt645(_) => None,
+        let shows = match &model.profile {
+            Profile::Modbus(profile) => Shows::Registers(Arc::new(RegisterImage::new(Arc::new(profile.clone())))),
+            Profile::Cjt188(_) => Shows::Records,
+            Profile::Dlt645(_) => Shows::Nothing,
         };
         let quantities = model
             .measurands()
@@ -36,13 +48,43 @@ impl Mould {
             .collect();
         Self {
             model,
-            blank,
+            shows,
             quantities,
+        }
+    }
+
+    /// The address of the meter at a place, 1 and up, behind the DTU at an index.
+    pub fn address(&self, dtu: usize, place: u8) -> String {
+        match self.shows {
+            Shows::Registers(_) | Shows::Nothing => place.to_string(),
+            Shows::Records => fluid_address(dtu, place).to_string(),
+        }
+    }
+
+    /// The meter at a place behind the DTU at an index, with the load of a seed.
+    pub fn meter(&self, dtu: usize, place: u8, seed: u64, mute: bool) -> Box<dyn LineMeter> {
+        match &self.shows {
+            // one that shows nothing refuses everything
+            Shows::Registers(_) | Shows::Nothing => Box::new(SimMeter::new(place, self.clone(), seed, mute)),
+            Shows::Records => {
+                let quirks = Quirks {
+                    mute,
+                    ..Quirks::default()
+                };
+                let meter = FluidMeter::new(fluid_address(dtu, place), &self.model, seed, quirks);
+                Box::new(meter)
+            }
         }
     }
 }
 
-/// The meter.
+/// Seven bytes of digits that no other meter of the fleet has.
+fn fluid_address(dtu: usize, place: u8) -> Address {
+    let number = format!("{:014}", (dtu + 1) * 1000 + usize::from(place));
+    Address::parse(&number).unwrap_or(Address([0; 7]))
+}
+
+/// A meter that speaks Modbus.
 #[derive(Debug)]
 pub struct SimMeter {
     /// Unit id on the line.
@@ -65,20 +107,13 @@ impl SimMeter {
         }
     }
 
-    /// The reply frame to a request at `now`.
-    ///
-    /// # Errors
-    /// [`AnswerError`] when the reply cannot be put into a frame.
-    pub fn answer(&self, request: &Request, now: DateTime<Utc>) -> Result<Vec<u8>, AnswerError> {
-        request.reply_frame(&self.reply(request, now))
-    }
-
     fn reply(&self, request: &Request, now: DateTime<Utc>) -> Reply {
         let shown = self.load.at(now);
-        let Some(mut image) = self.mould.blank.as_deref().cloned() else {
+        let Shows::Registers(blank) = &self.mould.shows else {
             // slave device failure
             return Reply::Exception(4);
         };
+        let mut image = (**blank).clone();
         for quantity in self.mould.quantities.iter().copied() {
             if let Some(value) = value_of(quantity, &shown) {
                 // a value that the registers cannot hold stays at zero, as a meter's counter would stay at its end
@@ -94,8 +129,34 @@ impl SimMeter {
     }
 }
 
+impl LineMeter for SimMeter {
+    fn tongue(&self) -> Tongue {
+        Tongue::Modbus
+    }
+
+    fn answer(&self, question: &Question, now: DateTime<Utc>) -> Option<Spoken> {
+        let Question::Modbus(request) = question else {
+            return None;
+        };
+        if self.mute || request.unit() != self.unit {
+            return None;
+        }
+        let bytes = request.reply_frame(&self.reply(request, now)).ok()?;
+        let after = Duration::ZERO;
+        Some(Spoken { bytes, after })
+    }
+
+    fn answer_as_if_meant(&self, question: &Question, now: DateTime<Utc>) -> Option<Vec<u8>> {
+        let Question::Modbus(request) = question else {
+            return None;
+        };
+        let mine = Request::checked(self.unit, request.body().clone()).ok()?;
+        mine.reply_frame(&self.reply(&mine, now)).ok()
+    }
+}
+
 /// The value of a quantity in its canonical unit.
-fn value_of(quantity: Quantity, shown: &Instant) -> Option<Value> {
+pub(super) fn value_of(quantity: Quantity, shown: &Instant) -> Option<Value> {
     use Quantity as Q;
     let [u1, u2, u3] = shown.voltage_v;
     let [s1, s2, s3] = shown.share;

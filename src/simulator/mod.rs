@@ -4,5 +4,7 @@
 pub mod dtu;
 pub mod faults;
 pub mod fleet;
+pub mod fluid;
+pub mod line;
 pub mod meter;
 pub mod physics;

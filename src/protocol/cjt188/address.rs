@@ -1,13 +1,14 @@
 //! How a meter is called: its type and seven bytes of digits (CJ/T 188-2004, 5.2.2 and table 3).
 
 use crate::base::hex;
+use serde::Serialize;
 use std::fmt;
 
 /// Stands for any digits in a question's address, and for any type.
 const WILDCARD: u8 = 0xAA;
 
 /// The meter type T.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct MeterType(pub u8);
 
 impl MeterType {

@@ -1,9 +1,11 @@
 //! Data identifiers (CJ/T 188-2004, tables 5 to 9): what is read or written.
 
+use serde::Serialize;
 use std::fmt;
 
 /// Which byte of the identifier comes first. Meters of 2004 mostly send 90 1F, those of 2018 and many others 1F 90.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DiOrder {
     /// 90 1F.
     HighFirst,
@@ -22,7 +24,7 @@ impl DiOrder {
 }
 
 /// A data identifier, written as the standard writes it: 901F.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct DataId(pub u16);
 
 impl DataId {

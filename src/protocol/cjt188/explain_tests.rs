@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::cjt188::request::tests::any_request;
-
+use crate::protocol::explain::explain_all;
 use proptest::prelude::*;
 
 fn bytes(text: &str) -> Vec<u8> {
@@ -89,12 +89,32 @@ fn what_is_broken_says_where() {
     let wrong = error(&published);
     assert_eq!((wrong.offset, wrong.checksum_ok), (37, Some(false)));
     assert_eq!(wrong.error, "checksum on the wire is 08, computed 13");
+    // recognised by itself, too
+    let by_itself = explain_all(None, &bytes(&published)).remove(0).unwrap_err();
+    assert_eq!(by_itself, wrong);
     let cut = error(&ANSWER[..60]);
     assert_eq!(
         (cut.offset, cut.error.as_str()),
         (30, "26 bytes are too few; the frame needs 35")
     );
     assert_eq!(error("FEFE").error, "no 68 that begins a frame");
+}
+
+#[test]
+fn a_frame_of_dlt645_between_ours_is_told_apart() {
+    // both begin with 68: a DL/T 645-2007 read of the total energy, then our question and answer
+    let other = "FEFEFEFE68129078563412681104333334336816";
+    let alone = explain_all(None, &bytes(other));
+    assert!(
+        matches!(alone.as_slice(), [Ok(frame)] if frame.protocol.starts_with("dlt645")),
+        "{alone:?}"
+    );
+    let ours = explain_all(None, &bytes(&[ASKED, other, ANSWER].concat()));
+    let shown: Vec<_> = ours
+        .iter()
+        .map(|frame| frame.as_ref().map(|f| f.protocol).ok())
+        .collect();
+    assert_eq!(shown, [Some("cjt188"), None, Some("cjt188")]);
 }
 
 #[test]

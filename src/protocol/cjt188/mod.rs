@@ -26,7 +26,7 @@ pub mod valve;
 pub use address::{Address, AddressError, MeterType};
 pub use data_id::{DataId, DiOrder};
 pub use explain::explain;
-pub use frame::{FRAME_MAX, Frame, FrameError, Function, PREAMBLE_MAX};
+pub use frame::{Control, FRAME_MAX, Frame, FrameError, Function, PREAMBLE_MAX};
 pub use request::{Answer, AnswerError, Leniency, Request, RequestError, Target};
 pub use slave::{Heard, hear};
 pub use unit::{Dimension, Unit};

@@ -7,10 +7,12 @@ use super::value::{self, Status, TimeOrder, ValueError};
 use super::{DataId, MeterType, Unit};
 use chrono::NaiveDateTime;
 use rust_decimal::Decimal;
+use serde::Serialize;
 use std::ops::Range;
 
 /// Where the unit of a number is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UnitPlace {
     /// In the byte behind it, the standard.
     After,
@@ -21,7 +23,8 @@ pub enum UnitPlace {
 }
 
 /// How a value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// Decimal digits, lowest first.
     Number {
@@ -32,6 +35,8 @@ pub enum Form {
         /// Where its unit is.
         unit: UnitPlace,
     },
+    /// One byte, signed binary: temperatures of some makers.
+    Byte,
     /// The meter's clock.
     Time(TimeOrder),
     /// The status word.
@@ -64,6 +69,7 @@ impl Form {
             }
             | Self::Raw(bytes) => bytes.into(),
             Self::Number { bytes, .. } => usize::from(bytes) + 1,
+            Self::Byte => 1,
             Self::Time(order) => order.len(),
             Self::Status => 2,
         }
@@ -95,6 +101,10 @@ impl Form {
                 let number = value::number(digits, decimals)?;
                 let unit = code.map(|code| Unit::by_code(code).ok_or(ValueError::Unit(code)));
                 Ok(Value::Number(number, unit.transpose()?))
+            }
+            Self::Byte => {
+                let byte = own.first().copied().unwrap_or_default();
+                Ok(Value::Number(i8::from_le_bytes([byte]).into(), None))
             }
             Self::Time(order) => value::time(own, order).map(Value::Time),
             Self::Status => match own {

@@ -4,6 +4,7 @@ use super::frame::{Control, FRAME_MAX, Frame, FrameError, Function, OVERHEAD, PR
 use super::value::{self, ValueError};
 use super::{Address, DataId, DiOrder, MeterType};
 use chrono::NaiveDateTime;
+use serde::Serialize;
 
 /// The most data bytes of a read's answer and of a write (CJ/T 188-2004, 5.2.4).
 const READ_DATA_MAX: u8 = 0x64;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// What an answer need not repeat exactly, for meters that do not. Nothing by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Leniency {
     /// Another serial number is taken.
     pub ser: bool,
@@ -83,6 +84,12 @@ pub enum RequestError {
     /// The valve's identifier, in either byte order.
     #[error("{0} moves the valve; only the relay room makes such frames")]
     Valve(DataId),
+    /// No frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame, but no question.
+    #[error("control {0:02X} is no question that is asked")]
+    NotAQuestion(u8),
     /// A clock cannot be set to it.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -205,6 +212,13 @@ impl Request {
         self
     }
 
+    /// Takes answers as leniently as a meter model wants it.
+    #[must_use]
+    pub fn with_lenient(mut self, lenient: Leniency) -> Self {
+        self.target.lenient = lenient;
+        self
+    }
+
     /// Whom it goes to.
     pub fn target(&self) -> &Target {
         &self.target
@@ -241,8 +255,8 @@ impl Request {
         (PREAMBLE_MAX + OVERHEAD + usize::from(self.longest)).min(FRAME_MAX)
     }
 
-    /// The most data bytes of the answer.
-    pub(super) fn longest(&self) -> u8 {
+    /// The most data bytes of the answer, identifier and serial number among them.
+    pub fn longest(&self) -> u8 {
         self.longest
     }
 
@@ -261,6 +275,46 @@ impl Request {
             .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
             })
+    }
+
+    /// What every answer, but no refusal, repeats besides: the identifier.
+    pub fn subject(&self) -> u64 {
+        self.di.0.into()
+    }
+
+    /// Reads a whole question, preamble and all, as it was recorded. Nothing is lenient.
+    ///
+    /// # Errors
+    /// [`RequestError`]: no frame, an answer, a function that nobody asks for, or one that moves the valve.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RequestError> {
+        let frame = Frame::parse(bytes)?;
+        let not = RequestError::NotAQuestion(frame.control.0);
+        let function = frame
+            .control
+            .function()
+            .filter(|_| !frame.control.is_from_meter())
+            .ok_or(not)?;
+        let Some(([first, second, ser], data)) = frame.data().split_first_chunk::<DI_SER>() else {
+            return Err(not);
+        };
+        let (di, order) = DataId::guess([*first, *second]);
+        let preamble = u8::try_from(super::frame::preamble(bytes)).unwrap_or(u8::MAX);
+        let target = Target {
+            order,
+            ser: *ser,
+            preamble,
+            ..Target::new(frame.meter_type, frame.address)
+        };
+        match function {
+            Function::Write => Self::write(target, di, data.to_vec()),
+            _ => Ok(Self {
+                target,
+                function,
+                di,
+                data: data.to_vec(),
+                longest: READ_DATA_MAX,
+            }),
+        }
     }
 
     /// Reads a whole frame as the answer.

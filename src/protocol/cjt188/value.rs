@@ -3,6 +3,7 @@
 use crate::base::bcd::{self, BcdError};
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 use rust_decimal::Decimal;
+use serde::Serialize;
 
 /// Why bytes are no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +61,8 @@ pub fn to_number(value: Decimal, decimals: u8, bytes: usize) -> Option<Vec<u8>> 
 }
 
 /// In which order the bytes of a time stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TimeOrder {
     /// `ss mm hh DD MM YY 20`, the standard.
     SecondsFirst,
@@ -143,7 +145,8 @@ pub fn to_time(at: NaiveDateTime) -> Result<[u8; 7], ValueError> {
 }
 
 /// Where the bits of a status word stand. Sources disagree, so a meter model says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StatusBits {
     /// The standard: valve in bits 1 and 0 of the first byte, battery in bit 2.
     Low,
