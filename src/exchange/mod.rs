@@ -5,6 +5,7 @@ pub mod admission;
 pub mod agenda;
 pub mod breaker;
 pub mod evidence;
+pub mod habit;
 pub mod job;
 pub mod line;
 mod memory;
@@ -24,3 +25,6 @@ pub struct Moment {
     /// Monotonic time.
     pub on: Instant,
 }
+
+#[cfg(test)]
+mod load_tests;
