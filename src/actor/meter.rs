@@ -4,7 +4,9 @@
 //! What is due and how a slot ends is decided by [`Agenda`]; what to ask and what an answer means by `device/`. The
 //! actor carries a poll to the line as one job, makes what came of it durable, and only then tells anybody.
 
+mod blocks;
 mod life;
+mod visit;
 
 use crate::actor::durable::Durable;
 use crate::actor::shard::{Rearm, ShardParts};
@@ -13,13 +15,14 @@ use crate::actor::verdict::{self, Heard};
 use crate::actor::wakes::Wakes;
 use crate::base::ids::{MeterId, PollId};
 use crate::device::model::MeterModel;
-use crate::device::plan::plan;
+use crate::device::plan::{self, plan};
 use crate::domain::device::{Connect, DtuRecord, MeterRecord, Parity};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Reading, Source};
 use crate::domain::slot::MissReason;
 pub use crate::exchange::agenda::Agenda;
 use crate::exchange::agenda::{Action, Ended, Failure, Got, PollOrder, PollVerdict};
+use crate::exchange::habit::Visited;
 use crate::exchange::job::{PollJob, PollOutcome, Priority, byte_time};
 use crate::port::field::{Link, LinkError};
 use crate::port::fleet::ReadFailure;
@@ -119,14 +122,6 @@ pub struct OnDemand {
     pub answer: oneshot::Sender<Result<Reading, ReadFailure>>,
 }
 
-/// A job with what is needed to read its outcome.
-struct Prepared {
-    job: PollJob,
-    link: Arc<dyn Link>,
-    model: Arc<MeterModel>,
-    requests: Vec<Request>,
-}
-
 /// An instant as the database keeps it, so that what is shown before and after it is stored is the same.
 fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
     at.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(at)
@@ -187,77 +182,6 @@ impl Meter {
         }
     }
 
-    /// A job for the line, or why there can be none.
-    fn prepare(
-        &self,
-        quantities: &[Quantity],
-        priority: Priority,
-        attempts: u8,
-        deadline: Instant,
-    ) -> Result<Prepared, Failure> {
-        let pressure = self.parts.shard.pressure.now();
-        if !pressure.admits(priority) {
-            PollShed {
-                priority: priority.as_str(),
-            }
-            .emit();
-            return Err(verdict::failure(MissReason::Overload, pressure.as_str()));
-        }
-        let record = &self.parts.record;
-        let protocol = Protocol::by_name(&record.protocol)
-            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.protocol))?;
-        let model = self
-            .parts
-            .shard
-            .catalogue
-            .get(protocol, &record.model)
-            .cloned()
-            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
-        let requests = plan(&model, &record.address, quantities)
-            .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
-        let link = self
-            .parts
-            .link
-            .clone()
-            .ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
-        let (timeout_ms, pause_ms) = self
-            .parts
-            .dtu
-            .as_ref()
-            .map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
-        let job = PollJob {
-            poll: PollId(self.parts.shard.polls.take()),
-            meter: record.id,
-            priority,
-            requests: requests.clone(),
-            attempts,
-            timeout: Duration::from_millis(timeout_ms.max(model.timeout_ms).into()),
-            byte_time: self.byte_time(&model),
-            evidence: priority <= Priority::Settlement && priority != Priority::OnDemand
-                || self.parts.life.puzzled.get(),
-            pause: Duration::from_millis(pause_ms.max(model.pause_ms).into()),
-            deadline,
-        };
-        Ok(Prepared {
-            job,
-            link,
-            model,
-            requests,
-        })
-    }
-
-    /// What a byte takes on the meter's line: at the port's speed where it is ours, else at the one the model is made for.
-    fn byte_time(&self, model: &MeterModel) -> Duration {
-        match self.parts.dtu.as_ref().map(|dtu| &dtu.connect) {
-            Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
-            Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
-            Some(Connect::Inbound | Connect::Dial { .. }) | None => {
-                let serial = &model.serial;
-                byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
-            }
-        }
-    }
-
     fn poll(&mut self, order: PollOrder, ctx: &mut Context<Self>) {
         let left = (order.deadline - self.now()).to_std().unwrap_or(Duration::ZERO);
         let deadline = self.parts.shard.clock.monotonic() + left;
@@ -283,41 +207,6 @@ impl Meter {
                 self.settle(&order, PollId(0), heard);
             }
         }
-    }
-
-    /// Runs a job and hands what was heard to `then`.
-    fn run(
-        &mut self,
-        prepared: Prepared,
-        ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, Heard, &mut Context<Self>) + 'static,
-    ) {
-        let Prepared {
-            job,
-            link,
-            model,
-            requests,
-        } = prepared;
-        self.busy += 1;
-        let visit = async move { link.poll(job).await };
-        ctx.spawn(
-            visit
-                .into_actor(self)
-                .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
-                    let mut heard = verdict::hear(&model, &requests, outcome);
-                    meter.note(&mut heard);
-                    then(meter, heard, ctx);
-                    meter.done(ctx);
-                }),
-        );
-    }
-
-    /// What is noted of every visit, whatever it was for.
-    fn note(&self, heard: &mut Heard) {
-        let life = &self.parts.life;
-        life.keep(std::mem::take(&mut heard.evidence), self.parts.record.dtu);
-        let reason = heard.failure.as_ref().map(|failure| failure.reason);
-        life.puzzled.set(reason == Some(MissReason::Undecodable));
     }
 
     /// One thing under way is over.
@@ -489,6 +378,10 @@ impl Handler<Changed> for Meter {
     type Result = ();
 
     fn handle(&mut self, changed: Changed, ctx: &mut Self::Context) {
+        let (old, new) = (&self.parts.record, &changed.record);
+        if (&old.protocol, &old.address, &old.model, old.dtu) != (&new.protocol, &new.address, &new.model, new.dtu) {
+            self.parts.life.forget();
+        }
         self.parts.record = changed.record;
         self.parts.dtu = changed.dtu;
         self.step(ctx);

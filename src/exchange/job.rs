@@ -53,6 +53,9 @@ pub struct PollJob {
     pub priority: Priority,
     /// The questions, in order.
     pub requests: Vec<Request>,
+    /// What is asked in the same visit, behind the other questions, in place of one that is refused; by the question's
+    /// place, and nothing where there is nothing finer to ask.
+    pub instead: Vec<Vec<Request>>,
     /// Attempts per question, 1 to 10.
     pub attempts: u8,
     /// How long an answer may take to come, beside the line time of question and answer.
@@ -134,7 +137,8 @@ pub enum TransactionError {
 pub struct PollOutcome {
     /// When the first attempt was written, our clock; none when none began.
     pub began_at: Option<DateTime<Utc>>,
-    /// One report per request that was tried.
+    /// One report per request that was tried; behind them those of what was asked instead of the refused ones, in their
+    /// order.
     pub reports: Vec<TransactionReport>,
     /// The raw frames of the visit, in the recorder.
     pub frames: FrameRange,

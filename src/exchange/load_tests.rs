@@ -23,19 +23,13 @@ fn midnight() -> DateTime<Utc> {
 
 fn schedule(cron: &str, window_s: u32, deadline_s: u32) -> AppliedSchedule {
     let rule = ScheduleRule {
-        valid_from: midnight() - TimeDelta::days(1),
-        valid_to: None,
-        cron: cron.into(),
-        time_zone: "UTC".into(),
-        quantities: Vec::new(),
-        spread_s: 0,
         window_s,
         retry: RetryPolicy {
-            attempts: 3,
-            backoff_s: 5,
             deadline_s,
+            ..RetryPolicy::default()
         },
         missed_run: MissedRun::Skip,
+        ..ScheduleRule::by_cron(cron, "UTC", midnight() - TimeDelta::days(1))
     };
     AppliedSchedule {
         schedule: ScheduleId(1),
@@ -109,9 +103,9 @@ impl Bus {
     fn submit(&mut self, place: usize, order: Option<PollOrder>) {
         let now = self.moment();
         self.polls += 1;
-        let left = order
-            .as_ref()
-            .map_or(Duration::from_secs(600), |order| (order.deadline - now.at).to_std().unwrap_or_default());
+        let left = order.as_ref().map_or(Duration::from_secs(600), |order| {
+            (order.deadline - now.at).to_std().unwrap_or_default()
+        });
         let job = PollJob {
             poll: PollId(self.polls),
             meter: MeterId(i32::try_from(place).unwrap()),
@@ -122,6 +116,7 @@ impl Bus {
             byte_time: self.byte,
             pause: self.pause,
             evidence: false,
+            instead: Vec::new(),
             deadline: now.on + left,
         };
         let ticket = self.line.submit(now, job).unwrap();
@@ -155,14 +150,21 @@ impl Bus {
         let (place, order) = self.open.remove(&ticket).unwrap();
         self.ended = self.now;
         let Some(order) = order else {
-            assert!(outcome.reports.iter().all(|report| report.result.is_ok()), "{outcome:?}");
+            assert!(
+                outcome.reports.iter().all(|report| report.result.is_ok()),
+                "{outcome:?}"
+            );
             return;
         };
         let failure = outcome.reports.iter().find_map(|report| report.result.as_ref().err());
         let verdict = PollVerdict {
             began_at: outcome.began_at,
             attempts: outcome.reports.iter().map(|report| u16::from(report.attempts)).sum(),
-            got: if failure.is_none() { Got::Everything } else { Got::Nothing },
+            got: if failure.is_none() {
+                Got::Everything
+            } else {
+                Got::Nothing
+            },
             failure: failure.map(|error| {
                 Failure::of(match error {
                     TransactionError::Timeout => MissReason::Timeout,
@@ -182,7 +184,9 @@ impl Bus {
         let Some(wire) = self.line.ask(now) else { return };
         self.line.written(now);
         self.begun.get_or_insert(self.now);
-        let Some((place, answer)) = self.answer(&wire) else { return };
+        let Some((place, answer)) = self.answer(&wire) else {
+            return;
+        };
         let takes = |bytes: usize| self.byte * u32::try_from(bytes).unwrap();
         let round = takes(wire.len()) + self.devices[place].turnaround + takes(answer.len());
         self.least += round;
@@ -225,7 +229,10 @@ impl Bus {
                 _ => {}
             }
         }
-        let due = self.line.next_deadline(now).map(|at| at.saturating_duration_since(self.start));
+        let due = self
+            .line
+            .next_deadline(now)
+            .map(|at| at.saturating_duration_since(self.start));
         let heard = self.arrivals.first_key_value().map(|(at, _)| *at);
         let woken = self.devices.iter().filter_map(|device| device.agenda.next_wake()).min();
         let woken = woken.map(|at| (at - midnight()).to_std().unwrap_or_default());
@@ -281,7 +288,11 @@ fn one_dead_meter_of_eight_costs_its_neighbours_nothing() {
         let missed: u64 = device.missing.values().sum();
         if place == 3 {
             assert_eq!(device.actual, 0);
-            assert!(missed > 1_400 && device.missing[&MissReason::BreakerOpen] > 1_200, "{:?}", device.missing);
+            assert!(
+                missed > 1_400 && device.missing[&MissReason::BreakerOpen] > 1_200,
+                "{:?}",
+                device.missing
+            );
         } else {
             slots += device.actual + missed;
             actual += device.actual;

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod agenda;
 pub mod breaker;
 pub mod evidence;
+pub mod feasible;
 pub mod habit;
 pub mod job;
 pub mod line;

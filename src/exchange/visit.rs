@@ -201,6 +201,9 @@ impl Visit {
 
     /// Takes a refusal in: it ends the question, whatever was answered before.
     pub fn refused(&mut self, now: Moment, code: u8) -> Progress {
+        if let Some(instead) = self.job.instead.get_mut(self.next) {
+            self.job.requests.append(instead);
+        }
         Progress::of(self.conclude(now, Err(TransactionError::Refused(code))))
     }
 

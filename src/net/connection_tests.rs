@@ -38,6 +38,7 @@ fn job(poll: i64, questions: &[modbus::Request]) -> PollJob {
         timeout: Duration::from_secs(1),
         byte_time: Duration::ZERO,
         evidence: false,
+        instead: Vec::new(),
         pause: Duration::ZERO,
         deadline: (tokio::time::Instant::now() + Duration::from_secs(60)).into_std(),
     }

@@ -68,6 +68,7 @@ mod tests {
             timeout: Duration::from_secs(5),
             byte_time: Duration::ZERO,
             evidence: false,
+            instead: Vec::new(),
             pause: Duration::ZERO,
             deadline: Instant::now() + Duration::from_secs(10),
         };

@@ -163,6 +163,7 @@ fn job(questions: &[modbus::Request]) -> PollJob {
         timeout: Duration::from_millis(300),
         byte_time: Duration::ZERO,
         evidence: false,
+        instead: Vec::new(),
         pause: Duration::ZERO,
         deadline: Instant::now() + Duration::from_secs(20),
     }

@@ -1,8 +1,10 @@
 //! What outlives a meter's actor: its agenda, and saves under way.
 
+use super::blocks::RefusedBlocks;
 use super::*;
 use crate::base::ids::DtuId;
 use crate::exchange::evidence::{EVIDENCE_FRAMES_MAX, Evidence};
+use crate::exchange::habit::Habit;
 use crate::port::frames::RecordedFrame;
 
 /// Frames that wait for a save at most: those of two visits.
@@ -16,6 +18,10 @@ pub struct Life {
     pub running: Cell<Option<u64>>,
     /// Saves under way.
     pub saving: Cell<usize>,
+    /// What was learned of the meter.
+    pub habit: RefCell<Habit>,
+    /// Blocks that it refuses.
+    pub refused: RefCell<RefusedBlocks>,
     /// Raw frames that wait for the next save.
     pub evidence: RefCell<Vec<RecordedFrame>>,
     /// What came last could not be decoded: the next answers are wanted as evidence.
@@ -31,10 +37,18 @@ impl Life {
             agenda: RefCell::new(agenda),
             running: Cell::new(None),
             saving: Cell::new(0),
+            habit: RefCell::default(),
+            refused: RefCell::default(),
             evidence: RefCell::default(),
             puzzled: Cell::new(false),
             actor: RefCell::new(None),
         }
+    }
+
+    /// Forgets what was learned: it is another meter, or hangs elsewhere.
+    pub fn forget(&self) {
+        self.habit.take();
+        self.refused.borrow_mut().forget();
     }
 
     /// Keeps raw frames for the next save. Those of a dead meter that said nothing would say every time the same.

@@ -392,6 +392,11 @@ impl Agenda {
 }
 
 /// Spreads meters evenly; the same for a meter at every due time and after a restart (SplitMix64's finaliser).
+/// How many seconds behind the due time a meter's poll for these slots begins, so that a fleet's polls are spread evenly.
+pub fn start_delay(meter: MeterId, poll: &DuePoll) -> u32 {
+    spread(poll.slots.iter(), hash(meter))
+}
+
 fn hash(meter: MeterId) -> u32 {
     let mut x = u64::from(meter.0.unsigned_abs()).wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -156,6 +156,29 @@ fn a_follow_up_that_fails_fails_the_question_and_one_without_end_is_ended() {
 }
 
 #[test]
+fn what_is_asked_instead_of_a_refused_block_comes_behind_the_rest_of_the_visit() {
+    let mut time = Time::new();
+    let mut line = line(&time);
+    let read = |di: &str| dlt645::Request::read(meter(7), Di::parse(di).unwrap());
+    let (block, other) = (read("0201FF00"), read("00010000"));
+    let singles = [read("02010100"), read("02010200")];
+    let requests = vec![Request::Dlt645(block.clone()), Request::Dlt645(other.clone())];
+    let mut asked = job(&time, 1, 1, Priority::Scheduled, requests);
+    asked.instead = vec![singles.iter().cloned().map(Request::Dlt645).collect(), Vec::new()];
+    line.submit(time.moment(), asked).unwrap();
+    assert_eq!(ask(&mut line, &time), block.wire());
+    line.feed(time.pass(50), &block.refusal_frame(meter(7), 2), &[]);
+    for request in [&other, &singles[0], &singles[1]] {
+        assert_eq!(ask(&mut line, &time), request.wire());
+        line.feed(time.pass(50), &says(request, 0, &[1, 2]), &[]);
+    }
+    let outcome = only(done(&mut line));
+    assert_eq!(outcome.reports.len(), 4);
+    assert_eq!(outcome.reports[0].result, Err(TransactionError::Refused(2)));
+    assert!(outcome.reports[1..].iter().all(|report| report.result.is_ok()));
+}
+
+#[test]
 fn a_broadcast_is_done_when_its_bytes_are_out() {
     let mut time = Time::new();
     let mut line = line(&time);

@@ -74,6 +74,7 @@ pub(super) fn job(time: &Time, poll: i64, meter: i32, priority: Priority, reques
         timeout: T,
         byte_time: Duration::ZERO,
         evidence: false,
+        instead: Vec::new(),
         pause: Duration::ZERO,
         deadline: time.moment().on + Duration::from_secs(600),
     }

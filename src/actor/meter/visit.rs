@@ -1,0 +1,153 @@
+//! One visit to the meter: from wanted quantities to a job for the line, and from its outcome to what was heard. What the
+//! visit teaches is noted on the way.
+
+use super::*;
+
+/// A job with what is needed to read its outcome.
+pub(super) struct Prepared {
+    pub(super) job: PollJob,
+    link: Arc<dyn Link>,
+    model: Arc<MeterModel>,
+    requests: Vec<Request>,
+    instead: Vec<Vec<Request>>,
+}
+
+impl Meter {
+    /// A job for the line, or why there can be none.
+    pub(super) fn prepare(
+        &self,
+        quantities: &[Quantity],
+        priority: Priority,
+        attempts: u8,
+        deadline: Instant,
+    ) -> Result<Prepared, Failure> {
+        let pressure = self.parts.shard.pressure.now();
+        if !pressure.admits(priority) {
+            PollShed {
+                priority: priority.as_str(),
+            }
+            .emit();
+            return Err(verdict::failure(MissReason::Overload, pressure.as_str()));
+        }
+        let record = &self.parts.record;
+        let protocol = Protocol::by_name(&record.protocol)
+            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.protocol))?;
+        let model = self
+            .parts
+            .shard
+            .catalogue
+            .get(protocol, &record.model)
+            .cloned()
+            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
+        let requests = plan(&model, &record.address, quantities)
+            .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
+        let life = &self.parts.life;
+        let (requests, habit) = (life.refused.borrow().plan(&model, requests), life.habit.borrow());
+        let instead: Vec<_> = requests.iter().map(|request| plan::instead(&model, request)).collect();
+        let link = self
+            .parts
+            .link
+            .clone()
+            .ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
+        let (timeout_ms, pause_ms) = self
+            .parts
+            .dtu
+            .as_ref()
+            .map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+        let job = PollJob {
+            poll: PollId(self.parts.shard.polls.take()),
+            meter: record.id,
+            priority,
+            requests: requests.clone(),
+            instead: instead.clone(),
+            attempts,
+            timeout: habit.timeout(Duration::from_millis(timeout_ms.max(model.timeout_ms).into())),
+            byte_time: self.byte_time(&model),
+            evidence: priority <= Priority::Settlement && priority != Priority::OnDemand
+                || self.parts.life.puzzled.get(),
+            pause: habit.pause(Duration::from_millis(pause_ms.max(model.pause_ms).into())),
+            deadline,
+        };
+        Ok(Prepared {
+            job,
+            link,
+            model,
+            requests,
+            instead,
+        })
+    }
+
+    /// What a byte takes on the meter's line: at the port's speed where it is ours, else at the one the model is made for.
+    fn byte_time(&self, model: &MeterModel) -> Duration {
+        match self.parts.dtu.as_ref().map(|dtu| &dtu.connect) {
+            Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
+            Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
+            Some(Connect::Inbound | Connect::Dial { .. }) | None => {
+                let serial = &model.serial;
+                byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
+            }
+        }
+    }
+
+    /// Runs a job and hands what was heard to `then`.
+    pub(super) fn run(
+        &mut self,
+        prepared: Prepared,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Heard, &mut Context<Self>) + 'static,
+    ) {
+        let Prepared {
+            job,
+            link,
+            model,
+            requests,
+            instead,
+        } = prepared;
+        let timeout = job.timeout;
+        self.busy += 1;
+        let visit = async move { link.poll(job).await };
+        ctx.spawn(
+            visit
+                .into_actor(self)
+                .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
+                    let (requests, outcome) = meter.learn(timeout, requests, instead, outcome);
+                    let mut heard = verdict::hear(&model, &requests, outcome);
+                    meter.note(&mut heard);
+                    then(meter, heard, ctx);
+                    meter.done(ctx);
+                }),
+        );
+    }
+
+    /// Learns of a visit how the meter behaves, and gives what was asked in the end with what came of it.
+    fn learn(
+        &self,
+        timeout: Duration,
+        requests: Vec<Request>,
+        instead: Vec<Vec<Request>>,
+        outcome: Result<PollOutcome, LinkError>,
+    ) -> (Vec<Request>, Result<PollOutcome, LinkError>) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return (requests, Err(error)),
+        };
+        let life = &self.parts.life;
+        let visited = Visited {
+            timeout,
+            reports: &outcome.reports,
+            late_by: outcome.late_by,
+        };
+        life.habit.borrow_mut().visited(self.now(), &visited);
+        let (asked, outcome, refused) = blocks::unfold(requests, instead, outcome);
+        life.refused.borrow_mut().learn(refused);
+        (asked, Ok(outcome))
+    }
+
+    /// What is noted of every visit, whatever it was for.
+    fn note(&self, heard: &mut Heard) {
+        let life = &self.parts.life;
+        life.keep(std::mem::take(&mut heard.evidence), self.parts.record.dtu);
+        let reason = heard.failure.as_ref().map(|failure| failure.reason);
+        life.puzzled.set(reason == Some(MissReason::Undecodable));
+    }
+}
