@@ -20,7 +20,7 @@ const BACK: TimeDelta = TimeDelta::days(1);
 const LONGEST_ONE: TimeDelta = TimeDelta::days(400);
 const LONGEST_ALL: TimeDelta = TimeDelta::days(31);
 const SUMMARY_BACK: TimeDelta = TimeDelta::days(7);
-const SUMMARY_LONGEST: TimeDelta = TimeDelta::days(92);
+const SUMMARY_LONGEST: TimeDelta = TimeDelta::days(400);
 const SUMMARY_ROWS: u32 = 10_000;
 
 /// The last slot of a page.

@@ -32,6 +32,7 @@ mod roles;
 mod rollup;
 mod rules;
 mod schedules;
+mod slot_summary;
 mod slots;
 mod users;
 mod watch;

@@ -2,18 +2,18 @@
 //! how it ended is the newest ending, else the scheduled reading itself, else it is open.
 
 use super::handles::{AccountHandle, PgStores};
-use super::meters;
 use super::rules::rules;
-use crate::base::ids::{DtuId, MeterId, ScheduleId};
+use super::{meters, slot_summary};
+use crate::base::ids::{MeterId, ScheduleId};
 use crate::domain::device::AppliedSchedule;
 use crate::domain::slot::plan::{DueSlot, RuleShelf, due_slots};
 use crate::domain::slot::{MissReason, SlotKind};
 use crate::port::scope::{InAccount, Scope, StoreError};
 use crate::port::slots::{
-    ShownState, SlotItem, SlotPage, SlotQuery, SlotStore, SlotSummaryItem, SlotSummaryQuery, SlotTally, SummaryBy,
+    ShownState, SlotItem, SlotPage, SlotQuery, SlotStore, SlotSummaryItem, SlotSummaryQuery, SlotTally,
 };
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 
@@ -350,56 +350,6 @@ impl SlotStore for AccountHandle {
                 .await?
                 .ok_or(StoreError::NotFound("dtu"))?;
         }
-        let by = match query.by {
-            SummaryBy::Dtu => "dtu",
-            SummaryBy::Meter => "meter",
-            SummaryBy::Day => "day",
-        };
-        let rows = sqlx::query!(
-            r#"WITH ending AS (
-                   SELECT DISTINCT ON (due_at, meter_id, schedule_id) due_at, meter_id, state FROM slot_ending
-                   WHERE due_at >= $1 AND due_at < $2 AND ($4::int IS NULL OR meter_id = $4)
-                   ORDER BY due_at, meter_id, schedule_id, version DESC
-               ), reading AS (
-                   SELECT ts, meter_id FROM reading_electricity
-                   WHERE source = 0 AND ts >= $1 AND ts < $2 AND ($4::int IS NULL OR meter_id = $4)
-                   UNION ALL
-                   SELECT ts, meter_id FROM reading_fluid
-                   WHERE source = 0 AND ts >= $1 AND ts < $2 AND ($4::int IS NULL OR meter_id = $4)
-               ), slot AS (
-                   SELECT due_at, meter_id, state FROM ending
-                   UNION ALL
-                   SELECT r.ts, r.meter_id, 'actual' FROM reading r
-                   WHERE NOT EXISTS (SELECT FROM ending e WHERE e.due_at = r.ts AND e.meter_id = r.meter_id)
-               )
-               SELECT CASE WHEN $5 = 'dtu' THEN m.dtu_id END AS dtu_id,
-                      CASE WHEN $5 = 'meter' THEN m.id END AS meter_id,
-                      CASE WHEN $5 = 'day' THEN (s.due_at AT TIME ZONE $6)::date END AS "day: NaiveDate",
-                      count(*) FILTER (WHERE s.state = 'actual') AS "actual!",
-                      count(*) FILTER (WHERE s.state = 'late') AS "late!",
-                      count(*) FILTER (WHERE s.state = 'estimated') AS "estimated!",
-                      count(*) FILTER (WHERE s.state = 'missing') AS "missing!"
-               FROM slot s JOIN meter m ON m.id = s.meter_id
-               WHERE $3::int IS NULL OR m.dtu_id = $3
-               GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT $7"#,
-            query.from,
-            query.to,
-            query.dtu.map(|dtu| dtu.0),
-            query.meter.map(|meter| meter.0),
-            by,
-            query.zone.name(),
-            i64::from(query.limit)
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| SlotSummaryItem {
-                dtu_id: row.dtu_id.map(DtuId),
-                meter_id: row.meter_id.map(MeterId),
-                day: row.day,
-                tally: SlotTally::of(row.actual, row.late, row.estimated, row.missing),
-            })
-            .collect())
+        slot_summary::summary(&mut tx, query).await
     }
 }

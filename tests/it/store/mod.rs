@@ -7,6 +7,7 @@ mod grafana;
 mod ingest;
 mod meter_hours;
 mod rollup;
+mod slot_summary;
 
 use crate::harness::db::TestDb;
 use polyphase::base::ids::AccountId;
