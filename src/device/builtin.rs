@@ -57,4 +57,20 @@ pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
         "standard_valve_water_2004"
         "yitongda_heat_cooling"
     }
+    Mbus "mbus" {
+        "generic_electricity"
+        "generic_gas"
+        "generic_heat"
+        "generic_water"
+        "gmc_emmod206"
+        "itron_cf51"
+        "itron_cyble_gas"
+        "itron_cyble_water"
+        "kamstrup_382"
+        "landisgyr_ultraheat_t230"
+        "minol_minocal_c2"
+        "nzr_dhz"
+        "ram_modularis"
+        "sensus_pollucom_e"
+    }
 };

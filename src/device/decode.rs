@@ -2,7 +2,7 @@
 
 use super::dlt645::history::{DecodedPast, Past};
 use super::model::{MeterModel, Profile};
-use super::{cjt188, dlt645, modbus};
+use super::{cjt188, dlt645, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
@@ -102,6 +102,7 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
                 });
             cjt188::decode::decode(profile, answers)
         }
+        Profile::Mbus(profile) => mbus::decode::decode(profile, readouts(requests.iter().zip(frames))),
     }
 }
 
@@ -118,6 +119,7 @@ pub fn decode_past(
     match &model.profile {
         Profile::Modbus(_) | Profile::Cjt188(_) => DecodedPast::default(),
         Profile::Dlt645(profile) => dlt645::history::decode(profile, past, now, items(requests.iter().zip(frames))),
+        Profile::Mbus(profile) => mbus::decode::decode_past(profile, past, readouts(requests.iter().zip(frames))),
     }
 }
 
@@ -126,6 +128,15 @@ fn items<'a>(
 ) -> impl Iterator<Item = (&'a crate::protocol::dlt645::Request, Option<&'a [u8]>)> {
     answers.filter_map(|(request, frame)| match request {
         Request::Dlt645(request) => Some((request, frame)),
+        _ => None,
+    })
+}
+
+fn readouts<'a>(
+    answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
+) -> impl Iterator<Item = (&'a crate::protocol::mbus::Request, Option<&'a [u8]>)> {
+    answers.filter_map(|(request, frame)| match request {
+        Request::Mbus(request) => Some((request, frame)),
         _ => None,
     })
 }

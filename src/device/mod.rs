@@ -16,6 +16,7 @@ mod exchange;
 mod fault;
 mod fields;
 pub mod image;
+pub mod mbus;
 pub mod modbus;
 pub mod model;
 mod parse;

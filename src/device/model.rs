@@ -4,6 +4,7 @@
 use super::exchange::Exchange;
 use crate::device::cjt188::{Record, RecordProfile};
 use crate::device::dlt645::ItemProfile;
+use crate::device::mbus::ReadoutProfile;
 use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
@@ -61,7 +62,7 @@ pub enum Folder {
 
 impl Folder {
     /// Every folder.
-    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645, Self::Cjt188];
+    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645, Self::Cjt188, Self::Mbus];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -76,8 +77,8 @@ impl Folder {
     /// The address of a meter whose model names none; empty where each meter leaves the factory with its own.
     pub(super) fn usual_address(self) -> &'static str {
         match self {
-            Self::Modbus => "1",
-            Self::Dlt645 | Self::Mbus | Self::Cjt188 => "",
+            Self::Modbus | Self::Mbus => "1",
+            Self::Dlt645 | Self::Cjt188 => "",
         }
     }
 
@@ -168,6 +169,8 @@ pub enum Profile {
     Dlt645(ItemProfile),
     /// Frames of CJ/T 188.
     Cjt188(RecordProfile),
+    /// Records of M-Bus.
+    Mbus(ReadoutProfile),
 }
 
 impl MeterModel {
@@ -177,6 +180,7 @@ impl MeterModel {
             Profile::Modbus(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
             Profile::Dlt645(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
             Profile::Cjt188(profile) => profile.records.iter().flat_map(Record::measurands).collect(),
+            Profile::Mbus(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
         };
         points.into_iter()
     }
@@ -184,7 +188,7 @@ impl MeterModel {
     /// The protocols that it can be read with; of its folder's those that the meter itself speaks.
     pub fn protocols(&self) -> &'static [Protocol] {
         match &self.profile {
-            Profile::Modbus(_) | Profile::Cjt188(_) => self.folder.protocols(),
+            Profile::Modbus(_) | Profile::Cjt188(_) | Profile::Mbus(_) => self.folder.protocols(),
             Profile::Dlt645(profile) => match profile.edition {
                 dlt645::Edition::E1997 => &[Protocol::Dlt645_1997],
                 dlt645::Edition::E2007 => &[Protocol::Dlt645_2007],

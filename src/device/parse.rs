@@ -5,7 +5,7 @@ use super::fault::{Fault, Faults};
 use super::fields::{At, Fields, decimal, suggest};
 use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
 use super::plan::check_address;
-use super::{cjt188, dlt645, modbus};
+use super::{cjt188, dlt645, mbus, modbus};
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use std::ops::Range;
@@ -71,12 +71,9 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
     let (pause_ms, timeout_ms) = (millis("pause_ms", 50), millis("timeout_ms", 1000));
     let profile = match folder {
         Folder::Modbus => modbus::parse::profile(faults, fields, limits).map(Profile::Modbus),
-        Folder::Mbus => {
-            faults.add(&fields.span, "models of M-Bus are not read yet", "leave the file out");
-            None
-        }
         Folder::Dlt645 => dlt645::parse::profile(faults, fields, limits).map(Profile::Dlt645),
         Folder::Cjt188 => cjt188::parse::profile(faults, fields, limits).map(Profile::Cjt188),
+        Folder::Mbus => mbus::parse::profile(faults, fields, limits).map(Profile::Mbus),
     };
     let exchanges = exchanges(faults, fields);
     let mut model = MeterModel {

@@ -2,7 +2,7 @@
 
 use super::dlt645::history::Past;
 use super::model::{MeterModel, Profile};
-use super::{cjt188, dlt645, modbus};
+use super::{cjt188, dlt645, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
 
@@ -60,6 +60,15 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
             let reads = cjt188::plan::plan(profile, cjt188::plan::address(address)?, wanted);
             reads.into_iter().map(Request::Cjt188).collect()
         }
+        Profile::Mbus(profile) => {
+            let chosen = |point: &mbus::Point| match point.quantity() {
+                _ if wanted.is_empty() => point.poll,
+                Some(quantity) => wanted.contains(&quantity),
+                None => false,
+            };
+            let reads = mbus::plan::plan(profile, mbus::Address::parse(address)?, chosen)?;
+            reads.into_iter().map(Request::Mbus).collect()
+        }
     };
     if requests.is_empty() {
         return Err(PlanError::NothingToRead {
@@ -78,6 +87,7 @@ pub fn check_address(model: &MeterModel, address: &str) -> Result<(), PlanError>
         Profile::Modbus(_) => unit(address).map(|_| ()),
         Profile::Dlt645(_) => dlt645::address(address).map(|_| ()),
         Profile::Cjt188(_) => cjt188::plan::address(address).map(|_| ()),
+        Profile::Mbus(_) => mbus::Address::parse(address).map(|_| ()),
     }
 }
 
@@ -109,6 +119,11 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
             let reads = cjt188::plan::clock(profile, cjt188::plan::address(address)?);
             Ok(reads.map(Request::Cjt188).into_iter().collect())
         }
+        // the clock is a record of the readout; whether this meter tells one is seen in it
+        Profile::Mbus(profile) => {
+            let reads = mbus::plan::readout(profile, mbus::Address::parse(address)?)?;
+            Ok(reads.into_iter().map(Request::Mbus).collect())
+        }
     }
 }
 
@@ -123,6 +138,11 @@ pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Requ
             let reads = dlt645::history::requests(profile, dlt645::address(address)?, past);
             Ok(reads.into_iter().map(Request::Dlt645).collect())
         }
+        Profile::Mbus(profile) if profile.kept(past).is_some() => {
+            let reads = mbus::plan::readout(profile, mbus::Address::parse(address)?)?;
+            Ok(reads.into_iter().map(Request::Mbus).collect())
+        }
+        Profile::Mbus(_) => Ok(Vec::new()),
     }
 }
 

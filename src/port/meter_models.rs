@@ -1,11 +1,12 @@
 //! The catalogue of meter models as the API shows it and checks meters against it.
 
 use crate::device::catalogue::Catalogue;
+use crate::device::mbus;
 use crate::device::model::MeterModel;
 use crate::device::plan::check_address;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, dlt645, mbus};
+use crate::protocol::{Protocol, dlt645};
 use serde::Serialize;
 
 /// What a model can read.
@@ -166,11 +167,10 @@ fn canonical(protocol: Protocol, address: &str) -> String {
             dlt645::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |a| a.to_string())
         }
         // a secondary address in capitals, a primary one without zeros in front
-        Protocol::Mbus => match mbus::Selection::parse(address.trim()) {
-            Ok(selection) => selection.to_string(),
-            Err(_) => address.trim().trim_start_matches('0').to_owned(),
-        },
         Protocol::Cjt188 => format!("{:0>14}", address.trim().to_ascii_uppercase()),
+        Protocol::Mbus => {
+            mbus::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |address| address.to_string())
+        }
     }
 }
 

@@ -244,7 +244,7 @@ impl SimDtu {
 }
 
 /// Two frames at once: on RS-485 and M-Bus a dominant bit wins, so what is heard is neither.
-fn collide(one: &[u8], other: &[u8]) -> Vec<u8> {
+pub(super) fn collide(one: &[u8], other: &[u8]) -> Vec<u8> {
     let longer = one.len().max(other.len());
     let at = |bytes: &[u8], place: usize| bytes.get(place).copied().unwrap_or(0xFF);
     (0..longer).map(|place| at(one, place) & at(other, place)).collect()

@@ -20,14 +20,14 @@ use rust_decimal::dec;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A household's heat in its electricity.
-const HEAT_PER_ELECTRICITY: Decimal = dec!(8);
+pub(super) const HEAT_PER_ELECTRICITY: Decimal = dec!(8);
 /// Its cooling in its electricity.
 const COOLING_PER_ELECTRICITY: Decimal = dec!(2);
 /// What a cubic metre of water carries, kWh per kelvin.
-const KWH_PER_M3_K: Decimal = dec!(1.163);
+pub(super) const KWH_PER_M3_K: Decimal = dec!(1.163);
 /// Supply and return of a heating, °C.
-const SUPPLY_C: Decimal = dec!(65);
-const RETURN_C: Decimal = dec!(45);
+pub(super) const SUPPLY_C: Decimal = dec!(65);
+pub(super) const RETURN_C: Decimal = dec!(45);
 /// How long a valve takes.
 const VALVE_TRAVEL: Duration = Duration::seconds(20);
 
@@ -315,12 +315,12 @@ fn clock(state: &State, now: DateTime<Utc>) -> NaiveDateTime {
     (now + state.clock_ahead).naive_utc()
 }
 
-fn heat_kwh(shown: &Instant) -> Decimal {
+pub(super) fn heat_kwh(shown: &Instant) -> Decimal {
     shown.import_kwh * HEAT_PER_ELECTRICITY
 }
 
 /// Midnight of the first of a month, so many months before this one.
-fn month_start(now: DateTime<Utc>, months_back: u32) -> DateTime<Utc> {
+pub(super) fn month_start(now: DateTime<Utc>, months_back: u32) -> DateTime<Utc> {
     let first = now
         .date_naive()
         .with_day(1)

@@ -1,6 +1,6 @@
 //! What hangs on a virtual line: meters of any protocol, each of which hears the questions of its own.
 
-use crate::protocol::{cjt188, modbus};
+use crate::protocol::{cjt188, mbus, modbus};
 use chrono::{DateTime, Utc};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -13,6 +13,8 @@ pub enum Tongue {
     Modbus,
     /// CJ/T 188.
     Cjt188,
+    /// M-Bus.
+    Mbus,
 }
 
 /// A question that somebody on the line may be meant by.
@@ -22,6 +24,8 @@ pub enum Question {
     Modbus(modbus::Request),
     /// CJ/T 188.
     Cjt188(cjt188::Frame),
+    /// M-Bus.
+    Mbus(mbus::Request),
 }
 
 /// What a meter says, and how long it thinks before.
@@ -62,6 +66,11 @@ fn hear(tongue: Tongue, pending: &[u8]) -> Heard {
         Tongue::Cjt188 => match cjt188::hear(pending) {
             cjt188::Heard::Request { span, frame } => Heard::Question(span, Question::Cjt188(frame)),
             cjt188::Heard::NeedMore { noise } => Heard::Noise(noise),
+        },
+        Tongue::Mbus => match mbus::hear(pending) {
+            mbus::Heard::Request { span, request } => Heard::Question(span, Question::Mbus(request)),
+            mbus::Heard::Faulty { span, .. } => Heard::Faulty(span),
+            mbus::Heard::NeedMore { noise } => Heard::Noise(noise),
         },
     }
 }

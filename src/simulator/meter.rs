@@ -8,6 +8,7 @@ use crate::protocol::cjt188::Address;
 use crate::protocol::modbus::{Reply, Request};
 use crate::simulator::fluid::{FluidMeter, Quirks};
 use crate::simulator::line::{LineMeter, Question, Spoken, Tongue};
+use crate::simulator::mbus::{self, MbusMeter};
 use crate::simulator::physics::{Instant, Load};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -28,6 +29,7 @@ pub struct Mould {
 enum Shows {
     Registers(Arc<RegisterImage>),
     Records,
+    Readout,
     Nothing,
 }
 
@@ -37,6 +39,7 @@ impl Mould {
         let shows = match &model.profile {
             Profile::Modbus(profile) => Shows::Registers(Arc::new(RegisterImage::new(Arc::new(profile.clone())))),
             Profile::Cjt188(_) => Shows::Records,
+            Profile::Mbus(_) => Shows::Readout,
             Profile::Dlt645(_) => Shows::Nothing,
         };
         let quantities = model
@@ -56,7 +59,7 @@ impl Mould {
     /// The address of the meter at a place, 1 and up, behind the DTU at an index.
     pub fn address(&self, dtu: usize, place: u8) -> String {
         match self.shows {
-            Shows::Registers(_) | Shows::Nothing => place.to_string(),
+            Shows::Registers(_) | Shows::Readout | Shows::Nothing => place.to_string(),
             Shows::Records => fluid_address(dtu, place).to_string(),
         }
     }
@@ -73,6 +76,15 @@ impl Mould {
                 };
                 let meter = FluidMeter::new(fluid_address(dtu, place), &self.model, seed, quirks);
                 Box::new(meter)
+            }
+            Shows::Readout => {
+                let quirks = mbus::Quirks {
+                    mute,
+                    ..mbus::Quirks::default()
+                };
+                let number = u32::try_from((dtu + 1) * 1000 + usize::from(place)).unwrap_or(u32::MAX);
+                let who = mbus::identification(&self.model, number);
+                Box::new(MbusMeter::new(place, who, &self.model, seed, quirks))
             }
         }
     }

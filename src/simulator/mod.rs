@@ -6,5 +6,6 @@ pub mod faults;
 pub mod fleet;
 pub mod fluid;
 pub mod line;
+pub mod mbus;
 pub mod meter;
 pub mod physics;

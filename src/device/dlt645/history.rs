@@ -28,7 +28,8 @@ impl Past {
         }
     }
 
-    fn kind(self) -> Kind {
+    /// Which kind.
+    pub fn kind(self) -> Kind {
         match self {
             Self::Daily(_) => Kind::Daily,
             Self::Settlement(_) => Kind::Settlement,

@@ -19,6 +19,7 @@ mod search;
 mod slave;
 mod value;
 mod vif;
+pub mod write;
 
 #[cfg(test)]
 mod corpus_tests;
