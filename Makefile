@@ -38,6 +38,19 @@ drill-disk:
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_drill.py $(DRILL) --small-disk --fill 240
 
+# every query of every panel and rule of grafana/, as `make test` runs it too
+panels:
+	@scripts/install.sh test
+	cargo build --locked
+	target/peers/bin/python tests/peers/run_panels.py
+
+# the pictures of docs/dashboards, drawn from the panels' own answers
+pictures:
+	@scripts/install.sh test
+	target/peers/bin/pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+	cargo build --locked
+	target/peers/bin/python tests/peers/run_panels.py --pictures docs/dashboards
+
 bench:
 	@scripts/install.sh test
 	cargo bench --locked

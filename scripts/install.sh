@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian 12 lacks, and says what it does. Usage: scripts/install.sh [demo|test]
-# demo: PostgreSQL programs and a C toolchain. test: also Python with venv, for the independent protocol peers.
+# demo: PostgreSQL programs and a C toolchain. test: also Python with venv, for the independent protocol peers, and
+# Prometheus and npm, for the dashboards.
 set -euo pipefail
 purpose=${1:-demo}
 say() { printf '==> %s\n' "$*"; }
@@ -11,6 +12,9 @@ have_initdb || missing+=(postgresql)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 if [ "$purpose" = test ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    # the panel test: a Prometheus that scrapes, promtool, and Grafana's published types
+    command -v promtool >/dev/null || missing+=(prometheus)
+    command -v npm >/dev/null || missing+=(nodejs npm)
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -27,12 +31,16 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    # the tests start a Prometheus of their own: no service is left running that nobody asked for
+    if printf '%s\n' "${missing[@]}" | grep -qx prometheus && [ -d /run/systemd/system ]; then
+        "${as_root[@]}" systemctl disable --quiet --now prometheus || true
+    fi
 fi
 
 command -v cargo >/dev/null || { echo "a Rust toolchain (1.94 or newer) is needed: see rust-lang.org"; exit 1; }
 
 # asks for the peers themselves: an environment that an interrupted run left half made is made again
-if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import pymodbus' 2>/dev/null; then
+if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import pymodbus, psycopg, yaml' 2>/dev/null; then
     say "making target/peers, a Python environment with the independent peers (tests/peers/requirements.txt)"
     mkdir -p target
     python3 -m venv target/peers

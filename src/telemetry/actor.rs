@@ -162,7 +162,9 @@ pub(super) fn touch() {
     for metric in [&SESSION_ROWS_DROPPED, &TAKE_OVERS, &CLONES, &QUARANTINE_REFUSED] {
         LazyLock::force(metric);
     }
-    LazyLock::force(&RESTARTS);
+    for kind in ["meter", "connection", "storage"] {
+        RESTARTS.with_label_values(&[kind]);
+    }
     LazyLock::force(&SLOTS_ENDED);
     LazyLock::force(&ACTORS);
     LazyLock::force(&POLLS);

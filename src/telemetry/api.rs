@@ -40,8 +40,12 @@ static FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
 pub(super) fn touch() {
     LazyLock::force(&REQUESTS);
     LazyLock::force(&DURATION);
-    LazyLock::force(&SIGN_INS);
-    LazyLock::force(&CLAIMS);
+    for outcome in ["granted", "refused", "throttled"] {
+        SIGN_INS.with_label_values(&[outcome]);
+    }
+    for outcome in ["granted", "refused"] {
+        CLAIMS.with_label_values(&[outcome]);
+    }
     LazyLock::force(&FAILURES);
 }
 

@@ -14,6 +14,7 @@ pub mod spool;
 pub mod storage;
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -58,8 +59,16 @@ pub(crate) fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64
     ))
 }
 
+/// Memory, descriptors, CPU time and start of the process (`process_*`), read from /proc at each scrape.
+static PROCESS: LazyLock<()> = LazyLock::new(|| {
+    if let Err(error) = REGISTRY.register(Box::new(ProcessCollector::for_self())) {
+        tracing::error!(%error, "the process's own metrics are not registered");
+    }
+});
+
 /// Registers every metric, so that a scrape shows zeros before the first happening.
 pub fn touch_all() {
+    LazyLock::force(&PROCESS);
     actor::touch();
     api::touch();
     field::touch();
@@ -86,5 +95,12 @@ mod tests {
         super::touch_all();
         let text = super::gather().unwrap();
         assert!(text.contains("polyphase_"));
+        for name in [
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+            "process_open_fds",
+        ] {
+            assert!(text.contains(name), "{name}");
+        }
     }
 }
