@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test field kills drill drill-disk bench lint sqlx
+.PHONY: demo test field kills drill drill-disk storm bench lint sqlx
 
 demo:
 	@scripts/install.sh demo
@@ -25,13 +25,18 @@ kills:
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_kills.py --kills 20 --dtus 40 --meters 4
 
-# about 50 minutes each; the second one needs root for its small file system
-DRILL = --kills 40 --crashes 20 --outage 600 --hang 60 --dtus 48 --meters 4 --field-dtus 12 --units 4 --every 5 --gap 5 20
+# about 40 minutes each, as root: the disks of the database and of the spool are small file systems of their own
+DRILL = --kills 40 --crashes 20 --outage 600 --hang 60 --full 120 --dtus 48 --meters 4 --field-dtus 12 --units 4 --every 5 --gap 5 20
 
 drill:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_drill.py $(DRILL)
+
+storm:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_storm.py --silent 5000 --dtus 100 --meters 2 --calm 20
 
 drill-disk:
 	@scripts/install.sh test

@@ -57,6 +57,7 @@ struct State {
     unsynced_names: Vec<Renaming>,
     files: BTreeMap<u64, Content>,
     locks: BTreeSet<PathBuf>,
+    starved: bool,
     operations: u64,
     faults: Vec<Fault>,
     crashed: bool,
@@ -190,6 +191,7 @@ impl ModelDisk {
             unsynced_names: Vec::new(),
             files,
             locks: BTreeSet::new(),
+            starved: false,
             operations: 0,
             faults: Vec::new(),
             crashed: false,
@@ -213,6 +215,11 @@ impl ModelDisk {
     /// Forgets planned faults.
     pub fn heal(&self) {
         self.lock_state().faults.clear();
+    }
+
+    /// Whether the process has no descriptor left: nothing can be opened then.
+    pub fn set_starved(&self, starved: bool) {
+        self.lock_state().starved = starved;
     }
 
     /// Limits the disk to `bytes` in all.
@@ -310,6 +317,9 @@ impl Disk for ModelDisk {
         let mut state = self.lock_state();
         if state.crashed {
             return Err(crashed());
+        }
+        if state.starved {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error()));
         }
         let known = state.names.get(path).copied();
         let file = match (mode, known) {

@@ -166,6 +166,32 @@ async fn a_full_spool_refuses_and_takes_again_when_drained() {
     handle.append(record(99)).await.unwrap();
 }
 
+/// Found by the storm script: want of a descriptor was taken for a failed disk, and ended the server.
+#[tokio::test]
+async fn want_of_a_descriptor_refuses_and_passes() {
+    let (disk, clock) = (ModelDisk::new(), clock());
+    let (spool, mut drain) = open_at(&disk, small(), clock.clone());
+    let mut kept = Vec::new();
+    for turn in 0..40 {
+        disk.set_starved((10..25).contains(&turn));
+        match spool.append(record(turn)).await {
+            Ok(_) => kept.push(turn),
+            Err(SinkError::Full(why)) => assert!(why.contains("descriptor"), "{why}"),
+            Err(error) => panic!("{error}"),
+        }
+        clock.advance(Duration::from_millis(600));
+    }
+    assert!(kept.len() < 35 && kept.contains(&39), "{kept:?}");
+    assert_eq!(spool.state(), SpoolState::Normal);
+    spool.close().await;
+    let mut drained = Vec::new();
+    while let Some((records, position)) = drain.next(7).await.unwrap() {
+        drained.extend(records.iter().map(number));
+        drain.committed(position).await.unwrap();
+    }
+    assert_eq!(drained, kept, "what was acknowledged, in order");
+}
+
 #[tokio::test]
 async fn a_full_disk_gives_up_the_reserve_so_that_the_cursor_can_move() {
     let disk = ModelDisk::new();
@@ -443,7 +469,7 @@ async fn an_unreadable_sector_stops_neither_start_nor_drain() {
 #[tokio::test]
 async fn little_space_on_the_disk_is_critical() {
     let disk = ModelDisk::new();
-    disk.set_capacity(6656);
+    disk.set_capacity(5632);
     let (handle, _drain) = open(&disk, small());
     handle.append(record(1)).await.unwrap();
     assert_eq!(handle.state(), SpoolState::Critical);

@@ -8,7 +8,7 @@ use super::cursor::Place;
 use super::files::segment_path;
 use super::record::{FIRST_RECORD, RECORD_HEADER_BYTES, SegmentHeader, Stamp, put};
 use super::room::{Durable, Room, Segment, SpoolState, failed, trouble};
-use crate::port::disk::{DiskFile, OpenMode, is_disk_full};
+use crate::port::disk::{DiskFile, OpenMode, is_descriptor_shortage, is_disk_full};
 use crate::port::ledger::SinkError;
 use crate::telemetry::spool::GroupSynced;
 use std::io;
@@ -38,6 +38,8 @@ pub(super) struct Writer {
     live: Option<Live>,
     failure: Option<SinkError>,
     probed_at: Option<Instant>,
+    /// When the last segment could not be opened for want of a descriptor.
+    starved_at: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -55,6 +57,7 @@ impl Writer {
             live: None,
             failure: None,
             probed_at: None,
+            starved_at: None,
             buffer: Vec::new(),
         }
     }
@@ -118,6 +121,13 @@ impl Writer {
         {
             return Ok(());
         }
+        let now = self.room.clock.monotonic();
+        if self
+            .starved_at
+            .is_some_and(|at| now.saturating_duration_since(at) < SPACE_PROBE)
+        {
+            return Err(no_descriptor());
+        }
         self.seal();
         let stamp = Stamp {
             salt: self.salt,
@@ -139,14 +149,20 @@ impl Writer {
                 });
                 Ok(())
             }
-            Err(error) if is_disk_full(&error) => {
+            // both pass, and the next try may find what is wanting
+            Err(error) if is_disk_full(&error) || is_descriptor_shortage(&error) => {
                 let path = segment_path(&self.room.dir, stamp.segment);
                 if let Err(error) = self.room.disk.remove(&path)
                     && error.kind() != io::ErrorKind::NotFound
                 {
-                    trouble("removing a segment that found no space", &error);
+                    trouble("removing a segment that was not finished", &error);
                 }
-                Err(self.out_of_space())
+                if is_disk_full(&error) {
+                    return Err(self.out_of_space());
+                }
+                trouble("making a segment", &error);
+                self.starved_at = Some(now);
+                Err(no_descriptor())
             }
             Err(error) => Err(self.fail("making a segment", &error)),
         }
@@ -240,6 +256,10 @@ impl Writer {
         self.failure = Some(failure.clone());
         failure
     }
+}
+
+fn no_descriptor() -> SinkError {
+    SinkError::Full("no file descriptor is left for a segment".into())
 }
 
 fn disk_full() -> SinkError {

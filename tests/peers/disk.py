@@ -1,4 +1,4 @@
-"""A small file system for the spool: ext4 on a loop device, else tmpfs; both need root."""
+"""A small file system for the spool or the database: ext4 on a loop device, else tmpfs; both need root."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ class SmallDisk:
     def __init__(self, folder, mount_point):
         self.mount_point = Path(mount_point)
         self.filler = self.mount_point / "filler"
-        image = Path(folder) / "spool.img"
+        image = Path(folder) / f"{self.mount_point.name}.img"
         with open(image, "wb") as file:
             file.truncate(SIZE_MB << 20)
         try:
@@ -39,11 +39,11 @@ class SmallDisk:
     def fill(self, leave_bytes=0):
         """Takes all space but `leave_bytes`."""
         with open(self.filler, "ab") as file:
-            block = b"\xA5" * 65536
             try:
-                while self.free_bytes() > leave_bytes + len(block):
-                    file.write(block)
-                    file.flush()
+                for size in (65536, 4096):
+                    while self.free_bytes() >= leave_bytes + size:
+                        file.write(b"\xA5" * size)
+                        file.flush()
             except OSError:
                 pass
 

@@ -117,13 +117,14 @@ bind = "127.0.0.1:{self.device}"
         self.process = None
         #: soft and hard limit of its open files; none: as here
         self.limits = None
+        self.env = {}
 
     def launch(self):
         """Starts the process; whether it works is another question."""
         bound = self.limits and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, self.limits))
         self.process = subprocess.Popen(
             [PROGRAM, "serve", "--config", str(self.config)], stdout=self.log, stderr=self.log, start_new_session=True,
-            preexec_fn=bound,
+            preexec_fn=bound, env={**os.environ, **self.env},
         )
 
     def start(self, ready_s=90):

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from disk import SmallDisk
 from headend import free_port
 
 
@@ -29,7 +30,7 @@ class Cluster:
         self.bin, self.folder, self.port = programs(), Path(folder), free_port()
         self.settings = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}",
                          "max_connections=60", *settings]
-        self.user = {}
+        self.user, self.disk = {}, None
         if os.getuid() == 0:
             # PostgreSQL does not run as root
             who = pwd.getpwnam("postgres")
@@ -44,6 +45,17 @@ class Cluster:
         done = subprocess.run([self.bin / program, *arguments], stdout=self.log, stderr=self.log, cwd=self.folder, **self.user)
         if done.returncode != 0:
             raise RuntimeError(f"{program}: exit {done.returncode}, see {self.folder / 'log'}")
+
+    def small_disk(self, mount_point):
+        """Puts what is made with the words that this returns on a small file system of its own; its log stays where it is."""
+        mount_point.mkdir()
+        self.disk = SmallDisk(mount_point.parent, mount_point)
+        place = mount_point / "tables"
+        place.mkdir()
+        if self.user:
+            os.chown(place, self.user["user"], self.user["group"])
+        self.sql(f"CREATE TABLESPACE small LOCATION '{place}'", database="postgres")
+        return "TABLESPACE small"
 
     def url(self, database="drill"):
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"

@@ -1,9 +1,9 @@
 """Outages: server and database killed at random, the database away and hung for minutes, the spool's disk filled, under a
-fleet that goes on. Prints what was due, how it ended, and what was lost, doubled, misattributed or left open; exit 1
+fleet that goes on; the database's disk filled. Prints what was due, how it ended, and what was lost, doubled, misattributed or left open; exit 1
 when any of these is not zero, or when a write was taken while the database was away.
 
-usage: run_drill.py [--kills N] [--crashes N] [--outage S] [--hang S] [--fill S] [--small-disk] [--dtus N] [--meters N]
-                    [--field-dtus N] [--every S] [--seed N]
+usage: run_drill.py [--kills N] [--crashes N] [--outage S] [--hang S] [--full S] [--fill S] [--small-disk] [--dtus N]
+                    [--meters N] [--field-dtus N] [--every S] [--seed N]
 
 Two fleets: `polyphase simulate` for numbers, and the DTUs of field.py, whose values say whose they are and when they
 were given. What is due follows from the cron expression and the time alone, not from anything that the server says.
@@ -125,7 +125,7 @@ class Drill:
     def plan(self):
         events = ["kill"] * self.args.kills + ["crash"] * self.args.crashes
         self.dice.shuffle(events)
-        for name in ("outage", "hang", "fill"):
+        for name in ("outage", "hang", "full", "fill"):
             if getattr(self.args, name):
                 # somewhere in the middle, so that there is a before and an after
                 low, high = len(events) // 4, 3 * len(events) // 4
@@ -191,6 +191,25 @@ class Drill:
         self.refused_for(self.args.hang)
         self.database.resume()
         self.drained()
+
+    def full(self):
+        """The database's disk has no space left: it answers, and takes nothing; nobody has to do more than make space."""
+        self.look()
+        self.database.disk.fill()
+        if not self.until(lambda: self.database_says().startswith("full"), self.args.full):
+            self.faults.append(f"the database does not count as full: {readiness(self.head.base)}")
+        self.refused_for(3)
+        try:
+            self.fleet.client.get("/api/v1/dtus", limit=1)
+        except Exception as error:  # noqa: BLE001  whatever it is, reading does not work
+            self.faults.append(f"reading from a full database: {error}")
+        self.database.disk.free()
+        if not self.until(lambda: self.database_says() == "", 30):
+            self.faults.append(f"the database has space again and counts as {readiness(self.head.base)}")
+        self.drained()
+
+    def database_says(self):
+        return (readiness(self.head.base) or (0, {"database": "no answer"}))[1].get("database") or ""
 
     def fill(self):
         """The spool's disk is full while the database is away; then there is space, then the database."""
@@ -370,7 +389,7 @@ def shown_by(follower):
 
 def arguments():
     parser = argparse.ArgumentParser()
-    for name, default in (("kills", 3), ("crashes", 2), ("outage", 12), ("hang", 8), ("fill", 0), ("dtus", 12),
+    for name, default in (("kills", 3), ("crashes", 2), ("outage", 12), ("hang", 8), ("full", 0), ("fill", 0), ("dtus", 12),
                           ("meters", 3), ("field-dtus", 12), ("units", 2), ("every", 4), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--small-disk", action="store_true", help="the spool on a 64 MB file system of its own")
@@ -424,7 +443,8 @@ url = "{database.url()}"
 """)
         try:
             database.start()
-            database.sql("CREATE DATABASE drill", database="postgres")
+            where = database.small_disk(folder / "pgdisk") if args.full else ""
+            database.sql(f"CREATE DATABASE drill {where}", database="postgres")
             drill, report = work(args, folder, head, database, disk)
         except BaseException:
             print(head.tail(8000), file=sys.stderr)
@@ -432,6 +452,8 @@ url = "{database.url()}"
         finally:
             head.stop()
             database.stop()
+            if database.disk:
+                database.disk.remove()
             if disk:
                 report_disk = disk.kind
                 disk.remove()

@@ -256,6 +256,7 @@ connections_max = {limit}
 reserved_descriptors = 16
 """)
         head.limits = (limit, limit)
+        head.env["POLYPHASE__HTTP__CONNECTIONS_MAX"] = str(limit)
         head.start()
         try:
             client = head.admin("emfile@example.org", "Emfile")
@@ -276,12 +277,16 @@ reserved_descriptors = 16
                 one.close()
             begun = time.monotonic()
             fleet = simulate(head, "EMFILE", args, args.meters)
-            back = until(lambda: online(client, "EMFILE") == args.dtus, 45)
+            try:
+                until(lambda: online(client, "EMFILE") == args.dtus, 45)
+                back = online(client, "EMFILE")
+                waiting = [entry["sn"] for entry in client.get("/api/v1/quarantine")["items"]]
+            finally:
+                fleet.terminate()
+                fleet.wait(20)
             took = time.monotonic() - begun
-            fleet.terminate()
-            fleet.wait(20)
-            if not back:
-                faults.append(f"only {online(client, 'EMFILE')} of {args.dtus} DTUs came back after the shortage")
+            if back != args.dtus:
+                faults.append(f"only {back} of {args.dtus} DTUs came back after the shortage, in quarantine: {waiting}")
             paused = head.tail(200_000).count("Too many open files") + int(metric(head, "polyphase_accept_pauses_total"))
             return {"limit": limit, "crowd": len(crowd), "used": used[0], "refused": refused, "shortages_noticed": paused,
                     "all_back_after_s": round(took, 1)}
