@@ -93,14 +93,8 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
         }
         Profile::Dlt645(profile) => dlt645::decode::decode(profile, items(requests.iter().zip(frames))),
         Profile::Cjt188(profile) => {
-            let answers = requests
-                .iter()
-                .zip(frames)
-                .filter_map(|(request, frame)| match request {
-                    Request::Cjt188(request) => Some((request, frame)),
-                    _ => None,
-                });
-            cjt188::decode::decode(profile, answers)
+            let answers = requests.iter().zip(frames);
+            cjt188::decode::decode(profile, records(answers))
         }
         Profile::Mbus(profile) => mbus::decode::decode(profile, readouts(requests.iter().zip(frames))),
     }
@@ -117,7 +111,11 @@ pub fn decode_past(
 ) -> DecodedPast {
     let frames = frames.iter().copied().chain(std::iter::repeat(None));
     match &model.profile {
-        Profile::Modbus(_) | Profile::Cjt188(_) => DecodedPast::default(),
+        Profile::Modbus(_) => DecodedPast::default(),
+        Profile::Cjt188(profile) => {
+            let answers = requests.iter().zip(frames);
+            cjt188::history::decode(profile, past, now, records(answers))
+        }
         Profile::Dlt645(profile) => dlt645::history::decode(profile, past, now, items(requests.iter().zip(frames))),
         Profile::Mbus(profile) => mbus::decode::decode_past(profile, past, readouts(requests.iter().zip(frames))),
     }
@@ -137,6 +135,15 @@ fn readouts<'a>(
 ) -> impl Iterator<Item = (&'a crate::protocol::mbus::Request, Option<&'a [u8]>)> {
     answers.filter_map(|(request, frame)| match request {
         Request::Mbus(request) => Some((request, frame)),
+        _ => None,
+    })
+}
+
+fn records<'a>(
+    answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
+) -> impl Iterator<Item = (&'a crate::protocol::cjt188::Request, Option<&'a [u8]>)> {
+    answers.filter_map(|(request, frame)| match request {
+        Request::Cjt188(request) => Some((request, frame)),
         _ => None,
     })
 }

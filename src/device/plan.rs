@@ -133,7 +133,11 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
 /// [`PlanError::Address`] when the address is wrong.
 pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Request>, PlanError> {
     match &model.profile {
-        Profile::Modbus(_) | Profile::Cjt188(_) => Ok(Vec::new()),
+        Profile::Modbus(_) => Ok(Vec::new()),
+        Profile::Cjt188(profile) => {
+            let reads = cjt188::history::requests(profile, cjt188::plan::address(address)?, past);
+            Ok(reads.into_iter().map(Request::Cjt188).collect())
+        }
         Profile::Dlt645(profile) => {
             let reads = dlt645::history::requests(profile, dlt645::address(address)?, past);
             Ok(reads.into_iter().map(Request::Dlt645).collect())

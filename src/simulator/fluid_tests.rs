@@ -253,3 +253,47 @@ fn the_clock_runs_as_it_was_set() {
     assert_eq!(ask(&meter, &set, noon()).unwrap().1, Verdict::Answer);
     assert_eq!(ahead(&meter).num_seconds(), 0);
 }
+
+#[test]
+fn past_months_are_read_with_their_days() {
+    use crate::device::decode::decode_past;
+    use crate::device::dlt645::history::Past;
+    use crate::device::plan::history;
+    for (name, quantity) in [
+        ("standard_cold_water_2004", Quantity::VolumeTotal),
+        ("standard_cold_water_2018", Quantity::VolumeTotal),
+        ("standard_heat_2004", Quantity::HeatEnergy),
+    ] {
+        let (model, meter) = (model(name), meter(name, Quirks::default()));
+        for back in [1, 2, 12] {
+            let past = Past::Settlement(back);
+            let requests = history(&model, ADDRESS, past).unwrap();
+            assert_eq!(requests.len(), if back == 1 { 3 } else { 4 });
+            let answers: Vec<Option<Vec<u8>>> = requests
+                .iter()
+                .map(|request| match request {
+                    Any::Cjt188(request) => ask(&meter, request, noon()).map(|(bytes, _)| bytes),
+                    other => panic!("not CJ/T 188: {other:?}"),
+                })
+                .collect();
+            let frames: Vec<Option<&[u8]>> = answers.iter().map(|frame| frame.as_deref()).collect();
+            let told = decode_past(&model, past, noon().naive_utc(), &requests, &frames);
+            let at = month_start(noon(), u32::from(back) - 1);
+            assert_eq!((told.at, told.problems), (Some(at.naive_utc()), vec![]));
+            let Value::Decimal(read) = told.items[0].value else {
+                panic!("a float")
+            };
+            let shown = meter.shows(quantity, at).unwrap();
+            assert!(
+                (shown - read).abs() < dec!(0.01),
+                "{name} {back} back: {shown} read as {read}"
+            );
+            // without the current data nothing proves which month it is
+            let unproven: Vec<Option<&[u8]>> = frames.iter().enumerate().map(|(i, f)| f.filter(|_| i != 1)).collect();
+            let told = decode_past(&model, past, noon().naive_utc(), &requests, &unproven);
+            assert_eq!((told.at, told.items.len()), (None, 1));
+        }
+        assert_eq!(history(&model, ADDRESS, Past::Settlement(13)), Ok(vec![]));
+        assert_eq!(history(&model, ADDRESS, Past::Daily(1)), Ok(vec![]));
+    }
+}

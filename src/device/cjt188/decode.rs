@@ -53,28 +53,49 @@ pub(super) fn read(record: &Record, data: &[u8], poll: &mut DecodedPoll) {
         ));
         return missing(record, &kind, poll);
     }
-    let mut offset = 0;
-    for field in &record.fields {
-        let end = offset + field.form.len();
-        let raw = data.get(offset..end).unwrap_or_default();
-        offset = end;
+    for (field, raw) in fields(record, data) {
         let value = field.form.read(raw);
         if let Ok(Value::Time(local)) = value {
             poll.meter_local = Some(local);
         }
         for given in &field.gives {
-            match part(field, given, value) {
+            match part(field, given, value, raw) {
                 Ok(value) => poll.items.push(item(&given.measurand, value)),
                 Err(kind) => poll.problems.push(Problem {
                     measurand: given.measurand.clone(),
-                    kind: with_bytes(kind, raw),
+                    kind,
                 }),
             }
         }
     }
 }
 
-fn item(measurand: &Measurand, value: Decimal) -> Item {
+/// Each field with its bytes.
+fn fields<'a>(record: &'a Record, data: &'a [u8]) -> impl Iterator<Item = (&'a Field, &'a [u8])> {
+    let mut offset = 0;
+    record.fields.iter().map(move |field| {
+        let end = offset + field.form.len();
+        let raw = data.get(offset..end).unwrap_or_default();
+        offset = end;
+        (field, raw)
+    })
+}
+
+/// Every value that a record tells, in its canonical unit.
+pub(super) fn numbers<'a>(
+    record: &'a Record,
+    data: &'a [u8],
+) -> impl Iterator<Item = (&'a Given, Result<Decimal, ProblemKind>)> {
+    fields(record, data).flat_map(|(field, raw)| {
+        let value = field.form.read(raw);
+        field
+            .gives
+            .iter()
+            .map(move |given| (given, part(field, given, value, raw)))
+    })
+}
+
+pub(super) fn item(measurand: &Measurand, value: Decimal) -> Item {
     let quality = match measurand {
         Measurand::Standard(quantity) if !plausible(*quantity, value.to_f64().unwrap_or(f64::MAX)) => Quality::Suspect,
         _ => Quality::Measured,
@@ -86,16 +107,20 @@ fn item(measurand: &Measurand, value: Decimal) -> Item {
     }
 }
 
-/// The bytes in question stand behind what is wrong with them.
-fn with_bytes(kind: ProblemKind, raw: &[u8]) -> ProblemKind {
-    match kind {
+/// One part of a field, in the canonical unit; what is wrong has the bytes in question behind it.
+pub(super) fn part(
+    field: &Field,
+    given: &Given,
+    value: Result<Value, ValueError>,
+    raw: &[u8],
+) -> Result<Decimal, ProblemKind> {
+    told(field, given, value).map_err(|kind| match kind {
         ProblemKind::Unusable(why) => ProblemKind::Unusable(format!("{why} (0x{})", hex::encode(raw))),
         other => other,
-    }
+    })
 }
 
-/// One part of a field, in the canonical unit.
-fn part(field: &Field, given: &Given, value: Result<Value, ValueError>) -> Result<Decimal, ProblemKind> {
+fn told(field: &Field, given: &Given, value: Result<Value, ValueError>) -> Result<Decimal, ProblemKind> {
     let value = value.map_err(|error| match error {
         ValueError::NoValue => ProblemKind::NoValue,
         other => ProblemKind::Unusable(other.to_string()),

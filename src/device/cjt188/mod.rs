@@ -1,6 +1,7 @@
 //! Meter models that speak CJ/T 188: which frames a meter answers and what stands in each, one value behind the other.
 
 pub(super) mod decode;
+pub(super) mod history;
 pub mod image;
 pub(super) mod parse;
 mod parse_field;
@@ -20,6 +21,8 @@ pub struct RecordProfile {
     pub ask: Ask,
     /// What it answers, one frame each.
     pub records: Vec<Record>,
+    /// What it keeps of past months.
+    pub history: Option<history::History>,
 }
 
 /// How a meter is asked.
@@ -50,6 +53,7 @@ impl RecordProfile {
         Self {
             ask,
             records: Vec::new(),
+            history: None,
         }
     }
 

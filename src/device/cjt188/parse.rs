@@ -1,10 +1,13 @@
 //! Reading the CJ/T 188 part of a model file: how the meter is asked, and its records.
 
+use super::history::History;
 use super::parse_field::field;
-use super::{Ask, Field, Record, RecordProfile};
+use super::{Ask, Field, Part, Record, RecordProfile};
 use crate::device::decode::name;
 use crate::device::fault::Faults;
 use crate::device::fields::{At, Fields, suggest};
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::Measurand;
 use crate::protocol::cjt188::{DataId, DiOrder, FRAME_MAX, Leniency, MeterType, PREAMBLE_MAX};
 
 /// The most records of a model.
@@ -55,7 +58,13 @@ pub(in crate::device) fn profile<'t, 'i>(
         }
         records.push(record);
     }
-    Some(RecordProfile { ask: ask?, records })
+    let table = fields.table(faults, "history");
+    let history = table.map(|table| history(faults, table, &records));
+    Some(RecordProfile {
+        ask: ask?,
+        records,
+        history: history.flatten(),
+    })
 }
 
 fn ask(faults: &mut Faults<'_>, mut table: Fields<'_, '_>) -> Option<Ask> {
@@ -120,4 +129,45 @@ fn record(faults: &mut Faults<'_>, mut table: Fields<'_, '_>) -> Option<Record> 
         faults.add(&span, what, "correct `bytes` and `skip`");
     }
     Some(record)
+}
+
+/// Reads what the meter keeps of past months.
+fn history(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, records: &[Record]) -> Option<History> {
+    let max = table.integer(faults, "max", 1..=12);
+    let max = table.need(faults, "max", max);
+    let day = table.integer(faults, "day", 1..=28);
+    let proof = table.text(faults, "proof").and_then(|text| {
+        let known: Vec<&Measurand> = records
+            .iter()
+            .flat_map(Record::measurands)
+            .map(|(measurand, _)| measurand)
+            .collect();
+        let found = Quantity::by_name(text.value).filter(|q| known.contains(&&Measurand::Standard(*q)));
+        if found.is_none() {
+            let help = suggest(text.value, known.iter().map(|known| name(known)));
+            faults.add(&text.span, format!("no record brings `{}`", text.value), help);
+        }
+        found
+    });
+    let value = table.table(faults, "field");
+    let value = table.need(faults, "field", value).and_then(|table| {
+        let span = table.span.clone();
+        let value = field(faults, table)?;
+        if value.gives.first().is_none_or(|given| given.part != Part::Number) {
+            faults.add(
+                &span,
+                "a month is a number",
+                "give `quantity`, `bytes`, `decimals` and `unit`",
+            );
+            return None;
+        }
+        Some(value)
+    });
+    table.finish(faults);
+    Some(History {
+        max: u8::try_from(max?.value).ok()?,
+        day: day.and_then(|at| u8::try_from(at.value).ok()),
+        field: value?,
+        proof,
+    })
 }
