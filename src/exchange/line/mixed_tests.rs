@@ -11,7 +11,7 @@ use super::*;
 use crate::exchange::job::{Priority, TransactionError, byte_time};
 use crate::protocol::Request;
 use crate::protocol::dlt645::{self, Address, Body, Control, Di, Edition, Reply, answer_frame};
-use crate::protocol::{mbus, modbus};
+use crate::protocol::{cjt188, mbus, modbus};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
@@ -290,7 +290,8 @@ impl Mixed {
     fn question(&mut self) -> (i32, Request) {
         let number = self.rng.random_range(1..=3u8);
         let items = ["00010000", "00020000", "02010100"];
-        match self.rng.random_range(0..4) {
+        match self.rng.random_range(0..5) {
+            4 => (40 + i32::from(number), Request::Cjt188(self.water(number))),
             3 => (
                 30 + i32::from(number),
                 Request::Mbus(mbus::Request::read(number, true).unwrap()),
@@ -309,6 +310,14 @@ impl Mixed {
         }
     }
 
+    /// A water meter's current data or one of its months.
+    fn water(&mut self, number: u8) -> cjt188::Request {
+        let address = cjt188::Address::parse(&format!("{:014}", 188_000 + u64::from(number))).unwrap();
+        let target = cjt188::Target::new(cjt188::MeterType::COLD_WATER, address);
+        let items = [0x901F, 0xD120, 0xD121];
+        cjt188::Request::read(target, cjt188::DataId(items[self.rng.random_range(0..items.len())]))
+    }
+
     /// What the device that is asked says: its number, and how often it was asked.
     fn answer(&mut self, request: &Request) -> Vec<u8> {
         let stamp = self.stamps.entry(request.wire()).or_default();
@@ -321,6 +330,17 @@ impl Mixed {
                 asked.reply_frame(&modbus::Reply::Registers(registers)).unwrap()
             }
             Request::Dlt645(asked) => says(asked, self.rng.random_range(0..=4), &stamp.to_le_bytes()),
+            Request::Cjt188(asked) => {
+                let target = asked.target();
+                let mut data = asked.di().wire(target.order).to_vec();
+                data.push(target.ser);
+                data.extend(stamp.to_le_bytes());
+                // other meters' frames are as long as theirs
+                data.extend([0x2C; 15]);
+                let control = cjt188::Control(0x81);
+                let frame = cjt188::Frame::new(target.meter_type, target.address, control, data).unwrap();
+                frame.wire(self.rng.random_range(0..=4))
+            }
             Request::Mbus(asked) => {
                 let mut data = vec![
                     asked.address(),
@@ -426,6 +446,11 @@ impl Mixed {
                 assert_eq!(registers[0], u16::from(asked.unit()) << 8 | asked.address());
             }
             Request::Dlt645(asked) => assert!(matches!(asked.reply(frame), Ok(Reply::Data(_)))),
+            Request::Cjt188(asked) => {
+                let answer = asked.answer(frame).unwrap();
+                assert_eq!(answer.address, asked.target().address);
+                assert_eq!(answer.data[4..], [0x2C; 15]);
+            }
             Request::Mbus(asked) => {
                 let readout = asked.readout(frame).unwrap();
                 assert_eq!(readout.identification().unwrap().id % 100, u32::from(asked.address()));
