@@ -1,7 +1,7 @@
 //! Actix-free ways to the actors: they implement the ports that `net/` and `api/` hold.
 
 use crate::actor::messages::{
-    Connected, Ended, GetCounts, GetLive, GetQuarantine, Introduce, ReadMeter, ReplaceDirectory, UpdateDtu,
+    Connected, Ended, GetCounts, GetLive, GetQuarantine, Introduce, ReadMeter, ReplaceDirectory, ScanDtu, UpdateDtu,
 };
 use crate::actor::registry::{Registry, shard_of};
 use crate::actor::shard::Shard;
@@ -15,6 +15,7 @@ use crate::domain::slot::MissReason;
 use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats, Registrar};
 use crate::port::fleet::{DtuLive, Fleet, FleetCounts, QuarantineEntry, ReadFailure};
 use crate::port::ledger::DeviceDirectory;
+use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use actix::Addr;
 use async_trait::async_trait;
 use std::net::SocketAddr;
@@ -188,6 +189,19 @@ impl Fleet for FleetHandle {
             reason: MissReason::Internal,
             detail: None,
         }))
+    }
+
+    async fn scan(&self, dtu: DtuId, plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure> {
+        let shard = self.shards.get(shard_of(dtu, self.shards.len()));
+        let shard = shard.ok_or(ScanFailure::Offline)?;
+        let (answer, answered) = oneshot::channel();
+        shard.do_send(ScanDtu {
+            dtu,
+            plan,
+            tell,
+            answer,
+        });
+        answered.await.unwrap_or(Err(ScanFailure::Offline))
     }
 
     async fn counts(&self, account: Option<AccountId>) -> FleetCounts {

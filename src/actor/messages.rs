@@ -7,6 +7,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats};
 use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use actix::Message;
 use chrono::{DateTime, Utc};
 use futures::future::LocalBoxFuture;
@@ -154,6 +155,25 @@ pub struct ReadMeter {
     /// Where the answer goes. Dropping it is an answer too.
     pub answer: oneshot::Sender<Result<Reading, ReadFailure>>,
 }
+
+/// Look for meters on a DTU's line.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ScanDtu {
+    /// Whose line.
+    pub dtu: DtuId,
+    /// What to look for.
+    pub plan: ScanPlan,
+    /// Is told how far it is.
+    pub tell: ScanTeller,
+    /// Where the end is told; when nobody waits for it any more, the scan ends.
+    pub answer: oneshot::Sender<Result<(), ScanFailure>>,
+}
+
+/// The present way to a DTU; none while it is offline.
+#[derive(Message)]
+#[rtype(result = "Option<Arc<dyn Link>>")]
+pub struct GetLink(pub DtuId);
 
 /// How far a shard's slots have their endings.
 #[derive(Message)]

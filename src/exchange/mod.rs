@@ -11,6 +11,7 @@ pub mod job;
 pub mod line;
 mod memory;
 pub mod pace;
+pub mod scan;
 pub mod session;
 pub mod shed;
 pub mod visit;

@@ -7,6 +7,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::domain::slot::MissReason;
 use crate::port::field::LinkStats;
+use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,13 @@ pub trait Fleet: Send + Sync + 'static {
     /// [`ReadFailure`] with the reason.
     async fn read(&self, meter: MeterId, quantities: Vec<Quantity>, deadline: Duration)
     -> Result<Reading, ReadFailure>;
+
+    /// Looks for meters on the DTU's line, in its idle time; `tell` hears often how far it is. Dropping the future ends
+    /// the scan.
+    ///
+    /// # Errors
+    /// [`ScanFailure`]; what was found by then has been told.
+    async fn scan(&self, dtu: DtuId, plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure>;
 
     /// Counts over the whole server or one account.
     async fn counts(&self, account: Option<AccountId>) -> FleetCounts;
