@@ -149,13 +149,10 @@ SELECT date_trunc('day', start, 'Europe/Berlin') AS d, date_trunc('day', start, 
        max(quality), bool_or(interpolated), count(*) < 22 AND max(start) > now() - interval '1 day', quantity, sum(value)
 FROM consumption_hour WHERE account_id = {account} AND point_id IN (SELECT point_id FROM panel_register) GROUP BY d, 2, point_id, quantity;
 INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
-SELECT d, d + interval '1 day', m.point_id, {account}, 0, false, false, m.quantity,
-       round((6 * m.factor * (1 + 0.06 * extract(year FROM d - interval '7 months')::int % 2) * x.sum)::numeric, 3)
-FROM generate_series((date_trunc('day', now() AT TIME ZONE 'Europe/Berlin') - interval '760 days'),
-                     (now() AT TIME ZONE 'Europe/Berlin') - interval '48 days', interval '1 day') AS wall (day)
-CROSS JOIN LATERAL (SELECT wall.day AT TIME ZONE 'Europe/Berlin' AS d) AS at
-CROSS JOIN panel_register m
-CROSS JOIN LATERAL (SELECT sum(pg_temp.load(m.i, at.d + make_interval(hours => 6 * n + 3))) FROM generate_series(0, 3) n) x
+SELECT date_trunc('day', ts, 'Europe/Berlin'), date_trunc('day', ts, 'Europe/Berlin') + interval '1 day', m.point_id, {account}, 0, false, false,
+       m.quantity, round((6 * sum(m.factor * (1 + 0.06 * extract(year FROM ts - interval '7 months')::int % 2) * pg_temp.load(m.i, ts)))::numeric, 3)
+FROM generate_series(date_trunc('day', now(), 'Europe/Berlin') - interval '760 days' + interval '3 hours', now() - interval '48 days', interval '6 hours') ts
+CROSS JOIN panel_register m GROUP BY 1, m.point_id, m.quantity
 ON CONFLICT DO NOTHING;
 INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
 SELECT start, max(finish), (SELECT point_id FROM panel_meter WHERE i = 1), {account}, 0, false, bool_or(incomplete), quantity,
