@@ -17,6 +17,7 @@ mod cli;
 mod dashboards;
 mod drills;
 mod harness;
+mod mixed_line;
 mod modbus_peer;
 mod net;
 mod store;
