@@ -5,8 +5,9 @@ use crate::base::ids::{AccountId, ConnectionId, DtuId, MeterId};
 use crate::domain::device::DtuRecord;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
+use crate::exchange::feasible::LoadOfMeter;
 use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats};
-use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::fleet::{DtuLive, FleetCounts, MeterOnLine, QuarantineEntry, ReadFailure};
 use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use actix::Message;
 use chrono::{DateTime, Utc};
@@ -174,6 +175,22 @@ pub struct ScanDtu {
 #[derive(Message)]
 #[rtype(result = "Option<Arc<dyn Link>>")]
 pub struct GetLink(pub DtuId);
+
+/// The line of a DTU; none where it does not stand on this shard.
+#[derive(Message)]
+#[rtype(result = "Option<LineOfDtu>")]
+pub struct GetLine(pub DtuId);
+
+/// A line's meters, and what is needed to judge their schedules; the judging takes its time and is done elsewhere.
+#[derive(Debug)]
+pub struct LineOfDtu {
+    /// Its meters.
+    pub meters: Vec<MeterOnLine>,
+    /// What their schedules ask for.
+    pub loads: Vec<LoadOfMeter>,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
 
 /// How far a shard's slots have their endings.
 #[derive(Message)]

@@ -5,6 +5,7 @@
 //! actor carries a poll to the line as one job, makes what came of it durable, and only then tells anybody.
 
 mod blocks;
+mod clock;
 mod life;
 mod visit;
 
@@ -40,6 +41,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+pub(in crate::actor) use visit::{byte_time_of, wants_of};
 
 /// Actions taken in one turn before others run.
 const ACTIONS_PER_TURN: usize = 32;
@@ -223,6 +225,7 @@ impl Meter {
         if heard.items.is_empty() {
             return None;
         }
+        heard.items.extend(self.drift_to_store());
         Some(Reading {
             account: self.parts.record.account,
             meter: self.parts.record.id,

@@ -5,6 +5,7 @@
 //! doubled with it.
 
 mod handlers;
+mod lines;
 
 use crate::actor::connection::{DtuConnection, StopConnection};
 use crate::actor::durable::PollLog;

@@ -24,6 +24,7 @@ pub mod groups;
 pub mod handle;
 pub mod health;
 pub mod idempotency;
+pub mod line;
 pub mod meter_form;
 pub mod meter_models;
 pub mod meters;
@@ -154,6 +155,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(quarantine::routes)
         .configure(dtus::routes)
         .configure(frames::routes)
+        .configure(line::routes)
         .configure(meters::routes)
         .configure(points::routes)
         .configure(groups::routes)

@@ -4,7 +4,7 @@
 use crate::base::ids::{AccountId, DtuId, FrameId, MeterId};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
-use crate::port::fleet::{DtuLive, Fleet, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
 use crate::port::frames::{FrameExplainer, FrameLog, FrameLogError, RawFrame, RecordedFrame};
 use crate::port::scan::{FoundMeter, ScanFailure, ScanPlan, ScanProgress, ScanTeller};
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ struct FleetState {
     reads: Vec<(MeterId, Vec<Quantity>)>,
     counts: FleetCounts,
     found: Vec<FoundMeter>,
+    lines: HashMap<DtuId, LineState>,
 }
 
 impl FakeFleet {
@@ -47,6 +48,11 @@ impl FakeFleet {
     /// From now on reads of the meter end so.
     pub fn set_reading(&self, meter: MeterId, outcome: Result<Reading, ReadFailure>) {
         self.lock().readings.insert(meter, outcome);
+    }
+
+    /// From now on this is the DTU's line.
+    pub fn set_line(&self, dtu: DtuId, line: LineState) {
+        self.lock().lines.insert(dtu, line);
     }
 
     /// From now on these are the counts.
@@ -123,6 +129,10 @@ impl Fleet for FakeFleet {
             ..ScanProgress::default()
         });
         Ok(())
+    }
+
+    async fn line(&self, dtu: DtuId) -> Option<LineState> {
+        self.lock().lines.get(&dtu).cloned()
     }
 
     async fn counts(&self, _account: Option<AccountId>) -> FleetCounts {

@@ -10,6 +10,28 @@ pub(super) struct Prepared {
     model: Arc<MeterModel>,
     requests: Vec<Request>,
     instead: Vec<Vec<Request>>,
+    asks_clock: bool,
+}
+
+/// What a byte takes on a meter's line: at the port's speed where it is ours, else at the one the model is made for.
+pub(in crate::actor) fn byte_time_of(dtu: Option<&DtuRecord>, model: &MeterModel) -> Duration {
+    match dtu.map(|dtu| &dtu.connect) {
+        Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
+        Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
+        Some(Connect::Inbound | Connect::Dial { .. }) | None => {
+            let serial = &model.serial;
+            byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
+        }
+    }
+}
+
+/// The time-out and the rest that DTU and model want for a meter.
+pub(in crate::actor) fn wants_of(dtu: Option<&DtuRecord>, model: &MeterModel) -> (Duration, Duration) {
+    let (timeout_ms, pause_ms) = dtu.map_or((1_000, 20), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+    (
+        Duration::from_millis(timeout_ms.max(model.timeout_ms).into()),
+        Duration::from_millis(pause_ms.max(model.pause_ms).into()),
+    )
 }
 
 impl Meter {
@@ -42,18 +64,18 @@ impl Meter {
         let requests = plan(&model, &record.address, quantities)
             .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
         let life = &self.parts.life;
-        let (requests, habit) = (life.refused.borrow().plan(&model, requests), life.habit.borrow());
+        let (mut requests, habit) = (life.refused.borrow().plan(&model, requests), life.habit.borrow());
+        let clock = self.clock_questions(&model);
+        let asks_clock = !clock.is_empty();
+        requests.extend(clock);
         let instead: Vec<_> = requests.iter().map(|request| plan::instead(&model, request)).collect();
         let link = self
             .parts
             .link
             .clone()
             .ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
-        let (timeout_ms, pause_ms) = self
-            .parts
-            .dtu
-            .as_ref()
-            .map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+        let dtu = self.parts.dtu.as_deref();
+        let (timeout, pause) = wants_of(dtu, &model);
         let job = PollJob {
             poll: PollId(self.parts.shard.polls.take()),
             meter: record.id,
@@ -61,11 +83,11 @@ impl Meter {
             requests: requests.clone(),
             instead: instead.clone(),
             attempts,
-            timeout: habit.timeout(Duration::from_millis(timeout_ms.max(model.timeout_ms).into())),
-            byte_time: self.byte_time(&model),
+            timeout: habit.timeout(timeout),
+            byte_time: byte_time_of(dtu, &model),
             evidence: priority <= Priority::Settlement && priority != Priority::OnDemand
                 || self.parts.life.puzzled.get(),
-            pause: habit.pause(Duration::from_millis(pause_ms.max(model.pause_ms).into())),
+            pause: habit.pause(pause),
             deadline,
         };
         Ok(Prepared {
@@ -74,19 +96,8 @@ impl Meter {
             model,
             requests,
             instead,
+            asks_clock,
         })
-    }
-
-    /// What a byte takes on the meter's line: at the port's speed where it is ours, else at the one the model is made for.
-    fn byte_time(&self, model: &MeterModel) -> Duration {
-        match self.parts.dtu.as_ref().map(|dtu| &dtu.connect) {
-            Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
-            Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
-            Some(Connect::Inbound | Connect::Dial { .. }) | None => {
-                let serial = &model.serial;
-                byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
-            }
-        }
     }
 
     /// Runs a job and hands what was heard to `then`.
@@ -102,6 +113,7 @@ impl Meter {
             model,
             requests,
             instead,
+            asks_clock,
         } = prepared;
         let timeout = job.timeout;
         self.busy += 1;
@@ -111,6 +123,7 @@ impl Meter {
                 .into_actor(self)
                 .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
                     let (requests, outcome) = meter.learn(timeout, requests, instead, outcome);
+                    let (requests, outcome) = meter.look_at_clock(&model, requests, asks_clock, outcome);
                     let mut heard = verdict::hear(&model, &requests, outcome);
                     meter.note(&mut heard);
                     then(meter, heard, ctx);

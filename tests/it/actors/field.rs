@@ -36,7 +36,7 @@ use polyphase::port::field::{
 use polyphase::port::fleet::Fleet;
 use polyphase::port::ledger::EndedSlot;
 use polyphase::port::live::{LiveFeed, Topic};
-use polyphase::protocol::{Protocol, Request};
+use polyphase::protocol::{Protocol, Request, dlt645};
 use rust_decimal::Decimal;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -45,6 +45,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
+/// A DL/T 645 meter's clock is so many seconds ahead.
+pub const CLOCK_AHEAD_S: i64 = 47;
 pub const MODEL: &str = "hiking_dds238_zns";
 pub static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::builtin().unwrap()));
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -136,6 +138,9 @@ impl World {
         };
         let value = Decimal::from(i64::from(job.meter.0) * 100_000 + count);
         self.said.lock().unwrap().insert(job.poll, (job.meter, value));
+        if let Some(Request::Dlt645(_)) = job.requests.first() {
+            return job.requests.iter().map(|request| self.say_645(request)).collect();
+        }
         let model = CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap();
         let Profile::Modbus(profile) = &model.profile else {
             panic!("not Modbus: {}", model.name)
@@ -153,6 +158,28 @@ impl World {
         job.requests.iter().map(answer).collect()
     }
 
+    /// What a DL/T 645 meter says whose clock is [`CLOCK_AHEAD_S`] ahead.
+    fn say_645(&self, request: &Request) -> Vec<u8> {
+        let Request::Dlt645(request) = request else {
+            panic!("{request:?}")
+        };
+        let clock = self.clock.now() + TimeDelta::seconds(CLOCK_AHEAD_S);
+        let digits = |format: &str| {
+            let text = clock.format(format).to_string();
+            (0..text.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+                .collect::<Vec<u8>>()
+        };
+        let data = match request.di().unwrap().to_string().as_str() {
+            "04000101" => [vec![0], digits("%d%m%y")].concat(),
+            "04000102" => digits("%S%M%H"),
+            energy if energy.starts_with("0001") => vec![0x56, 0x34, 0x12, 0],
+            _ => vec![0x10, 0x22],
+        };
+        request.reply_frame(request.address(), &dlt645::Reply::Data(data))
+    }
+
     /// The reading holds what its meter said in that visit.
     pub fn check(&self, reading: &Reading) {
         let said = self.said.lock().unwrap().get(&reading.poll).copied();
@@ -168,6 +195,8 @@ pub struct FakeLink {
     turn: tokio::sync::Mutex<()>,
     closed: watch::Sender<Option<EndCause>>,
     pub adopted: Mutex<Vec<Owner>>,
+    /// Blocks refused.
+    pub refused: AtomicU64,
     /// When who was asked.
     pub polls: Mutex<Vec<(DateTime<Utc>, MeterId)>>,
 }
@@ -179,6 +208,24 @@ impl FakeLink {
 
     pub fn polls(&self) -> Vec<(DateTime<Utc>, MeterId)> {
         self.polls.lock().unwrap().clone()
+    }
+}
+
+impl FakeLink {
+    /// Blocks are refused, and asked item by item as the job says.
+    fn answers(
+        &self,
+        job: &PollJob,
+        report: impl Fn(Result<Vec<u8>, TransactionError>) -> TransactionReport,
+    ) -> Vec<TransactionReport> {
+        let said = self.world.say(job);
+        let mut reports: Vec<_> = said.into_iter().map(|frame| report(Ok(frame))).collect();
+        for (place, items) in job.instead.iter().enumerate().filter(|(_, items)| !items.is_empty()) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            reports[place] = report(Err(TransactionError::Refused(2)));
+            reports.extend(items.iter().map(|item| report(Ok(self.world.say_645(item)))));
+        }
+        reports
     }
 }
 
@@ -225,12 +272,7 @@ impl Link for FakeLink {
         let reports = match manner {
             _ if lost => vec![report(Err(TransactionError::SessionLost))],
             Manner::Silent => vec![report(Err(TransactionError::Timeout))],
-            _ => self
-                .world
-                .say(&job)
-                .into_iter()
-                .map(|frame| report(Ok(frame)))
-                .collect(),
+            _ => self.answers(&job, report),
         };
         Ok(PollOutcome {
             began_at: Some(began),
@@ -409,6 +451,7 @@ impl Field {
             turn: tokio::sync::Mutex::default(),
             closed: watch::channel(None).0,
             adopted: Mutex::default(),
+            refused: AtomicU64::new(0),
             polls: Mutex::default(),
         });
         let hello = Hello {
