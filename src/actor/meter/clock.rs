@@ -49,11 +49,15 @@ impl Meter {
         let answered = outcome.reports.iter().filter(|report| report.result.is_ok());
         let heard_at = answered.map(|report| report.ended_at).max();
         let clocks = plan::clock(model, &self.parts.record.address).unwrap_or_default();
+        if !questions && !clocks.is_empty() {
+            // it became due while the poll was under way
+            return (asked, Ok(outcome));
+        }
         if let Some(at) = heard_at {
             match decode(model, &asked, &frames).clock(zone) {
                 Some(said) => life.drift.set(watch.saw(at, said)),
-                None if !clocks.is_empty() => watch.saw_nothing(now),
-                None => {}
+                // neither asked for nor in the answers: not looked for in each of them
+                None => watch.saw_nothing(now),
             }
             life.clock.set(watch);
         }

@@ -47,6 +47,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// A DL/T 645 meter's clock is so many seconds ahead.
 pub const CLOCK_AHEAD_S: i64 = 47;
+/// The zone of schedules and clocks.
+pub const ZONE: chrono_tz::Tz = chrono_tz::Europe::Kyiv;
 pub const MODEL: &str = "hiking_dds238_zns";
 pub static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::builtin().unwrap()));
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -163,7 +165,8 @@ impl World {
         let Request::Dlt645(request) = request else {
             panic!("{request:?}")
         };
-        let clock = self.clock.now() + TimeDelta::seconds(CLOCK_AHEAD_S);
+        let ahead = self.clock.now() + TimeDelta::seconds(CLOCK_AHEAD_S);
+        let clock = ahead.with_timezone(&ZONE);
         let digits = |format: &str| {
             let text = clock.format(format).to_string();
             (0..text.len())
@@ -514,7 +517,7 @@ pub fn schedule(id: i32, from: DateTime<Utc>, cron: &str, window_s: u32, quantit
                 deadline_s: 200,
                 budget: None,
             },
-            ..ScheduleRule::by_cron(cron, "Europe/Kyiv", from)
+            ..ScheduleRule::by_cron(cron, ZONE.name(), from)
         }]),
     }
 }
