@@ -99,7 +99,8 @@ def compare(frame, telegram):
     for theirs_one, ours_one in zip(theirs, ours_read["items"]):
         unit = UNITS.get(theirs_one.unit)
         value = number(theirs_one.value)
-        if unit is None or value is None:
+        if unit is None or value is None or ours_one["value"].startswith("no value"):
+            # pyMeterBus makes a number of digits that are none
             continue
         check(ours_one.get("unit") == unit, f"{ours_one} against {theirs_one.unit}")
         check(abs(Decimal(ours_one["value"]) - value) <= abs(value) * Decimal("1e-9"),

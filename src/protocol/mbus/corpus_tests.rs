@@ -517,14 +517,26 @@ fn the_projects_own_frames_answer_each_other() {
         if let Some(code) = row["refused"].as_u64() {
             let found = request.find(&answer);
             let verdict = Verdict::Refused(u8::try_from(code).unwrap());
-            assert_eq!(found, Finding::Frame { span: 0..answer.len(), verdict }, "{line}");
+            assert_eq!(
+                found,
+                Finding::Frame {
+                    span: 0..answer.len(),
+                    verdict
+                },
+                "{line}"
+            );
             continue;
         }
-        let readout = request.readout(&answer).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let readout = request
+            .readout(&answer)
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
         let frames = super::explain(&answer);
         let items: Vec<_> = frames.iter().flat_map(|frame| &frame.as_ref().unwrap().items).collect();
         assert_eq!(items.len(), readout.records().count(), "{line}");
-        let told: Vec<_> = items.iter().map(|item| serde_json::json!([item.name, item.value, item.unit])).collect();
+        let told: Vec<_> = items
+            .iter()
+            .map(|item| serde_json::json!([item.name, item.value, item.unit]))
+            .collect();
         assert_eq!(serde_json::Value::from(told), row["items"], "{line}");
     }
 }
