@@ -22,7 +22,6 @@ pub mod model;
 mod parse;
 pub mod plan;
 mod plausible;
-pub mod recognise;
 pub mod units;
 
 pub use exchange::Exchange;
