@@ -333,6 +333,8 @@ fn api_state(
         fleet: Arc::new(fleet.clone()),
         frames: recorder,
         live: Arc::new(live.clone()),
+        feed: Arc::new(live.clone()),
+        scans: Arc::default(),
         clock: Arc::clone(&fleet.clock),
         database: database.condition(),
         readiness: vec![

@@ -1,7 +1,8 @@
 //! Actix-free ways to the actors: they implement the ports that `net/` and `api/` hold.
 
 use crate::actor::messages::{
-    Connected, Ended, GetCounts, GetLive, GetQuarantine, Introduce, ReadMeter, ReplaceDirectory, UpdateDtu,
+    Connected, Ended, GetCounts, GetLine, GetLive, GetQuarantine, Introduce, LineOfDtu, ReadMeter, ReplaceDirectory,
+    ScanDtu, UpdateDtu,
 };
 use crate::actor::registry::{Registry, shard_of};
 use crate::actor::shard::Shard;
@@ -12,11 +13,14 @@ use crate::domain::device::DtuRecord;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::domain::slot::MissReason;
+use crate::exchange::feasible::judge;
 use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats, Registrar};
-use crate::port::fleet::{DtuLive, Fleet, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
 use crate::port::ledger::DeviceDirectory;
+use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use actix::Addr;
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -188,6 +192,28 @@ impl Fleet for FleetHandle {
             reason: MissReason::Internal,
             detail: None,
         }))
+    }
+
+    async fn scan(&self, dtu: DtuId, plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure> {
+        let shard = self.shards.get(shard_of(dtu, self.shards.len()));
+        let shard = shard.ok_or(ScanFailure::Offline)?;
+        let (answer, answered) = oneshot::channel();
+        shard.do_send(ScanDtu {
+            dtu,
+            plan,
+            tell,
+            answer,
+        });
+        answered.await.unwrap_or(Err(ScanFailure::Offline))
+    }
+
+    async fn line(&self, dtu: DtuId) -> Option<LineState> {
+        let shard = self.shards.get(shard_of(dtu, self.shards.len()))?;
+        let LineOfDtu { meters, loads, now } = shard.send(GetLine(dtu)).await.ok().flatten()?;
+        // up to a day of slots of many meters: not on a thread that others wait for
+        let judged = tokio::task::spawn_blocking(move || judge(&loads, now, TimeDelta::days(1)));
+        let plan = judged.await.ok()?;
+        Some(LineState { meters, plan })
     }
 
     async fn counts(&self, account: Option<AccountId>) -> FleetCounts {

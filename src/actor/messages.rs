@@ -5,8 +5,10 @@ use crate::base::ids::{AccountId, ConnectionId, DtuId, MeterId};
 use crate::domain::device::DtuRecord;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
+use crate::exchange::feasible::LoadOfMeter;
 use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats};
-use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::fleet::{DtuLive, FleetCounts, MeterOnLine, QuarantineEntry, ReadFailure};
+use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use actix::Message;
 use chrono::{DateTime, Utc};
 use futures::future::LocalBoxFuture;
@@ -153,6 +155,41 @@ pub struct ReadMeter {
     pub deadline: std::time::Instant,
     /// Where the answer goes. Dropping it is an answer too.
     pub answer: oneshot::Sender<Result<Reading, ReadFailure>>,
+}
+
+/// Look for meters on a DTU's line.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ScanDtu {
+    /// Whose line.
+    pub dtu: DtuId,
+    /// What to look for.
+    pub plan: ScanPlan,
+    /// Is told how far it is.
+    pub tell: ScanTeller,
+    /// Where the end is told; when nobody waits for it any more, the scan ends.
+    pub answer: oneshot::Sender<Result<(), ScanFailure>>,
+}
+
+/// The present way to a DTU; none while it is offline.
+#[derive(Message)]
+#[rtype(result = "Option<Arc<dyn Link>>")]
+pub struct GetLink(pub DtuId);
+
+/// The line of a DTU; none where it does not stand on this shard.
+#[derive(Message)]
+#[rtype(result = "Option<LineOfDtu>")]
+pub struct GetLine(pub DtuId);
+
+/// A line's meters, and what is needed to judge their schedules; the judging takes its time and is done elsewhere.
+#[derive(Debug)]
+pub struct LineOfDtu {
+    /// Its meters.
+    pub meters: Vec<MeterOnLine>,
+    /// What their schedules ask for.
+    pub loads: Vec<LoadOfMeter>,
+    /// Now.
+    pub now: DateTime<Utc>,
 }
 
 /// How far a shard's slots have their endings.

@@ -20,6 +20,7 @@ pub mod live;
 pub mod messages;
 pub mod meter;
 pub mod registry;
+mod scan;
 pub mod session_log;
 pub mod shard;
 pub mod storage;

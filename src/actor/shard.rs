@@ -5,14 +5,16 @@
 //! doubled with it.
 
 mod handlers;
+mod lines;
 
 use crate::actor::connection::{DtuConnection, StopConnection};
 use crate::actor::durable::PollLog;
 use crate::actor::messages::{
-    BeginSchedules, ConnectionTask, DialledExited, GetOpenSlots, MeterExited, OpenSlots, PlaceDtu, ReadMeter,
-    RunConnection, SessionDown, SessionUp, StopSchedules,
+    BeginSchedules, ConnectionTask, DialledExited, GetLink, GetOpenSlots, MeterExited, OpenSlots, PlaceDtu, ReadMeter,
+    RunConnection, ScanDtu, SessionDown, SessionUp, StopSchedules,
 };
 use crate::actor::meter::{self, Agenda, Changed, Life, LinkChanged, Meter, MeterParts, OnDemand, Retire, Run, Wake};
+use crate::actor::scan::{self, LinkFinder, ScanParts};
 use crate::actor::supervise::{ExitGuard, Generation, RestartPolicy, Restarts};
 use crate::actor::wakes::Wakes;
 use crate::base::clock::Clock;

@@ -84,6 +84,11 @@ pub const OPERATIONS: &[Operation] = &[
     op("DELETE", "/dtus/{id}",                  "delete_dtu",           OPERATE),
     op("GET",    "/dtus/{id}/sessions",         "list_dtu_sessions",    READ),
     op("GET",    "/dtus/{id}/frames",           "list_dtu_frames",      READ),
+    op("POST",   "/dtus/{id}/scan",             "scan_dtu",             OPERATE),
+    op("GET",    "/scans/{id}",                 "get_scan",             READ),
+    op("DELETE", "/scans/{id}",                 "cancel_scan",          OPERATE),
+    op("POST",   "/scans/{id}/meters",          "adopt_scan",           OPERATE),
+    op("GET",    "/dtus/{id}/line/plan",        "get_line_plan",        READ),
     op("GET",    "/frames/{id}",                "get_frame",            READ),
     // meters, points, groups
     op("GET",    "/meters",                     "list_meters",          READ),

@@ -24,6 +24,7 @@ pub mod groups;
 pub mod handle;
 pub mod health;
 pub mod idempotency;
+pub mod line;
 pub mod meter_form;
 pub mod meter_models;
 pub mod meters;
@@ -38,6 +39,7 @@ pub mod quarantine;
 pub mod query;
 pub mod readings;
 pub mod reads;
+pub mod scans;
 pub mod schedule_form;
 pub mod schedules;
 pub mod series;
@@ -57,7 +59,7 @@ use crate::base::clock::Clock;
 use crate::port::auth::AuthStore;
 use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
-use crate::port::live::LiveSource;
+use crate::port::live::{LiveFeed, LiveSource};
 use crate::port::meter_models::MeterModels;
 use crate::port::outage::DatabaseCondition;
 use crate::port::readiness::ReadinessCheck;
@@ -92,6 +94,10 @@ pub struct ApiState {
     pub models: Arc<dyn MeterModels>,
     /// On-demand reads that run or ended lately.
     pub reads: Arc<reads::ReadDesk>,
+    /// Scans that run or ended lately.
+    pub scans: Arc<scans::ScanDesk>,
+    /// Where happenings of the API itself are told on the live stream.
+    pub feed: Arc<dyn LiveFeed>,
     /// The live stream.
     pub live: Arc<dyn LiveSource>,
     /// The time.
@@ -149,11 +155,13 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(quarantine::routes)
         .configure(dtus::routes)
         .configure(frames::routes)
+        .configure(line::routes)
         .configure(meters::routes)
         .configure(points::routes)
         .configure(groups::routes)
         .configure(readings::routes)
         .configure(reads::routes)
+        .configure(scans::routes)
         .configure(consumption::routes)
         .configure(series::routes)
         .configure(slots::routes)

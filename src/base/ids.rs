@@ -45,6 +45,10 @@ id!(
     /// A meter: the instrument.
     MeterId(i32)
 );
+impl MeterId {
+    /// No meter of the directory, whose ids begin with 1: whoever answers a question to all on a line.
+    pub const NOBODY: Self = Self(0);
+}
 id!(
     /// A metering point: the place where consumption belongs, whichever meter stands there.
     PointId(i32)

@@ -22,6 +22,7 @@ pub mod model;
 mod parse;
 pub mod plan;
 mod plausible;
+pub mod recognise;
 pub mod units;
 
 pub use exchange::Exchange;

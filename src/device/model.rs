@@ -208,6 +208,24 @@ impl MeterModel {
         })
     }
 
+    /// Whether a meter that was found by this answer may be of this model, as far as the answer tells who it is from.
+    pub(super) fn may_be(&self, answer: &[u8]) -> bool {
+        match &self.profile {
+            // these answers say nothing but that somebody is there
+            Profile::Modbus(_) | Profile::Dlt645(_) => true,
+            Profile::Cjt188(profile) => profile.may_be(answer),
+            Profile::Mbus(profile) => profile.may_be(answer),
+        }
+    }
+
+    /// How much the answer by which a meter was found says for this model, where it may be of several.
+    pub(super) fn weight(&self) -> usize {
+        match &self.profile {
+            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Cjt188(_) => 0,
+            Profile::Mbus(profile) => profile.weight(),
+        }
+    }
+
     /// Whether the model has a quantity.
     pub fn has(&self, quantity: Quantity) -> bool {
         self.measurands()

@@ -68,7 +68,7 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
             .and_then(|limits| limits.integer(faults, key, 0..=60_000));
         found.and_then(|at| u32::try_from(at.value).ok()).unwrap_or(default)
     };
-    let (pause_ms, timeout_ms) = (millis("pause_ms", 50), millis("timeout_ms", 1000));
+    let (pause_ms, timeout_ms) = (millis("pause_ms", 20), millis("timeout_ms", 1000));
     let profile = match folder {
         Folder::Modbus => modbus::parse::profile(faults, fields, limits).map(Profile::Modbus),
         Folder::Dlt645 => dlt645::parse::profile(faults, fields, limits).map(Profile::Dlt645),

@@ -2,11 +2,22 @@
 //! came and marked suspect.
 
 use crate::domain::quantity::{Kind, Quantity, Unit};
+use crate::domain::reading::Value;
+use rust_decimal::prelude::ToPrimitive;
 
 /// Whether a value in the canonical unit can be true of a meter.
 pub(super) fn plausible(quantity: Quantity, value: f64) -> bool {
     let (low, high) = bounds(quantity);
     (low..=high).contains(&value)
+}
+
+/// A value as a float, for comparing with bounds only.
+pub(super) fn approximate(value: Value) -> f64 {
+    match value {
+        Value::Decimal(value) => value.to_f64().unwrap_or(f64::MAX),
+        Value::F32(value) => value.into(),
+        Value::F64(value) => value,
+    }
 }
 
 fn bounds(quantity: Quantity) -> (f64, f64) {

@@ -42,6 +42,8 @@ const UNITS: &[(&str, Unit, Decimal)] = &[
     ("l/min", Unit::CubicMetrePerHour, dec!(0.06)),
     ("l/s", Unit::CubicMetrePerHour, dec!(3.6)),
     ("m³/h", Unit::CubicMetrePerHour, dec!(1)),
+    ("m³/min", Unit::CubicMetrePerHour, dec!(60)),
+    ("m³/s", Unit::CubicMetrePerHour, dec!(3600)),
     ("m3/h", Unit::CubicMetrePerHour, dec!(1)),
     ("°C", Unit::Celsius, dec!(1)),
     ("K", Unit::Kelvin, dec!(1)),
@@ -59,26 +61,27 @@ const UNITS: &[(&str, Unit, Decimal)] = &[
     ("yuan", Unit::Currency, dec!(1)),
 ];
 
-/// Units of energy that make no finite decimal of kilowatt-hours, in joules.
-const JOULES: &[(&str, Decimal)] = &[
-    ("J", dec!(1)),
-    ("kJ", dec!(1000)),
-    ("MJ", dec!(1000000)),
-    ("GJ", dec!(1000000000)),
+/// Units that make no finite decimal of the canonical one: so many of what makes one of it.
+const PARTS: &[(&str, Unit, Decimal, Decimal)] = &[
+    ("J", Unit::KilowattHour, dec!(1), dec!(3600000)),
+    ("kJ", Unit::KilowattHour, dec!(1000), dec!(3600000)),
+    ("MJ", Unit::KilowattHour, dec!(1000000), dec!(3600000)),
+    ("GJ", Unit::KilowattHour, dec!(1000000000), dec!(3600000)),
+    ("J/h", Unit::Watt, dec!(1), dec!(3600)),
+    ("s", Unit::Hour, dec!(1), dec!(3600)),
+    ("min", Unit::Hour, dec!(1), dec!(60)),
 ];
-/// Joules of a kilowatt-hour.
-const JOULES_PER_KWH: Decimal = dec!(3600000);
-/// Decimals that are kept of kilowatt-hours made of joules: 3.6 mJ, far below what a meter counts.
-const KWH_DECIMALS: u32 = 9;
+/// Decimals that are kept of them: of kilowatt-hours made of joules 3.6 mJ, far below what a meter counts.
+const PART_DECIMALS: u32 = 9;
 
-/// A value in the canonical unit; none when the unit is no such unit, or the value too large. Exact, but for joules and
-/// their multiples: those are rounded to nine decimals of a kilowatt-hour.
+/// A value in the canonical unit; none when the unit is no such unit, or the value too large. Exact, but for what makes
+/// no finite decimal (joules, seconds and minutes): that is rounded to nine decimals.
 pub fn convert(value: Decimal, text: &str, canonical: Unit) -> Option<Decimal> {
-    match (factor(text, canonical), joules(text, canonical)) {
+    match (factor(text, canonical), parts(text, canonical)) {
         (Some(factor), _) => value.checked_mul(factor).map(|value| value.normalize()),
-        (None, Some(joules)) => {
-            let kwh = value.checked_mul(joules)?.checked_div(JOULES_PER_KWH)?;
-            Some(kwh.round_dp(KWH_DECIMALS).normalize())
+        (None, Some((of, in_one))) => {
+            let converted = value.checked_mul(of)?.checked_div(in_one)?;
+            Some(converted.round_dp(PART_DECIMALS).normalize())
         }
         (None, None) => None,
     }
@@ -86,16 +89,18 @@ pub fn convert(value: Decimal, text: &str, canonical: Unit) -> Option<Decimal> {
 
 /// The reverse of [`convert`].
 pub fn convert_back(value: Decimal, text: &str, canonical: Unit) -> Option<Decimal> {
-    match (factor(text, canonical), joules(text, canonical)) {
+    match (factor(text, canonical), parts(text, canonical)) {
         (Some(factor), _) => value.checked_div(factor),
-        (None, Some(joules)) => value.checked_mul(JOULES_PER_KWH)?.checked_div(joules),
+        (None, Some((of, in_one))) => value.checked_mul(in_one)?.checked_div(of),
         (None, None) => None,
     }
 }
 
-fn joules(text: &str, canonical: Unit) -> Option<Decimal> {
-    let found = JOULES.iter().find(|(name, _)| *name == text)?;
-    (canonical == Unit::KilowattHour).then_some(found.1)
+fn parts(text: &str, canonical: Unit) -> Option<(Decimal, Decimal)> {
+    let found = PARTS
+        .iter()
+        .find(|(name, unit, ..)| *name == text && *unit == canonical)?;
+    Some((found.2, found.3))
 }
 
 /// The factor that makes the canonical unit of a unit; none when it is no such unit.
@@ -143,5 +148,8 @@ mod tests {
         let back = convert_back(dec!(3427.777777778), "GJ", Unit::KilowattHour);
         assert_eq!(back.map(|value| value.round_dp(6)), Some(dec!(12.34)));
         assert_eq!(convert_back(dec!(12340), "MWh", Unit::KilowattHour), Some(dec!(12.34)));
+        assert_eq!(convert(dec!(3600), "J/h", Unit::Watt), Some(dec!(1)));
+        assert_eq!(convert(dec!(90), "min", Unit::Hour), Some(dec!(1.5)));
+        assert_eq!(convert(dec!(100), "s", Unit::Hour), Some(dec!(0.027777778)));
     }
 }

@@ -58,6 +58,14 @@ impl Breaker {
         matches!(self.0, State::Open { .. })
     }
 
+    /// When the next probe may go; none while it is closed.
+    pub fn probe_at(&self) -> Option<DateTime<Utc>> {
+        match self.0 {
+            State::Closed { .. } => None,
+            State::Open { until, .. } => Some(until),
+        }
+    }
+
     /// The meter answered, be it with a refusal.
     pub fn answered(&mut self) {
         *self = Self::default();

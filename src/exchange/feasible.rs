@@ -105,10 +105,17 @@ pub fn visit_time(
 
 struct Visit {
     ready: DateTime<Utc>,
-    /// The latest begin of the slot whose window ends first.
-    latest: DateTime<Utc>,
     takes: Duration,
-    schedules: Vec<(ScheduleId, DateTime<Utc>)>,
+    due_at: DateTime<Utc>,
+    /// Its slots, with the latest begin of each.
+    slots: Vec<(ScheduleId, DateTime<Utc>)>,
+}
+
+impl Visit {
+    /// The slots that are left when some schedules are dropped.
+    fn left<'a>(&'a self, dropped: &'a [ScheduleId]) -> impl Iterator<Item = &'a (ScheduleId, DateTime<Utc>)> {
+        self.slots.iter().filter(|(schedule, _)| !dropped.contains(schedule))
+    }
 }
 
 /// Judges the schedules of a line over `[from, from + span)`.
@@ -141,7 +148,7 @@ fn visits(loads: &[LoadOfMeter], from: DateTime<Utc>, to: DateTime<Utc>) -> (Vec
             found.push(visit(load, &poll));
         }
     }
-    found.retain(|visit: &Visit| visit.schedules.iter().all(|(_, due_at)| *due_at < until));
+    found.retain(|visit: &Visit| visit.due_at < until);
     found.sort_by_key(|visit| visit.ready);
     (found, until)
 }
@@ -149,12 +156,15 @@ fn visits(loads: &[LoadOfMeter], from: DateTime<Utc>, to: DateTime<Utc>) -> (Vec
 fn visit(load: &LoadOfMeter, poll: &DuePoll) -> Visit {
     let delay = TimeDelta::seconds(i64::from(start_delay(load.meter, poll)));
     let window = |slot: &crate::domain::slot::plan::DueSlot| TimeDelta::seconds(i64::from(slot.rule.window_s));
-    let latest = poll.slots.iter().map(|slot| slot.due_at + window(slot)).min();
     Visit {
         ready: poll.due_at + delay,
-        latest: latest.unwrap_or(poll.due_at),
         takes: takes(load, poll),
-        schedules: poll.slots.iter().map(|slot| (slot.schedule, slot.due_at)).collect(),
+        due_at: poll.due_at,
+        slots: poll
+            .slots
+            .iter()
+            .map(|slot| (slot.schedule, slot.due_at + window(slot)))
+            .collect(),
     }
 }
 
@@ -183,24 +193,20 @@ fn run(visits: &[Visit], dropped: &[ScheduleId], from: DateTime<Utc>, to: DateTi
     let mut now = from;
     loop {
         while let Some(visit) = coming.next_if(|visit| visit.ready <= now || ready.is_empty()) {
-            if visit.schedules.iter().all(|(schedule, _)| dropped.contains(schedule)) {
+            let Some(first) = visit.left(dropped).map(|(_, latest)| *latest).min() else {
                 continue;
-            }
+            };
             now = now.max(visit.ready);
-            ready.push(Reverse((visit.latest, held.len())));
+            ready.push(Reverse((first, held.len())));
             held.push(visit);
         }
-        let Some(Reverse((latest, place))) = ready.pop() else {
+        let Some(Reverse((_, place))) = ready.pop() else {
             break;
         };
         let Some(visit) = held.get(place) else { break };
-        let late = now > latest;
-        let shares = u32::try_from(visit.schedules.len()).unwrap_or(1).max(1);
-        for (schedule, _) in visit
-            .schedules
-            .iter()
-            .filter(|(schedule, _)| !dropped.contains(schedule))
-        {
+        let shares = u32::try_from(visit.left(dropped).count()).unwrap_or(1).max(1);
+        for (schedule, latest) in visit.left(dropped) {
+            let late = now > *latest;
             let load = by_schedule.entry(*schedule).or_insert(LoadOfSchedule {
                 schedule: *schedule,
                 slots: 0,

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod agenda;
 pub mod breaker;
+pub mod drift;
 pub mod evidence;
 pub mod feasible;
 pub mod habit;
@@ -11,6 +12,7 @@ pub mod job;
 pub mod line;
 mod memory;
 pub mod pace;
+pub mod scan;
 pub mod session;
 pub mod shed;
 pub mod visit;

@@ -4,8 +4,9 @@
 use crate::base::ids::{AccountId, DtuId, FrameId, MeterId};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
-use crate::port::fleet::{DtuLive, Fleet, FleetCounts, QuarantineEntry, ReadFailure};
+use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
 use crate::port::frames::{FrameExplainer, FrameLog, FrameLogError, RawFrame, RecordedFrame};
+use crate::port::scan::{FoundMeter, ScanFailure, ScanPlan, ScanProgress, ScanTeller};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ struct FleetState {
     reloads: Vec<Option<DtuId>>,
     reads: Vec<(MeterId, Vec<Quantity>)>,
     counts: FleetCounts,
+    found: Vec<FoundMeter>,
+    lines: HashMap<DtuId, LineState>,
 }
 
 impl FakeFleet {
@@ -47,9 +50,19 @@ impl FakeFleet {
         self.lock().readings.insert(meter, outcome);
     }
 
+    /// From now on this is the DTU's line.
+    pub fn set_line(&self, dtu: DtuId, line: LineState) {
+        self.lock().lines.insert(dtu, line);
+    }
+
     /// From now on these are the counts.
     pub fn set_counts(&self, counts: FleetCounts) {
         self.lock().counts = counts;
+    }
+
+    /// From now on a scan finds these.
+    pub fn set_found(&self, found: Vec<FoundMeter>) {
+        self.lock().found = found;
     }
 
     /// What was loaded anew since the last call: DTUs, or none for all.
@@ -106,6 +119,20 @@ impl Fleet for FakeFleet {
             .get(&meter)
             .cloned()
             .unwrap_or(Err(ReadFailure::UnknownMeter))
+    }
+
+    async fn scan(&self, _dtu: DtuId, _plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure> {
+        let found = self.lock().found.clone();
+        tell(ScanProgress {
+            asked: 1,
+            found,
+            ..ScanProgress::default()
+        });
+        Ok(())
+    }
+
+    async fn line(&self, dtu: DtuId) -> Option<LineState> {
+        self.lock().lines.get(&dtu).cloned()
     }
 
     async fn counts(&self, _account: Option<AccountId>) -> FleetCounts {

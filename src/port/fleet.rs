@@ -6,9 +6,11 @@ use crate::domain::device::SerialNumber;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::domain::slot::MissReason;
+use crate::exchange::feasible::LinePlan;
 use crate::port::field::LinkStats;
+use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -82,6 +84,40 @@ pub struct FleetCounts {
     pub quarantine: u64,
 }
 
+/// A meter as its line knows it now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeterOnLine {
+    /// The meter.
+    pub meter: MeterId,
+    /// Its breaker is open: it has not answered lately, and is only probed.
+    pub breaker_open: bool,
+    /// When the next probe may go.
+    pub probe_at: Option<DateTime<Utc>>,
+    /// The time-out it is asked with, beside the line time of question and answer.
+    pub timeout: Duration,
+    /// Whether that is longer than what is configured, because the meter needs it.
+    pub timeout_learned: bool,
+    /// How long it thinks before it answers, smoothed, with the way to the line.
+    pub turnaround: Option<Duration>,
+    /// The rest it gets behind its answers.
+    pub rest: Duration,
+    /// The part of the last hour for which its questions held the line, 0 to 1.
+    pub share: f64,
+    /// What one visit for all of its model takes.
+    pub visit: Option<Duration>,
+    /// How far its clock was ahead of ours (negative: behind), and when that was seen.
+    pub clock: Option<(TimeDelta, DateTime<Utc>)>,
+}
+
+/// A line: its meters, and the time that their schedules need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineState {
+    /// Its meters, by id.
+    pub meters: Vec<MeterOnLine>,
+    /// What their schedules need in the coming day.
+    pub plan: LinePlan,
+}
+
 /// The running front end.
 #[async_trait]
 pub trait Fleet: Send + Sync + 'static {
@@ -105,6 +141,16 @@ pub trait Fleet: Send + Sync + 'static {
     /// [`ReadFailure`] with the reason.
     async fn read(&self, meter: MeterId, quantities: Vec<Quantity>, deadline: Duration)
     -> Result<Reading, ReadFailure>;
+
+    /// Looks for meters on the DTU's line, in its idle time; `tell` hears often how far it is. Dropping the future ends
+    /// the scan.
+    ///
+    /// # Errors
+    /// [`ScanFailure`]; what was found by then has been told.
+    async fn scan(&self, dtu: DtuId, plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure>;
+
+    /// The line of a DTU; none where the front end does not know it (yet).
+    async fn line(&self, dtu: DtuId) -> Option<LineState>;
 
     /// Counts over the whole server or one account.
     async fn counts(&self, account: Option<AccountId>) -> FleetCounts;

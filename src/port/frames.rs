@@ -120,7 +120,7 @@ impl RawFrame {
             at: frame.at,
             dtu,
             connection,
-            meter: frame.meter,
+            meter: frame.meter.filter(|meter| *meter != MeterId::NOBODY),
             poll: frame.poll,
             kind: frame.kind.into(),
             protocol: frame.protocol.into(),

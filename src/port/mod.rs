@@ -24,6 +24,7 @@ pub mod outage;
 pub mod quarantine;
 pub mod readiness;
 pub mod readings;
+pub mod scan;
 pub mod schedules;
 pub mod scope;
 pub mod slots;

@@ -1,7 +1,7 @@
 //! A virtual M-Bus slave: a load seen through the records of a meter model, at its primary address and at 253 when it is
 //! selected, with the frame count bits and the telegrams that real ones have.
 
-use crate::device::mbus::{DayEdge, Kept, Place, Point, ReadoutProfile, image};
+use crate::device::mbus::{DayEdge, Kept, Point, ReadoutProfile, image};
 use crate::device::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Measurand, Value};
@@ -229,10 +229,8 @@ impl MbusMeter {
         told: &impl Fn(&Point, Option<u64>, DateTime<Utc>) -> Vec<u8>,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let mut months = 0;
-        for storage in &kept.storages {
+        for (storage, months) in kept.storages.iter().zip(0u32..) {
             let at = month_start(now, months);
-            months += 1;
             if at < crate::simulator::physics::epoch() {
                 break;
             }

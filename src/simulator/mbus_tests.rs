@@ -9,10 +9,11 @@ use crate::protocol::mbus::{Frame, Search, SearchHeard, SearchStep, Telegram};
 use crate::protocol::{Finding, Protocol, Request as Any, Verdict};
 use crate::simulator::dtu::collide;
 use crate::simulator::physics::epoch;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 fn model(name: &str) -> Arc<MeterModel> {
-    Arc::clone(Catalogue::builtin().unwrap().get(Protocol::Mbus, name).unwrap())
+    static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::builtin().unwrap());
+    Arc::clone(CATALOGUE.get(Protocol::Mbus, name).unwrap())
 }
 
 fn meter(name: &str, primary: u8, number: u32, quirks: Quirks) -> MbusMeter {

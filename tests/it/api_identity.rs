@@ -4,10 +4,11 @@ use crate::harness::api::{Api, PASSWORD, Someone};
 use crate::harness::http;
 use chrono::TimeDelta;
 use polyphase::api::access::{Access, OPERATIONS};
-use polyphase::base::ids::{ConnectionId, DtuId, FrameId};
+use polyphase::base::ids::{ConnectionId, DtuId, FrameId, MeterId, ScheduleId};
 use polyphase::domain::access::{Role, RoleSet};
 use polyphase::domain::device::SerialNumber;
-use polyphase::port::fleet::{DtuLive, QuarantineEntry};
+use polyphase::exchange::feasible::{LinePlan, LoadOfSchedule};
+use polyphase::port::fleet::{DtuLive, LineState, MeterOnLine, QuarantineEntry};
 use polyphase::port::frames::{FrameKind, RawFrame, RecordedFrame};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -580,6 +581,69 @@ async fn a_repeated_request_with_a_key_takes_effect_once() {
         .await
         .expect(400);
     api.stop().await;
+}
+
+#[tokio::test]
+async fn the_plan_of_a_line_says_what_fits_and_how_its_meters_behave() {
+    let api = Api::start().await;
+    let ann = api.someone(Role::Viewer, "Ann").await;
+    let op = api.someone(Role::Operator, "Ann").await;
+    let stranger = api.someone(Role::Admin, "Bob").await;
+    let id = make_dtu(&api, &op, "SN-1").await;
+    let path = format!("/dtus/{id}/line/plan");
+    api.call(&ann, "GET", &path, None).await.expect(404);
+    let now = api.now();
+    let line = LineState {
+        meters: vec![MeterOnLine {
+            meter: MeterId(5),
+            breaker_open: true,
+            probe_at: Some(now),
+            timeout: Duration::from_millis(1_187),
+            timeout_learned: true,
+            turnaround: Some(Duration::from_millis(950)),
+            rest: Duration::from_millis(20),
+            share: 0.25,
+            visit: None,
+            clock: Some((chrono::TimeDelta::seconds(-74), now)),
+        }],
+        plan: LinePlan {
+            from: now,
+            to: now + chrono::TimeDelta::days(1),
+            needs: Duration::from_secs(129_600),
+            fullest_hour: 1.0,
+            slots: 1_440,
+            behind: 480,
+            schedules: vec![LoadOfSchedule {
+                schedule: ScheduleId(3),
+                slots: 1_440,
+                takes: Duration::from_secs(129_600),
+                behind: 480,
+            }],
+            drop: vec![ScheduleId(3)],
+        },
+    };
+    api.fleet.set_line(DtuId(id), line);
+    let plan = api.call(&ann, "GET", &path, None).await.expect(200).json();
+    assert_eq!(plan["fits"], false);
+    assert_eq!(
+        (&plan["share"], &plan["has_s"], &plan["drop"]),
+        (&json!(1.5), &json!(86_400.0), &json!([3]))
+    );
+    assert_eq!(plan["schedules"][0]["behind"], 480);
+    let meter = &plan["meters"][0];
+    assert_eq!(
+        (&meter["breaker"], &meter["timeout_ms"]),
+        (&json!("open"), &json!(1_187))
+    );
+    assert_eq!(
+        (&meter["timeout_learned"], &meter["turnaround_ms"]),
+        (&json!(true), &json!(950))
+    );
+    assert_eq!(
+        (&meter["clock_drift_s"], &meter["read_ms"]),
+        (&json!(-74), &json!(null))
+    );
+    api.call(&stranger, "GET", &path, None).await.expect(404);
 }
 
 #[tokio::test]

@@ -85,6 +85,12 @@ fn storms_leave_good_devices_and_the_api_alone() {
     run("run_storm.py", &["--silent", "300", "--dtus", "12", "--calm", "5"]);
 }
 
+/// pyMeterBus as the master of virtual M-Bus meters: readouts, selection, and its own wildcard search.
+#[test]
+fn an_independent_m_bus_master_reads_and_finds_virtual_meters() {
+    run("run_mbus.py", &[]);
+}
+
 /// Dialled converter, Modbus TCP, serial port, virtual DTU, quarantine, takeover; far ends that restart; what another
 /// account sees.
 #[test]

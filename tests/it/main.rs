@@ -17,6 +17,8 @@ mod cli;
 mod dashboards;
 mod drills;
 mod harness;
+mod mbus_line;
+mod mixed_line;
 mod modbus_peer;
 mod net;
 mod store;

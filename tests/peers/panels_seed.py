@@ -132,27 +132,35 @@ ON CONFLICT DO NOTHING;
 """
 
 ROLLED = """
--- consumption: hour by hour of two years, so that a year before is there; the main meter is the sum and three per cent
-INSERT INTO consumption_hour (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
-SELECT h, h + interval '1 hour', m.point_id, {account}, CASE WHEN off THEN 1 ELSE 0 END, off, false, q.quantity,
-       round((q.factor * k * (1 + 0.06 * extract(year FROM h - interval '7 months')::int % 2))::numeric, 3)
-FROM generate_series(date_trunc('hour', now()) - interval '760 days', date_trunc('hour', now()) - interval '1 hour', interval '1 hour') h
-CROSS JOIN panel_meter m
+-- consumption: hour by hour of fifty days, and of two meters of two years; by the day of all two years, so that a year
+-- before is there; the main meter is the sum and three per cent
+CREATE TABLE panel_register AS
+SELECT m.i, m.point_id, q.quantity, q.factor FROM panel_meter m
 JOIN (VALUES ('active_energy_import', 1.0, false), ('volume_total', 0.1, true)) AS q (quantity, factor, water) ON q.water = (m.i > {meters} - {water})
-CROSS JOIN LATERAL (SELECT pg_temp.load(m.i, h) AS k, m.i % 10 = 4 AND (extract(epoch FROM h)::bigint / 3600) % 40 = 7 AS off) x
-WHERE m.i <> 1 AND (h > now() - interval '50 days' OR extract(hour FROM h)::int % 6 = m.i % 6 OR m.i IN (2, 3));
+WHERE m.i <> 1;
+INSERT INTO consumption_hour (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
+SELECT h, h + interval '1 hour', m.point_id, {account}, CASE WHEN off THEN 1 ELSE 0 END, off, false, m.quantity,
+       round((m.factor * k * (1 + 0.06 * extract(year FROM h - interval '7 months')::int % 2))::numeric, 3)
+FROM generate_series(date_trunc('hour', now()) - interval '760 days', date_trunc('hour', now()) - interval '1 hour', interval '1 hour') h
+JOIN panel_register m ON h > now() - interval '50 days' OR m.i IN (2, 14)
+CROSS JOIN LATERAL (SELECT pg_temp.load(m.i, h) AS k, m.i % 10 = 4 AND (extract(epoch FROM h)::bigint / 3600) % 40 = 7 AS off) x;
 INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
-SELECT date_trunc('day', start, 'Europe/Berlin') AS d, (date_trunc('day', start, 'Europe/Berlin') + interval '1 day'), point_id, {account},
-       max(quality), bool_or(interpolated), count(*) < 22 AND max(start) > now() - interval '1 day', quantity,
-       sum(value) * CASE WHEN max(start) > now() - interval '49 days' OR point_id IN (SELECT point_id FROM panel_meter WHERE i IN (2, 3)) THEN 1 ELSE 6 END
-FROM consumption_hour WHERE account_id = {account} AND point_id IN (SELECT point_id FROM panel_meter) GROUP BY d, 2, point_id, quantity;
+SELECT date_trunc('day', start, 'Europe/Berlin') AS d, date_trunc('day', start, 'Europe/Berlin') + interval '1 day', point_id, {account},
+       max(quality), bool_or(interpolated), count(*) < 22 AND max(start) > now() - interval '1 day', quantity, sum(value)
+FROM consumption_hour WHERE account_id = {account} AND point_id IN (SELECT point_id FROM panel_register) GROUP BY d, 2, point_id, quantity;
+INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
+SELECT date_trunc('day', ts, 'Europe/Berlin'), date_trunc('day', ts, 'Europe/Berlin') + interval '1 day', m.point_id, {account}, 0, false, false,
+       m.quantity, round((6 * sum(m.factor * (1 + 0.06 * extract(year FROM ts - interval '7 months')::int % 2) * pg_temp.load(m.i, ts)))::numeric, 3)
+FROM generate_series(date_trunc('day', now(), 'Europe/Berlin') - interval '760 days' + interval '3 hours', now() - interval '48 days', interval '6 hours') ts
+CROSS JOIN panel_register m GROUP BY 1, m.point_id, m.quantity
+ON CONFLICT DO NOTHING;
 INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
 SELECT start, max(finish), (SELECT point_id FROM panel_meter WHERE i = 1), {account}, 0, false, bool_or(incomplete), quantity,
        round(sum(value) * (1.03 + 0.01 * sin(extract(doy FROM start) / 9.0))::numeric, 3)
 FROM consumption_day WHERE quantity = 'active_energy_import' AND point_id IN (SELECT point_id FROM panel_meter WHERE i <> 1) GROUP BY start, quantity;
 INSERT INTO consumption_hour (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
 SELECT start, max(finish), (SELECT point_id FROM panel_meter WHERE i = 1), {account}, 0, false, false, quantity, round(sum(value) * 1.03, 3)
-FROM consumption_hour WHERE quantity = 'active_energy_import' AND start > now() - interval '50 days'
+FROM consumption_hour WHERE quantity = 'active_energy_import' AND start > now() - interval '50 days' AND account_id = {account}
   AND point_id IN (SELECT point_id FROM panel_meter WHERE i <> 1) GROUP BY start, quantity;
 
 -- meters' hours: dense days by the database's own function, the older ones in one statement

@@ -3,6 +3,7 @@
 use super::blocks::RefusedBlocks;
 use super::*;
 use crate::base::ids::DtuId;
+use crate::exchange::drift::ClockWatch;
 use crate::exchange::evidence::{EVIDENCE_FRAMES_MAX, Evidence};
 use crate::exchange::habit::Habit;
 use crate::port::frames::RecordedFrame;
@@ -20,6 +21,10 @@ pub struct Life {
     pub saving: Cell<usize>,
     /// What was learned of the meter.
     pub habit: RefCell<Habit>,
+    /// What is known of its clock.
+    pub clock: Cell<ClockWatch>,
+    /// How far the clock is off, until it is stored with a reading.
+    pub drift: Cell<Option<TimeDelta>>,
     /// Blocks that it refuses.
     pub refused: RefCell<RefusedBlocks>,
     /// Raw frames that wait for the next save.
@@ -38,6 +43,8 @@ impl Life {
             running: Cell::new(None),
             saving: Cell::new(0),
             habit: RefCell::default(),
+            clock: Cell::default(),
+            drift: Cell::default(),
             refused: RefCell::default(),
             evidence: RefCell::default(),
             puzzled: Cell::new(false),
@@ -48,6 +55,8 @@ impl Life {
     /// Forgets what was learned: it is another meter, or hangs elsewhere.
     pub fn forget(&self) {
         self.habit.take();
+        self.clock.take();
+        self.drift.take();
         self.refused.borrow_mut().forget();
     }
 

@@ -2,9 +2,6 @@
 //! visit teaches is noted on the way.
 
 use super::*;
-use crate::device::dlt645::history::Past;
-use crate::exchange::agenda::{MeterMemory, PastKind, PastOrder};
-use chrono_tz::Tz;
 
 /// A job with what is needed to read its outcome.
 pub(super) struct Prepared {
@@ -13,8 +10,28 @@ pub(super) struct Prepared {
     model: Arc<MeterModel>,
     requests: Vec<Request>,
     instead: Vec<Vec<Request>>,
-    /// The past state that is asked for, and the zone of the meter's clock.
-    past: Option<(Past, Tz)>,
+    asks_clock: bool,
+}
+
+/// What a byte takes on a meter's line: at the port's speed where it is ours, else at the one the model is made for.
+pub(in crate::actor) fn byte_time_of(dtu: Option<&DtuRecord>, model: &MeterModel) -> Duration {
+    match dtu.map(|dtu| &dtu.connect) {
+        Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
+        Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
+        Some(Connect::Inbound | Connect::Dial { .. }) | None => {
+            let serial = &model.serial;
+            byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
+        }
+    }
+}
+
+/// The time-out and the rest that DTU and model want for a meter.
+pub(in crate::actor) fn wants_of(dtu: Option<&DtuRecord>, model: &MeterModel) -> (Duration, Duration) {
+    let (timeout_ms, pause_ms) = dtu.map_or((1_000, 20), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+    (
+        Duration::from_millis(timeout_ms.max(model.timeout_ms).into()),
+        Duration::from_millis(pause_ms.max(model.pause_ms).into()),
+    )
 }
 
 impl Meter {
@@ -25,50 +42,6 @@ impl Meter {
         priority: Priority,
         attempts: u8,
         deadline: Instant,
-    ) -> Result<Prepared, Failure> {
-        let record = &self.parts.record;
-        let ask = |model: &MeterModel| {
-            let requests = plan(model, &record.address, quantities)
-                .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
-            Ok(self.parts.life.refused.borrow().plan(model, requests))
-        };
-        self.prepare_by(priority, attempts, deadline, None, ask)
-    }
-
-    /// A job that asks for a past state of the meter's registers, or why there can be none.
-    pub(super) fn prepare_past(&self, past: PastOrder, attempts: u8, deadline: Instant) -> Result<Prepared, Failure> {
-        let state = match past.kind {
-            PastKind::Daily => Past::Daily(past.back),
-            PastKind::Settlement => Past::Settlement(past.back),
-        };
-        let record = &self.parts.record;
-        let ask = |model: &MeterModel| {
-            let requests = plan::history(model, &record.address, state)
-                .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
-            if requests.is_empty() {
-                return Err(verdict::failure(MissReason::NoModel, "the model keeps no such past"));
-            }
-            Ok(requests)
-        };
-        self.prepare_by(Priority::BackFill, attempts, deadline, Some((state, past.zone)), ask)
-    }
-
-    /// What the meter's own memory keeps, by its model.
-    pub(super) fn memory(&self) -> MeterMemory {
-        let record = &self.parts.record;
-        let model = Protocol::by_name(&record.protocol)
-            .and_then(|protocol| self.parts.shard.catalogue.get(protocol, &record.model));
-        let (days, settlements) = model.map_or((0, 0), |model| plan::kept(model));
-        MeterMemory { days, settlements }
-    }
-
-    fn prepare_by(
-        &self,
-        priority: Priority,
-        attempts: u8,
-        deadline: Instant,
-        past: Option<(Past, Tz)>,
-        ask: impl FnOnce(&MeterModel) -> Result<Vec<Request>, Failure>,
     ) -> Result<Prepared, Failure> {
         let pressure = self.parts.shard.pressure.now();
         if !pressure.admits(priority) {
@@ -88,19 +61,21 @@ impl Meter {
             .get(protocol, &record.model)
             .cloned()
             .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
-        let requests = ask(&model)?;
-        let habit = self.parts.life.habit.borrow();
+        let requests = plan(&model, &record.address, quantities)
+            .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
+        let life = &self.parts.life;
+        let (mut requests, habit) = (life.refused.borrow().plan(&model, requests), life.habit.borrow());
+        let clock = self.clock_questions(&model);
+        let asks_clock = !clock.is_empty();
+        requests.extend(clock);
         let instead: Vec<_> = requests.iter().map(|request| plan::instead(&model, request)).collect();
         let link = self
             .parts
             .link
             .clone()
             .ok_or_else(|| Failure::of(MissReason::DtuOffline))?;
-        let (timeout_ms, pause_ms) = self
-            .parts
-            .dtu
-            .as_ref()
-            .map_or((1000, 50), |dtu| (dtu.timeout_ms, dtu.pause_ms));
+        let dtu = self.parts.dtu.as_deref();
+        let (timeout, pause) = wants_of(dtu, &model);
         let job = PollJob {
             poll: PollId(self.parts.shard.polls.take()),
             meter: record.id,
@@ -108,11 +83,11 @@ impl Meter {
             requests: requests.clone(),
             instead: instead.clone(),
             attempts,
-            timeout: habit.timeout(Duration::from_millis(timeout_ms.max(model.timeout_ms).into())),
-            byte_time: self.byte_time(&model),
+            timeout: habit.timeout(timeout),
+            byte_time: byte_time_of(dtu, &model),
             evidence: priority <= Priority::Settlement && priority != Priority::OnDemand
                 || self.parts.life.puzzled.get(),
-            pause: habit.pause(Duration::from_millis(pause_ms.max(model.pause_ms).into())),
+            pause: habit.pause(pause),
             deadline,
         };
         Ok(Prepared {
@@ -121,20 +96,8 @@ impl Meter {
             model,
             requests,
             instead,
-            past,
+            asks_clock,
         })
-    }
-
-    /// What a byte takes on the meter's line: at the port's speed where it is ours, else at the one the model is made for.
-    fn byte_time(&self, model: &MeterModel) -> Duration {
-        match self.parts.dtu.as_ref().map(|dtu| &dtu.connect) {
-            Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
-            Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
-            Some(Connect::Inbound | Connect::Dial { .. }) | None => {
-                let serial = &model.serial;
-                byte_time(serial.baud, serial.parity != Parity::None, serial.stop_bits)
-            }
-        }
     }
 
     /// Runs a job and hands what was heard to `then`.
@@ -150,7 +113,7 @@ impl Meter {
             model,
             requests,
             instead,
-            past,
+            asks_clock,
         } = prepared;
         let timeout = job.timeout;
         self.busy += 1;
@@ -160,13 +123,8 @@ impl Meter {
                 .into_actor(self)
                 .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
                     let (requests, outcome) = meter.learn(timeout, requests, instead, outcome);
-                    let mut heard = match past {
-                        Some((past, zone)) => {
-                            let local = meter.now().with_timezone(&zone).naive_local();
-                            verdict::hear_past(&model, past, local, &requests, outcome)
-                        }
-                        None => verdict::hear(&model, &requests, outcome),
-                    };
+                    let (requests, outcome) = meter.look_at_clock(&model, requests, asks_clock, outcome);
+                    let mut heard = verdict::hear(&model, &requests, outcome);
                     meter.note(&mut heard);
                     then(meter, heard, ctx);
                     meter.done(ctx);

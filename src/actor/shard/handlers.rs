@@ -70,6 +70,51 @@ impl Handler<SessionUp> for Shard {
     }
 }
 
+impl Handler<GetLink> for Shard {
+    type Result = Option<Arc<dyn Link>>;
+
+    fn handle(&mut self, GetLink(dtu): GetLink, _ctx: &mut Self::Context) -> Self::Result {
+        let (_, link) = self.dtus.get(&dtu)?.link.as_ref()?;
+        Some(Arc::clone(link))
+    }
+}
+
+impl Handler<ScanDtu> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, scan: ScanDtu, ctx: &mut Self::Context) {
+        let ScanDtu {
+            dtu,
+            plan,
+            tell,
+            mut answer,
+        } = scan;
+        let shard = ctx.address();
+        let link: LinkFinder = Arc::new(move || {
+            let shard = shard.clone();
+            Box::pin(async move { shard.send(GetLink(dtu)).await.ok().flatten() })
+        });
+        let parts = ScanParts {
+            clock: Arc::clone(&self.parts.clock),
+            catalogue: Arc::clone(&self.parts.catalogue),
+            polls: Arc::clone(&self.parts.polls),
+            link,
+            connect: self.dtus.get(&dtu).map(|cell| cell.record.connect.clone()),
+            tell,
+        };
+        actix::spawn(async move {
+            let outcome = tokio::select! {
+                outcome = scan::run(&plan, parts) => outcome,
+                // nobody waits for it any more
+                () = answer.closed() => return,
+            };
+            if answer.send(outcome).is_err() {
+                tracing::debug!(dtu.id = dtu.0, "nobody waits for the scan any more");
+            }
+        });
+    }
+}
+
 impl Handler<SessionDown> for Shard {
     type Result = ();
 

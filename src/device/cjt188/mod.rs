@@ -11,7 +11,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
 use crate::protocol::cjt188::record::Form;
 use crate::protocol::cjt188::value::StatusBits;
-use crate::protocol::cjt188::{Address, DataId, DiOrder, Leniency, MeterType, Request, Target};
+use crate::protocol::cjt188::{Address, DataId, DiOrder, Frame, Leniency, MeterType, Request, Target};
 use serde::Serialize;
 
 /// How a meter model is asked and what it answers.
@@ -55,6 +55,11 @@ impl RecordProfile {
             records: Vec::new(),
             history: None,
         }
+    }
+
+    /// Whether the meter whose answer this is may be of this kind: the frame says its type.
+    pub(super) fn may_be(&self, answer: &[u8]) -> bool {
+        Frame::parse(answer).is_ok_and(|frame| self.ask.lenient.meter_type || frame.meter_type == self.ask.meter_type)
     }
 
     /// A recorded question, its answer taken as the model's are.

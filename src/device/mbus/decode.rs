@@ -18,7 +18,10 @@ pub(in crate::device) fn decode<'a>(
     answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
 ) -> DecodedPoll {
     let mut poll = DecodedPoll::default();
-    let readout = read(profile, answers);
+    // a selection alone asks for no value
+    let Some(readout) = read(profile, answers) else {
+        return poll;
+    };
     for point in &profile.points {
         let value = match &readout {
             Ok(readout) => value(point, readout, None),
@@ -48,7 +51,9 @@ pub(in crate::device) fn decode_past<'a>(
     let Some(kept) = profile.kept(wanted) else {
         return past;
     };
-    let readout = read(profile, answers);
+    let Some(readout) = read(profile, answers) else {
+        return past;
+    };
     let storage = match &readout {
         Ok(readout) => {
             let found = nth_last(readout, kept, wanted.back().into());
@@ -93,20 +98,23 @@ fn nth_last(readout: &Readout, kept: &Kept, back: usize) -> Option<(u64, Option<
     Some((storage, Some(at)))
 }
 
-/// The readout among the answers.
+/// The readout among the answers; none when nothing was read.
 fn read<'a>(
     profile: &ReadoutProfile,
     answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
-) -> Result<Readout, ProblemKind> {
-    let mut found = Err(ProblemKind::NotAnswered);
-    for (request, frames) in answers {
-        if let (true, Some(frames)) = (request.reads(), frames) {
-            found = request
-                .readout(frames)
-                .map_err(|error| ProblemKind::Undecodable(error.to_string()));
-        }
-    }
-    let readout = found?;
+) -> Option<Result<Readout, ProblemKind>> {
+    let (request, frames) = answers.filter(|(request, _)| request.reads()).last()?;
+    let Some(frames) = frames else {
+        return Some(Err(ProblemKind::NotAnswered));
+    };
+    let readout = request
+        .readout(frames)
+        .map_err(|error| ProblemKind::Undecodable(error.to_string()));
+    Some(readout.and_then(|readout| of_model(profile, readout)))
+}
+
+/// The readout, if its header is that of a meter of the model.
+fn of_model(profile: &ReadoutProfile, readout: Readout) -> Result<Readout, ProblemKind> {
     if let Some(identification) = readout.identification() {
         if !profile.identify.fits(&identification) {
             return Err(ProblemKind::Undecodable(format!(

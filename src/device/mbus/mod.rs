@@ -9,7 +9,7 @@ pub(super) mod plan;
 use crate::device::dlt645::history::{Kind, Past};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::mbus::{Class, Function, Identification, Manufacturer, Mark, Record};
+use crate::protocol::mbus::{Class, Function, Identification, Manufacturer, Mark, Record, Telegram};
 use serde::{Serialize, Serializer};
 
 pub use plan::Address;
@@ -35,6 +35,23 @@ pub struct Ask {
     pub reset: bool,
     /// An application reset with this subcode goes before the reading, for meters that tell their telegrams in turn.
     pub application_reset: Option<u8>,
+}
+
+impl ReadoutProfile {
+    /// Whether the meter whose answer this is may be of this kind: its header says who it is, unless it has none.
+    pub(super) fn may_be(&self, answer: &[u8]) -> bool {
+        // of several telegrams the first: start, length twice, start, as many bytes, checksum, end
+        let length = answer.get(1).map_or(0, |length| usize::from(*length) + 6);
+        Telegram::parse(answer.get(..length).unwrap_or(answer))
+            .ok()
+            .and_then(|telegram| telegram.header.identification())
+            .is_none_or(|identification| self.identify.fits(&identification))
+    }
+
+    /// How much more than its values a model of this kind is recognised by.
+    pub(super) fn weight(&self) -> usize {
+        self.identify.weight().into()
+    }
 }
 
 impl Default for Ask {

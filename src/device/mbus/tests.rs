@@ -12,10 +12,11 @@ use crate::protocol::Protocol;
 use crate::protocol::mbus::write::{self, Data};
 use crate::protocol::mbus::{self, Readout, Request, Selection, Status};
 use rust_decimal::{Decimal, dec};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 fn model(name: &str) -> Arc<MeterModel> {
-    Arc::clone(Catalogue::builtin().unwrap().get(Protocol::Mbus, name).unwrap())
+    static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::builtin().unwrap());
+    Arc::clone(CATALOGUE.get(Protocol::Mbus, name).unwrap())
 }
 
 fn profile(model: &MeterModel) -> &ReadoutProfile {
@@ -268,6 +269,27 @@ fn several_telegrams_are_one_readout() {
     let twice = [&answers[..first], &answers[..first]].concat();
     assert_eq!(request.follow_up(&twice), None);
     assert_eq!(request.readout(&twice).unwrap().telegrams.len(), 1);
+}
+
+#[test]
+fn what_reads_nothing_misses_nothing_and_silence_misses_all() {
+    let heat = model("generic_heat");
+    let reset = Request::reset(1).unwrap();
+    let poll = decode::decode(profile(&heat), std::iter::once((&reset, Some(&[0xE5][..]))));
+    assert_eq!(poll, DecodedPoll::default());
+    let read = Request::read(1, true).unwrap();
+    let poll = decode::decode(profile(&heat), [(&reset, None), (&read, None)].into_iter());
+    assert_eq!(poll.problems.len(), profile(&heat).points.len());
+    assert!(
+        poll.problems
+            .iter()
+            .all(|problem| problem.kind == ProblemKind::NotAnswered)
+    );
+    // an E5 in place of the telegram: the meter has nothing to tell
+    let poll = decode::decode(profile(&heat), std::iter::once((&read, Some(&[0xE5][..]))));
+    assert!(poll.items.is_empty());
+    let why = problem(&poll, Quantity::HeatEnergy).unwrap().to_string();
+    assert!(why.contains("nothing to tell"), "{why}");
 }
 
 #[test]

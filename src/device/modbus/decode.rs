@@ -3,10 +3,9 @@
 use super::RegisterProfile;
 use super::raw::RawError;
 use crate::device::decode::{DecodedPoll, Problem, ProblemKind};
-use crate::device::plausible::plausible;
-use crate::domain::reading::{Item, Quality, Value};
+use crate::device::plausible::{approximate, plausible};
+use crate::domain::reading::{Item, Quality};
 use crate::protocol::modbus::{AnswerError, Reply, Request};
-use rust_decimal::prelude::ToPrimitive;
 use std::collections::BTreeSet;
 
 /// Decodes every point that the requests cover.
@@ -67,13 +66,5 @@ fn registers(request: &Request, frame: &[u8]) -> Result<Vec<u16>, AnswerError> {
         Reply::Bits(bits) => Ok(bits.into_iter().map(u16::from).collect()),
         Reply::Exception(code) => Err(AnswerError::Refused(code)),
         Reply::Written => Ok(Vec::new()),
-    }
-}
-
-fn approximate(value: Value) -> f64 {
-    match value {
-        Value::Decimal(value) => value.to_f64().unwrap_or(f64::MAX),
-        Value::F32(value) => value.into(),
-        Value::F64(value) => value,
     }
 }

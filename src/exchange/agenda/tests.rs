@@ -1,6 +1,5 @@
 //! Known days of one meter. The property test against a model is in `tests/model.rs`.
 
-mod memory;
 mod model;
 mod policies;
 

@@ -30,7 +30,10 @@ struct Open {
 impl LineBreaker {
     /// Whether a job of this priority may be asked.
     pub(super) fn lets(&self, now: Instant, priority: Priority) -> bool {
-        priority <= Priority::OnDemand || self.open.is_none_or(|open| now >= open.until)
+        // a search is how one finds out why a line is silent
+        priority <= Priority::OnDemand
+            || priority == Priority::Discovery
+            || self.open.is_none_or(|open| now >= open.until)
     }
 
     /// Whether the line is taken for silent, also while it is probed.

@@ -2,7 +2,7 @@
 
 use super::{Asking, BYTE_GAP, DOUBTS_MAX, Line, LineEvent, REST_OF_REPLY, SETTLE_MIN, State, WINDOW_MAX};
 use crate::exchange::Moment;
-use crate::exchange::job::TransactionError;
+use crate::exchange::job::{Priority, TransactionError};
 use crate::exchange::memory::{Accepted, Belief, fingerprint};
 use crate::exchange::visit::{LineFrameKind, Progress, Ticket, Visit};
 use crate::protocol::dtu::strip_candidates;
@@ -207,12 +207,14 @@ impl Line {
             return;
         }
         visit.fail();
+        // a search asks many who are not there; that says nothing about the line
+        let searching = visit.job.priority == Priority::Discovery;
         if self.in_a_row == 0 {
             self.heard_in_row = false;
         }
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.in_a_row = self.in_a_row.saturating_add(u32::from(!searching));
         // a peer that speaks lives, and another socket would not wake its meters
-        if self.in_a_row == self.settings.dead_timeouts.max(1) && !self.heard_in_row {
+        if !searching && self.in_a_row == self.settings.dead_timeouts.max(1) && !self.heard_in_row {
             self.events.push_back(LineEvent::Dead);
         } else if self.in_a_row >= self.settings.dead_timeouts.max(1) {
             self.in_a_row = 0;
@@ -229,7 +231,7 @@ impl Line {
         if over {
             self.finish(ticket);
         }
-        if silent {
+        if silent && !searching {
             self.was_silent(now, meter);
         }
     }

@@ -500,3 +500,43 @@ fn found_in_every_split(frame: &[u8], telegram: &Telegram, line: &str) {
         assert!(!answered, "{line} bit {bit}: {found:?}");
     }
 }
+
+#[test]
+fn the_projects_own_frames_answer_each_other() {
+    let text = include_str!("../../../tests/frames/mbus.jsonl");
+    for line in text.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let bytes = |key: &str| hex::decode(row[key].as_str().unwrap()).unwrap();
+        let (wire, answer) = (bytes("request"), bytes("answer"));
+        let request = Request::parse(&wire).unwrap();
+        assert_eq!(request.wire(), wire, "{line}");
+        if row["acknowledged"] == true {
+            assert!(request.is_acknowledged(&answer), "{line}");
+            continue;
+        }
+        if let Some(code) = row["refused"].as_u64() {
+            let found = request.find(&answer);
+            let verdict = Verdict::Refused(u8::try_from(code).unwrap());
+            assert_eq!(
+                found,
+                Finding::Frame {
+                    span: 0..answer.len(),
+                    verdict
+                },
+                "{line}"
+            );
+            continue;
+        }
+        let readout = request
+            .readout(&answer)
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
+        let frames = super::explain(&answer);
+        let items: Vec<_> = frames.iter().flat_map(|frame| &frame.as_ref().unwrap().items).collect();
+        assert_eq!(items.len(), readout.records().count(), "{line}");
+        let told: Vec<_> = items
+            .iter()
+            .map(|item| serde_json::json!([item.name, item.value, item.unit]))
+            .collect();
+        assert_eq!(serde_json::Value::from(told), row["items"], "{line}");
+    }
+}

@@ -33,7 +33,7 @@ pub use frame::{ACK, FRAME_MAX, Frame, FrameError, checksum};
 pub use header::{Header, Status};
 pub use record::{Function, Record, RecordFault, Records};
 pub use request::{Baud, Body, Request, RequestError, TELEGRAMS_MAX};
-pub use search::{Search, SearchHeard, SearchStep};
+pub use search::{PROBES_MAX, Search, SearchHeard, SearchStep};
 pub use slave::{Heard, hear};
 pub use value::{Date, DateTime, Value, ValueFault};
 pub use vif::{Class, Mark, Unit};

@@ -3,6 +3,7 @@
 //! Read here and not by the record crate, which makes floats of all numbers.
 
 use super::vif::Class;
+use crate::base::bcd as packed;
 use chrono::{NaiveDate, NaiveDateTime};
 use rust_decimal::Decimal;
 use std::str::FromStr;
@@ -268,15 +269,10 @@ fn bcd(bytes: &[u8]) -> Result<Decimal, ValueFault> {
     let mut number: i128 = 0;
     let mut negative = false;
     for (index, byte) in bytes.iter().rev().enumerate() {
-        let (mut high, low) = (byte >> 4, byte & 0x0F);
-        if index == 0 && high == 0x0F {
-            negative = true;
-            high = 0;
-        }
-        if high > 9 || low > 9 {
-            return Err(ValueFault::NotDecimal);
-        }
-        number = number * 100 + i128::from(high * 10 + low);
+        let signed = index == 0 && byte >> 4 == 0x0F;
+        negative |= signed;
+        let digits = packed::byte(if signed { byte & 0x0F } else { *byte });
+        number = number * 100 + i128::from(digits.ok_or(ValueFault::NotDecimal)?);
     }
     let number = if negative { -number } else { number };
     Decimal::try_from_i128_with_scale(number, 0).map_err(|_| ValueFault::Range)

@@ -5,6 +5,7 @@ use super::frame::{FCB, FCV, Frame, FrameError};
 use super::header::{CI_LONG, Status};
 use super::record::Function;
 use super::vif::{Class, Mark};
+use crate::base::bcd as packed;
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -164,7 +165,7 @@ fn bcd(len: usize, number: i64) -> Result<Vec<u8>, WriteError> {
     let mut out = Vec::with_capacity(len);
     for _ in 0..len {
         let pair = u8::try_from(rest % 100).unwrap_or_default();
-        out.push(pair / 10 << 4 | pair % 10);
+        out.push(packed::pack(pair).unwrap_or_default());
         rest /= 100;
     }
     if rest != 0 {

@@ -3,7 +3,7 @@
 use super::books::{Books, Directory, History, energy};
 use actix::{Actor, Addr, System};
 use async_trait::async_trait;
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use polyphase::actor::durable::PollLog;
 use polyphase::actor::handles::{FleetHandle, RegistrarHandle};
 use polyphase::actor::messages::{BeginSchedules, ConnectionTask};
@@ -36,7 +36,7 @@ use polyphase::port::field::{
 use polyphase::port::fleet::Fleet;
 use polyphase::port::ledger::EndedSlot;
 use polyphase::port::live::{LiveFeed, Topic};
-use polyphase::protocol::{Protocol, Request};
+use polyphase::protocol::{Protocol, Request, dlt645};
 use rust_decimal::Decimal;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -45,6 +45,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
+/// A DL/T 645 meter's clock is so many seconds ahead.
+pub const CLOCK_AHEAD_S: i64 = 47;
+/// The zone of schedules and clocks.
+pub const ZONE: chrono_tz::Tz = chrono_tz::Europe::Kyiv;
 pub const MODEL: &str = "hiking_dds238_zns";
 pub static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::builtin().unwrap()));
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -136,6 +140,9 @@ impl World {
         };
         let value = Decimal::from(i64::from(job.meter.0) * 100_000 + count);
         self.said.lock().unwrap().insert(job.poll, (job.meter, value));
+        if let Some(Request::Dlt645(_)) = job.requests.first() {
+            return job.requests.iter().map(|request| self.say_645(request)).collect();
+        }
         let model = CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap();
         let Profile::Modbus(profile) = &model.profile else {
             panic!("not Modbus: {}", model.name)
@@ -144,15 +151,36 @@ impl World {
         let energy = Measurand::Standard(Quantity::ActiveEnergyTotal);
         image.set(&energy, Value::Decimal(value)).unwrap();
         let answer = |request: &Request| {
-            let request = match request {
-                Request::Modbus(request) => request,
-                Request::Dlt645(request) => return frozen(job.meter, request, self.clock.now()),
-                other => panic!("spoken by no meter here: {other:?}"),
+            let Request::Modbus(request) = request else {
+                panic!("not Modbus: {request:?}")
             };
             assert_eq!(i32::from(request.unit()), job.meter.0, "asked at another's address");
             request.reply_frame(&image.reply(request)).unwrap()
         };
         job.requests.iter().map(answer).collect()
+    }
+
+    /// What a DL/T 645 meter says whose clock is [`CLOCK_AHEAD_S`] ahead.
+    fn say_645(&self, request: &Request) -> Vec<u8> {
+        let Request::Dlt645(request) = request else {
+            panic!("{request:?}")
+        };
+        let ahead = self.clock.now() + TimeDelta::seconds(CLOCK_AHEAD_S);
+        let clock = ahead.with_timezone(&ZONE);
+        let digits = |format: &str| {
+            let text = clock.format(format).to_string();
+            (0..text.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+                .collect::<Vec<u8>>()
+        };
+        let data = match request.di().unwrap().to_string().as_str() {
+            "04000101" => [vec![0], digits("%d%m%y")].concat(),
+            "04000102" => digits("%S%M%H"),
+            energy if energy.starts_with("0001") => vec![0x56, 0x34, 0x12, 0],
+            _ => vec![0x10, 0x22],
+        };
+        request.reply_frame(request.address(), &dlt645::Reply::Data(data))
     }
 
     /// The reading holds what its meter said in that visit.
@@ -163,30 +191,6 @@ impl World {
     }
 }
 
-/// What a DL/T 645 meter says that keeps its last ten daily freezes, in Kyiv's time, and refuses everything else. The register of
-/// meter 51 at midnight of 3 April shows 5103.04.
-fn frozen(meter: MeterId, request: &polyphase::protocol::dlt645::Request, now: DateTime<Utc>) -> Vec<u8> {
-    use polyphase::protocol::dlt645::{Address, Di, Reply, bcd};
-    let address = Address::parse(&format!("{:012}", meter.0)).unwrap();
-    let Some(Di::E2007(di)) = request.di() else {
-        panic!("not of 2007: {request:?}")
-    };
-    let back = i64::from(di & 0xFF);
-    let day = now.with_timezone(&chrono_tz::Europe::Kyiv).date_naive() - TimeDelta::days(back - 1);
-    let data = match di >> 8 {
-        0x05_0600 if back <= 10 => {
-            let digits = day.format("%y%m%d0000").to_string();
-            bcd::bytes(digits.parse().unwrap(), 5)
-        }
-        0x05_0601 if back <= 10 => {
-            let value = i64::from(meter.0) * 10_000 + i64::from(day.day()) * 100 + i64::from(day.month());
-            bcd::bytes(u64::try_from(value).unwrap(), 4)
-        }
-        _ => return request.refusal_frame(address, 0x02),
-    };
-    request.reply_frame(address, &Reply::Data(data))
-}
-
 /// A line.
 pub struct FakeLink {
     pub id: ConnectionId,
@@ -194,6 +198,8 @@ pub struct FakeLink {
     turn: tokio::sync::Mutex<()>,
     closed: watch::Sender<Option<EndCause>>,
     pub adopted: Mutex<Vec<Owner>>,
+    /// Blocks refused.
+    pub refused: AtomicU64,
     /// When who was asked.
     pub polls: Mutex<Vec<(DateTime<Utc>, MeterId)>>,
 }
@@ -205,6 +211,24 @@ impl FakeLink {
 
     pub fn polls(&self) -> Vec<(DateTime<Utc>, MeterId)> {
         self.polls.lock().unwrap().clone()
+    }
+}
+
+impl FakeLink {
+    /// Blocks are refused, and asked item by item as the job says.
+    fn answers(
+        &self,
+        job: &PollJob,
+        report: impl Fn(Result<Vec<u8>, TransactionError>) -> TransactionReport,
+    ) -> Vec<TransactionReport> {
+        let said = self.world.say(job);
+        let mut reports: Vec<_> = said.into_iter().map(|frame| report(Ok(frame))).collect();
+        for (place, items) in job.instead.iter().enumerate().filter(|(_, items)| !items.is_empty()) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            reports[place] = report(Err(TransactionError::Refused(2)));
+            reports.extend(items.iter().map(|item| report(Ok(self.world.say_645(item)))));
+        }
+        reports
     }
 }
 
@@ -251,12 +275,7 @@ impl Link for FakeLink {
         let reports = match manner {
             _ if lost => vec![report(Err(TransactionError::SessionLost))],
             Manner::Silent => vec![report(Err(TransactionError::Timeout))],
-            _ => self
-                .world
-                .say(&job)
-                .into_iter()
-                .map(|frame| report(Ok(frame)))
-                .collect(),
+            _ => self.answers(&job, report),
         };
         Ok(PollOutcome {
             began_at: Some(began),
@@ -435,6 +454,7 @@ impl Field {
             turn: tokio::sync::Mutex::default(),
             closed: watch::channel(None).0,
             adopted: Mutex::default(),
+            refused: AtomicU64::new(0),
             polls: Mutex::default(),
         });
         let hello = Hello {
@@ -497,7 +517,7 @@ pub fn schedule(id: i32, from: DateTime<Utc>, cron: &str, window_s: u32, quantit
                 deadline_s: 200,
                 budget: None,
             },
-            ..ScheduleRule::by_cron(cron, "Europe/Kyiv", from)
+            ..ScheduleRule::by_cron(cron, ZONE.name(), from)
         }]),
     }
 }

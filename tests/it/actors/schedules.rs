@@ -1,12 +1,13 @@
 //! Schedules over hours: every slot ends exactly once, whatever the DTU, the server and the directory do.
 
 use super::books::{assert_actual, slowest, tally};
-use super::field::{Field, Manner, at, dtu, virtually};
+use super::field::{CLOCK_AHEAD_S, Field, Manner, at, dtu, schedule, virtually};
 use chrono::TimeDelta;
 use polyphase::actor::messages::{GetOpenSlots, StopSchedules};
 use polyphase::base::clock::Clock;
 use polyphase::base::ids::{DtuId, MeterId};
-use polyphase::domain::reading::Source;
+use polyphase::domain::quantity::Quantity;
+use polyphase::domain::reading::{Measurand, Source, Value};
 use polyphase::port::field::EndCause;
 use polyphase::port::fleet::Fleet;
 use polyphase::port::frames::FrameKind;
@@ -197,6 +198,66 @@ fn a_meter_that_moves_or_is_deleted_leaves_no_slot_open_and_ends_none_twice() {
         for shard in &field.shards {
             assert_eq!(shard.send(GetOpenSlots).await.unwrap().oldest, None);
         }
+    });
+}
+
+#[test]
+fn a_refused_block_is_asked_once_and_the_clock_is_looked_at_once_a_day() {
+    virtually(|| async {
+        let mut record = dtu(1, 1);
+        let wanted = vec![
+            Quantity::ActiveEnergyImport,
+            Quantity::ActiveEnergyImportT1,
+            Quantity::VoltageL1,
+        ];
+        record.meters[0].protocol = "dlt645-2007".into();
+        record.meters[0].model = "dlt645_2007_single_phase".into();
+        record.meters[0].address = "112233445566".into();
+        record.meters[0].schedules = vec![schedule(1, at(0), "20 * * * *", 300, wanted.clone())];
+        let field = Field::new(vec![record]).await;
+        let link = field.connect_all().await.remove(&DtuId(1)).unwrap();
+        field.begin().await;
+        field.clock.until(26 * 60).await;
+        let readings = field.books.readings();
+        assert_eq!(readings.len(), 26);
+        assert_eq!(link.refused.load(Ordering::Relaxed), 1, "from then on item by item");
+        let drifts: Vec<_> = readings
+            .iter()
+            .enumerate()
+            .filter_map(|(place, reading)| {
+                let drift = Measurand::Vendor("clock_drift_s".into());
+                let item = reading.items.iter().find(|item| item.measurand == drift)?;
+                Some((place, item.value))
+            })
+            .collect();
+        let due = [CLOCK_AHEAD_S - 1, CLOCK_AHEAD_S].map(|seconds| Value::Decimal(seconds.into()));
+        let ahead = |value: &Value| due.contains(value);
+        assert_eq!(drifts.len(), 2, "{drifts:?}");
+        assert!(drifts.iter().all(|(_, value)| ahead(value)), "{drifts:?}");
+        // twenty hours behind the first look the next one is a moment too early
+        assert_eq!((drifts[0].0, drifts[1].0), (0, 21));
+        for reading in &readings {
+            assert_eq!(reading.meter_time, None, "values are of when they were read");
+            for quantity in &wanted {
+                assert!(
+                    reading
+                        .items
+                        .iter()
+                        .any(|item| item.measurand == Measurand::Standard(*quantity)),
+                    "{quantity:?}"
+                );
+            }
+        }
+        let line = field.fleet.line(DtuId(1)).await.unwrap();
+        let meter = &line.meters[0];
+        assert!(
+            !meter.breaker_open && !meter.timeout_learned && meter.share > 0.0,
+            "{meter:?}"
+        );
+        assert_eq!(meter.turnaround, Some(Duration::from_millis(150)));
+        assert!(meter.clock.is_some() && meter.visit.is_some_and(|visit| visit > Duration::from_secs(1)));
+        assert!(line.plan.fits() && line.plan.slots == 24, "{:?}", line.plan);
+        assert_eq!(field.fleet.line(DtuId(99)).await, None);
     });
 }
 

@@ -277,9 +277,7 @@ impl World {
             if let Some((_, _, verdict)) = &mut self.running {
                 verdict.got = Got::Nothing;
                 verdict.failure = Some(Failure::of(MissReason::SessionLost));
-                if let Action::End(ended) = self.agenda.wake(self.now, false) {
-                    self.write(&ended);
-                }
+                self.agenda.wake(self.now, false);
                 self.finish();
             }
         }

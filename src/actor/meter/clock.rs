@@ -1,0 +1,84 @@
+//! The meter's clock: read behind a poll once a day, its drift kept with that poll's reading and shown with the line.
+
+use super::*;
+use crate::device::decode::decode;
+use crate::domain::reading::{Item, Measurand, Quality, Value};
+use chrono_tz::Tz;
+use rust_decimal::Decimal;
+
+/// The name under which the drift is stored: whole seconds that the meter's clock is ahead of ours.
+const DRIFT: &str = "clock_drift_s";
+
+impl Meter {
+    /// The zone that the meter's clock is set to: that of its schedules.
+    fn zone(&self) -> Tz {
+        let schedules = self.parts.record.schedules.iter().rev();
+        let named = schedules.filter_map(|applied| applied.rules.last()).next();
+        named.and_then(|rule| rule.time_zone.parse().ok()).unwrap_or(Tz::UTC)
+    }
+
+    /// What reads the clock, when it is time to.
+    pub(super) fn clock_questions(&self, model: &MeterModel) -> Vec<Request> {
+        if !self.parts.life.clock.get().is_due(self.now(), self.zone()) {
+            return Vec::new();
+        }
+        // an address that the model cannot have was told with the plan
+        plan::clock(model, &self.parts.record.address).unwrap_or_default()
+    }
+
+    /// Looks at the clock, and takes what was asked for its sake (`questions`: something was) out of a poll: whether that
+    /// was answered says nothing of the poll.
+    pub(super) fn look_at_clock(
+        &self,
+        model: &MeterModel,
+        mut asked: Vec<Request>,
+        questions: bool,
+        outcome: Result<PollOutcome, LinkError>,
+    ) -> (Vec<Request>, Result<PollOutcome, LinkError>) {
+        let (life, now, zone) = (&self.parts.life, self.now(), self.zone());
+        let mut watch = life.clock.get();
+        let mut outcome = match outcome {
+            Ok(outcome) if questions || watch.is_due(now, zone) => outcome,
+            other => return (asked, other),
+        };
+        let frames: Vec<_> = outcome
+            .reports
+            .iter()
+            .map(|report| report.result.as_deref().ok())
+            .collect();
+        let answered = outcome.reports.iter().filter(|report| report.result.is_ok());
+        let heard_at = answered.map(|report| report.ended_at).max();
+        let clocks = plan::clock(model, &self.parts.record.address).unwrap_or_default();
+        if !questions && !clocks.is_empty() {
+            // it became due while the poll was under way
+            return (asked, Ok(outcome));
+        }
+        if let Some(at) = heard_at {
+            match decode(model, &asked, &frames).clock(zone) {
+                Some(said) => life.drift.set(watch.saw(at, said)),
+                // neither asked for nor in the answers: not looked for in each of them
+                None => watch.saw_nothing(now),
+            }
+            life.clock.set(watch);
+        }
+        for clock in clocks {
+            if let Some(place) = asked.iter().position(|request| *request == clock) {
+                asked.remove(place);
+                if place < outcome.reports.len() {
+                    outcome.reports.remove(place);
+                }
+            }
+        }
+        (asked, Ok(outcome))
+    }
+
+    /// The drift as an item of the next reading, once.
+    pub(super) fn drift_to_store(&self) -> Option<Item> {
+        let drift = self.parts.life.drift.take()?;
+        Some(Item {
+            measurand: Measurand::Vendor(DRIFT.into()),
+            value: Value::Decimal(Decimal::from(drift.num_seconds())),
+            quality: Quality::Measured,
+        })
+    }
+}
