@@ -1,7 +1,7 @@
 //! Floor 7. Builds the parts; start order and stop order. One struct of built parts, used by `serve`, `demo` and the tests alike.
 //!
 //! Start: database → spool → actors → the spool of a previous process drained → directory → slots recovered → device
-//! ports → HTTP. Stop: accept → schedules → sessions → spool and storage flushed → HTTP last.
+//! ports → HTTP. Stop: accept → schedules → commands → sessions → spool and storage flushed → HTTP last.
 
 pub mod checks;
 pub mod database;
@@ -9,6 +9,7 @@ pub mod field;
 pub mod resources;
 pub mod seams;
 
+use crate::actor::control_desk::{CloseDesk, ControlDesk, ControlHandle};
 use crate::actor::handles::FleetHandle;
 use crate::actor::live::{LiveHub, LiveLimits};
 use crate::actor::messages::{BeginSchedules, CloseSessions, GetOpenSlots, StopSchedules};
@@ -52,6 +53,7 @@ pub struct Running {
     pub devices: Vec<SocketAddr>,
     server: RunningServer,
     fleet: FleetHandle,
+    desk: Addr<ControlDesk>,
     shards: Vec<Addr<Shard>>,
     arbiters: Vec<Arbiter>,
     spool: SpoolHandle,
@@ -194,10 +196,12 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     dialler.provide(deps.clone());
 
     recover(&spool, &fleet, &shards, &*ledger, &*clock).await?;
+    // before the device ports open: what may have been sent is known to be unknown when the first DTU comes back
+    let desk = field::open_desk(config, database, &fleet, &common, Arc::new(live.clone())).await?;
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
 
-    let mut state = api_state(config, database, &fleet, &live, recorder, catalogue, &spool, up);
+    let mut state = api_state(config, database, &fleet, &desk, &live, recorder, catalogue, &spool, up);
     state.readiness.push(Arc::new(load.check()));
     actix::spawn(load.watch());
     let server = crate::api::serve(state, http_settings(config, sockets.http)).await?;
@@ -206,6 +210,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         devices,
         server,
         fleet,
+        desk,
         shards,
         arbiters,
         spool,
@@ -321,6 +326,7 @@ fn api_state(
     config: &Config,
     database: &Database,
     fleet: &FleetHandle,
+    desk: &Addr<ControlDesk>,
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,
@@ -331,6 +337,7 @@ fn api_state(
         stores: Arc::new(PgStores::new(database.clone())),
         auth: Arc::new(PgAuth::new(database.clone())),
         fleet: Arc::new(fleet.clone()),
+        control: Arc::new(ControlHandle(desk.clone())),
         frames: recorder,
         live: Arc::new(live.clone()),
         feed: Arc::new(live.clone()),
@@ -405,6 +412,9 @@ impl Running {
             if !self.fleet.registry.connected() {
                 return dead("registry");
             }
+            if !self.desk.connected() {
+                return dead("control desk");
+            }
             if self.shards.iter().any(|shard| !shard.connected()) {
                 return dead("shard");
             }
@@ -425,6 +435,9 @@ impl Running {
         let idle = futures::future::join_all(self.shards.iter().map(|shard| shard.send(StopSchedules)));
         if tokio::time::timeout(STOP_SCHEDULES, idle).await.is_err() {
             tracing::warn!("polls are cut off");
+        }
+        if self.desk.send(CloseDesk).await.is_err() {
+            tracing::error!("the control desk is gone");
         }
         let closed = self.fleet.registry.send(CloseSessions).await.unwrap_or(0);
         self.stop_connections.cancel();

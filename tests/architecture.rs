@@ -220,3 +220,57 @@ fn every_file_says_what_it_is() {
         .collect();
     assert!(silent.is_empty(), "files without a //! line:\n{}", silent.join("\n"));
 }
+
+/// Files that name one of these last path segments, or call a function of that name.
+fn who_names(names: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found: Vec<String> = source()
+        .into_iter()
+        .filter(|(_, _, file)| {
+            paths_of(file)
+                .iter()
+                .any(|path| path.iter().any(|segment| names.contains(&segment.as_str())))
+        })
+        .map(|(_, path, _)| path.strip_prefix(&root).unwrap().display().to_string())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Promise 7: only the desk mints permits, and only `device/relay` makes frames that change something in a meter.
+#[test]
+fn a_relay_frame_costs_a_permit_of_the_desk() {
+    let minters = who_names(&["Mint"]);
+    assert_eq!(
+        minters,
+        ["actor/control_desk/desk.rs", "domain/command/permit.rs"],
+        "somebody else names the mint of permits"
+    );
+    // the permit cannot be made otherwise: neither copied nor built from parts
+    let permit =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain/command/permit.rs")).unwrap();
+    let declared = permit.split("pub struct TripPermit").next().unwrap();
+    let attribute = declared.rsplit("#[derive(").next().unwrap();
+    assert!(
+        attribute.starts_with("Debug)]"),
+        "a permit can be more than seen: {attribute}"
+    );
+    assert!(
+        !permit.contains("pub command: CommandId,\n    target"),
+        "a permit has open fields"
+    );
+
+    // bodies of Modbus writes: made by device/relay, read by the simulator and by the client of Modbus TCP
+    let writers = who_names(&["WriteCoil", "WriteCoils", "WriteRegister", "WriteRegisters"]);
+    for file in &writers {
+        let may = ["protocol/modbus/", "device/relay/", "simulator/", "net/modbus_tcp.rs"];
+        assert!(
+            may.iter().any(|place| file.starts_with(place)),
+            "{file} makes frames that change something"
+        );
+    }
+    assert!(
+        writers.iter().any(|file| file == "device/relay/modbus.rs"),
+        "the reader of paths is broken"
+    );
+}

@@ -1,7 +1,7 @@
 //! What actors say to one another. Plain structs; commands are imperative, happenings past tense, questions `Get…`.
 
 use crate::actor::supervise::Generation;
-use crate::base::ids::{AccountId, ConnectionId, DtuId, MeterId};
+use crate::base::ids::{AccountId, ConnectionId, DtuId, MeterId, SessionId};
 use crate::domain::device::DtuRecord;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
@@ -88,6 +88,20 @@ pub struct GetQuarantine;
 #[derive(Message)]
 #[rtype(result = "FleetCounts")]
 pub struct GetCounts(pub Option<AccountId>);
+
+/// The lines of DTUs, as they stand.
+#[derive(Message)]
+#[rtype(result = "Vec<Option<LineNow>>")]
+pub struct GetLines(pub Vec<DtuId>);
+
+/// A DTU's line.
+#[derive(Clone)]
+pub struct LineNow {
+    /// The DTU and its meters.
+    pub record: Arc<DtuRecord>,
+    /// Its session and the way to it; none: it is offline.
+    pub session: Option<(SessionId, Arc<dyn Link>)>,
+}
 
 /// Close every session, for the stop of the server. Answered with how many there were.
 #[derive(Message)]

@@ -6,6 +6,7 @@
 //!      ├─ Shard × cores       one arbiter each; a DTU lives on the shard of its hash
 //!      │   ├─ DtuConnection   the future that owns a socket
 //!      │   └─ Meter           agenda, polls, endings; lives with or without a connection
+//!      ├─ ControlDesk         commands: written down, judged, sent, read back
 //!      └─ Storage ─ Writer    spool → PostgreSQL in batches, then the live stream
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! survived in place: the process ends, and a start recovers everything from disk.
 
 pub mod connection;
+pub mod control_desk;
 pub mod durable;
 pub mod handles;
 pub mod live;

@@ -5,8 +5,8 @@
 mod handlers;
 
 use crate::actor::messages::{
-    CloseSessions, Connected, Ended, GetCounts, GetLive, GetQuarantine, Introduce, PlaceDtu, ReplaceDirectory,
-    SessionDown, SessionUp, UpdateDtu,
+    CloseSessions, Connected, Ended, GetCounts, GetLines, GetLive, GetQuarantine, Introduce, LineNow, PlaceDtu,
+    ReplaceDirectory, SessionDown, SessionUp, UpdateDtu,
 };
 use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;

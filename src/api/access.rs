@@ -48,6 +48,13 @@ const PLATFORM: Access = Roles(RoleSet::of(&[Role::Platform]));
 const ADMIN: Access = Roles(RoleSet::of(&[Role::Admin, Role::Platform]));
 /// Devices and schedules.
 const OPERATE: Access = Roles(RoleSet::of(&[Role::Admin, Role::Operator, Role::Platform]));
+/// Asking for commands and deciding about them; which of these may what says the account's policy.
+const COMMAND: Access = Roles(RoleSet::of(&[
+    Role::Admin,
+    Role::Operator,
+    Role::Billing,
+    Role::Platform,
+]));
 /// Looking at anything that is no secret.
 const READ: Access = Roles(RoleSet::of(Role::ALL));
 
@@ -129,6 +136,30 @@ pub const OPERATIONS: &[Operation] = &[
     op("PATCH",  "/calendars/{id}",             "edit_calendar",        OPERATE),
     op("DELETE", "/calendars/{id}",             "delete_calendar",      OPERATE),
     op("GET",    "/schedules/{id}/next",        "next_due",             READ),
+    // control
+    op("POST",   "/meters/{id}/commands",       "request_command",      COMMAND),
+    op("GET",    "/meters/{id}/commands",       "list_meter_commands",  READ),
+    op("POST",   "/commands",                   "request_commands",     COMMAND),
+    op("GET",    "/commands",                   "list_commands",        READ),
+    op("GET",    "/commands/{id}",              "get_command",          READ),
+    op("POST",   "/commands/{id}/approve",      "approve_command",      COMMAND),
+    op("POST",   "/commands/{id}/reject",       "reject_command",       COMMAND),
+    op("POST",   "/commands/{id}/cancel",       "cancel_command",       COMMAND),
+    op("GET",    "/commands/emergency-stop",    "get_emergency_stop",   READ),
+    op("POST",   "/commands/emergency-stop",    "emergency_stop",       COMMAND),
+    op("DELETE", "/commands/emergency-stop",    "end_emergency_stop",   ADMIN),
+    op("GET",    "/control/policy",             "get_control_policy",   READ),
+    op("PUT",    "/control/policy",             "set_control_policy",   ADMIN),
+    op("PUT",    "/control/temperature",        "set_temperature",      OPERATE),
+    op("GET",    "/control/protections",        "list_protections",     READ),
+    op("PUT",    "/meters/{id}/protection",     "protect_meter",        OPERATE),
+    op("DELETE", "/meters/{id}/protection",     "unprotect_meter",      ADMIN),
+    op("GET",    "/control/schedules",          "list_control_schedules", READ),
+    op("POST",   "/control/schedules",          "create_control_schedule", OPERATE),
+    op("GET",    "/control/schedules/{id}",     "get_control_schedule", READ),
+    op("PUT",    "/control/schedules/{id}",     "edit_control_schedule", OPERATE),
+    op("POST",   "/control/schedules/{id}/approve", "approve_control_schedule", OPERATE),
+    op("DELETE", "/control/schedules/{id}",     "delete_control_schedule", OPERATE),
     // stream, front page
     op("GET",    "/stream",                     "get_stream",           READ),
     op("GET",    "/summary",                    "get_summary",          READ),

@@ -14,7 +14,10 @@ pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod calendars;
+pub mod commands;
 pub mod consumption;
+pub mod control;
+pub mod control_schedules;
 pub mod dtu_form;
 pub mod dtus;
 pub mod edge;
@@ -57,6 +60,7 @@ pub use server::{HttpSettings, RunningServer, ServeError, TlsFiles, serve};
 
 use crate::base::clock::Clock;
 use crate::port::auth::AuthStore;
+use crate::port::control::Control;
 use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
 use crate::port::live::{LiveFeed, LiveSource};
@@ -84,6 +88,8 @@ pub struct ApiState {
     pub auth: Arc<dyn AuthStore>,
     /// The running front end.
     pub fleet: Arc<dyn Fleet>,
+    /// The control desk.
+    pub control: Arc<dyn Control>,
     /// Raw frames. Blocking: use it through `web::block`.
     pub frames: Arc<dyn FrameLog>,
     /// What raw frames mean.
@@ -170,7 +176,10 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(meter_models::routes)
         .configure(stream::routes)
         .configure(summary::routes)
-        .configure(audit::routes);
+        .configure(audit::routes)
+        .configure(control::routes)
+        .configure(control_schedules::routes)
+        .configure(commands::routes);
 }
 
 /// The application, one per worker.

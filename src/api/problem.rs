@@ -104,6 +104,9 @@ kinds! {
     IdempotencyMismatch "idempotency-mismatch" UNPROCESSABLE_ENTITY "Idempotency key used before" "The same `Idempotency-Key` came before with another body.";
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS "Too many requests" "Try again after the seconds in `Retry-After`.";
     ReadFailed "read-failed" BAD_GATEWAY "The meter could not be read" "`reason` is the slot ledger's name for it; `detail` says more.";
+    NotSupported "not-supported" UNPROCESSABLE_ENTITY "The meter cannot do this" "The meter's model has no known way to do it; nothing was made.";
+    EmergencyStop "emergency-stop" CONFLICT "Emergency stop" "An emergency stop is in force: no command is taken until somebody ends it.";
+    ControlDisabled "control-disabled" FORBIDDEN "Control is switched off" "`[control] enabled = false` in the server's configuration.";
     Busy "busy" SERVICE_UNAVAILABLE "Busy" "A bounded queue is full; try again after the seconds in `Retry-After`.";
     DatabaseAway "database-away" SERVICE_UNAVAILABLE "Database not available" "Nothing was changed, unless `detail` says that the request was cut off under way. `reason` is `absent`, `hung`, `full` or `crowded`. Polling goes on into the spool; try again later.";
     Internal "internal" INTERNAL_SERVER_ERROR "Fault of the server" "The log has more under the request's id.";

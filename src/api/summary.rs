@@ -5,6 +5,7 @@ use super::auth::Caller;
 use super::handle::In;
 use super::problem::ApiError;
 use super::span;
+use crate::port::control::CommandStore;
 use crate::port::groups::CountStore;
 use crate::port::slots::SlotTally;
 use crate::telemetry::spool;
@@ -74,6 +75,7 @@ async fn get_summary(
     state: web::Data<ApiState>,
     caller: Caller,
     counts: In<dyn CountStore>,
+    commands: In<dyn CommandStore>,
 ) -> Result<HttpResponse, ApiError> {
     let now = state.clock.now();
     let zone = span::zone(&state, &caller, None).await?;
@@ -89,9 +91,9 @@ async fn get_summary(
         },
         meters: stored.meters,
         slots_today: stored.slots_today,
-        // neither alarms nor commands exist yet: there is none to count
+        // alarms do not exist yet: there is none to count
         open_alarms: 0,
-        pending_approvals: 0,
+        pending_approvals: commands.pending_approvals().await?,
         spool: SpoolCounts {
             backlog_records: spool::SPOOL_BACKLOG.get(),
             bytes: spool::SPOOL_BYTES.get(),

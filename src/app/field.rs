@@ -1,5 +1,6 @@
 //! The front end's actors, put together: shards on their arbiters, registry, storage; and the device ports in front.
 
+use crate::actor::control_desk::{ControlDesk, DeskParts, DeskSettings};
 use crate::actor::durable::PollLog;
 use crate::actor::handles::{FleetHandle, RegistrarHandle};
 use crate::actor::messages::{ConnectionTask, RunConnection};
@@ -10,6 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::GrowingIds;
 use crate::config::{Config, Limits};
 use crate::device::catalogue::Catalogue;
+use crate::domain::command::BrakeLimits;
 use crate::domain::device::DtuRecord;
 use crate::exchange::admission::FlapLimits;
 use crate::exchange::pace::Pace;
@@ -18,10 +20,14 @@ use crate::net::{Accepted, Gate, Listener, NetDeps, NetSettings};
 use crate::port::frames::FrameRecorder;
 use crate::port::live::LiveFeed;
 use crate::protocol::dtu::Profile;
+use crate::store::Database;
+use crate::store::commands::PgCommandLog;
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
+use chrono::TimeDelta;
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -141,6 +147,42 @@ pub fn start_registry(
         },
     })
     .start()
+}
+
+/// Opens the control desk on the present arbiter, with what an earlier process left.
+///
+/// # Errors
+/// When its books cannot be read.
+pub async fn open_desk(
+    config: &Config,
+    database: &Database,
+    fleet: &FleetHandle,
+    common: &Common,
+    live: Arc<dyn LiveFeed>,
+) -> anyhow::Result<Addr<ControlDesk>> {
+    let control = &config.control;
+    let settings = DeskSettings {
+        enabled: control.enabled,
+        limits: BrakeLimits {
+            account: control.disconnects_per_account,
+            total: control.disconnects_total,
+            window: TimeDelta::seconds(control.disconnects_window_s.into()),
+            dtu_percent: control.disconnects_dtu_percent,
+            dtu_window: TimeDelta::seconds(control.disconnects_dtu_window_s.into()),
+        },
+        visits_max: control.visits_max,
+        open_max: control.open_max,
+    };
+    let parts = DeskParts {
+        clock: Arc::clone(&common.clock),
+        log: Arc::new(PgCommandLog::new(database)),
+        lines: Rc::new(fleet.registry.clone()),
+        catalogue: Arc::clone(&common.catalogue),
+        live,
+        polls: Arc::clone(&common.polls),
+        settings,
+    };
+    ControlDesk::open(parts).await.context("the control desk")
 }
 
 /// What the ports need.

@@ -74,6 +74,14 @@ id!(
     ConnectionId(u64)
 );
 id!(
+    /// A control command.
+    CommandId(i64)
+);
+id!(
+    /// A schedule of control commands.
+    ControlScheduleId(i32)
+);
+id!(
     /// One visit to one meter; may serve several slots.
     PollId(i64)
 );

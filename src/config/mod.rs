@@ -151,8 +151,22 @@ pub struct Retention {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// Must be false in this version.
+    /// Whether commands are taken.
     pub enabled: bool,
+    /// The brake: disconnections of one account in the window.
+    pub disconnects_per_account: u32,
+    /// Of all accounts.
+    pub disconnects_total: u32,
+    /// The window, seconds.
+    pub disconnects_window_s: u32,
+    /// Share of a DTU's meters in its own window, percent.
+    pub disconnects_dtu_percent: u32,
+    /// That window, seconds.
+    pub disconnects_dtu_window_s: u32,
+    /// Open commands in all.
+    pub open_max: usize,
+    /// Visits for commands at once.
+    pub visits_max: usize,
 }
 
 /// Who may claim an unknown SN.

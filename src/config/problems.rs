@@ -10,9 +10,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     http(config, &mut found);
     listeners(config, &mut found);
     limits(config, &mut found);
-    if config.control.enabled {
-        found.push("control.enabled: relay control is not part of this version; set it to false".into());
-    }
+    control(config, &mut found);
     if !(1..=24 * 365).contains(&config.access.session_hours) {
         found.push(format!(
             "access.session_hours: {} is outside 1 to 8760",
@@ -89,6 +87,44 @@ fn listeners(config: &Config, found: &mut Vec<String>) {
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && overlap
+}
+
+fn control(config: &Config, found: &mut Vec<String>) {
+    let control = &config.control;
+    for (name, seconds) in [
+        ("disconnects_window_s", control.disconnects_window_s),
+        ("disconnects_dtu_window_s", control.disconnects_dtu_window_s),
+    ] {
+        if !(60..=7 * 86_400).contains(&seconds) {
+            found.push(format!("control.{name}: {seconds} is outside 60 to 604800"));
+        }
+    }
+    for (name, limit) in [
+        ("disconnects_per_account", control.disconnects_per_account),
+        ("disconnects_total", control.disconnects_total),
+    ] {
+        if limit > 10_000 {
+            found.push(format!("control.{name}: {limit} is no brake; at most 10000"));
+        }
+    }
+    if control.disconnects_dtu_percent > 100 {
+        found.push(format!(
+            "control.disconnects_dtu_percent: {} is more than all of a DTU's meters",
+            control.disconnects_dtu_percent
+        ));
+    }
+    if !(1..=1_000_000).contains(&control.open_max) {
+        found.push(format!(
+            "control.open_max: {} is outside 1 to 1000000",
+            control.open_max
+        ));
+    }
+    if !(1..=10_000).contains(&control.visits_max) {
+        found.push(format!(
+            "control.visits_max: {} is outside 1 to 10000",
+            control.visits_max
+        ));
+    }
 }
 
 fn limits(config: &Config, found: &mut Vec<String>) {

@@ -32,6 +32,7 @@ pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
         "orno_we504"
         "orno_we516"
         "peacefair_pzem014"
+        "polyphase_virtual"
         "schneider_pm5110"
         "siemens_pac1020"
     }

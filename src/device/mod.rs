@@ -23,6 +23,7 @@ mod parse;
 pub mod plan;
 mod plausible;
 pub mod recognise;
+pub mod relay;
 pub mod units;
 
 pub use exchange::Exchange;

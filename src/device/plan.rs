@@ -150,7 +150,8 @@ pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Requ
     }
 }
 
-fn unit(address: &str) -> Result<u8, PlanError> {
+/// The unit id of a Modbus meter's address.
+pub(super) fn unit(address: &str) -> Result<u8, PlanError> {
     let digits = address.trim();
     let unit = digits
         .parse::<u8>()

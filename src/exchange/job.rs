@@ -5,6 +5,8 @@ use crate::base::ids::{FrameRange, MeterId, PollId};
 use crate::protocol::Request;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Who goes first on a line. The smaller, the sooner.
@@ -68,6 +70,34 @@ pub struct PollJob {
     pub evidence: bool,
     /// No attempt begins after this instant; what is left then fails with [`TransactionError::Deadline`].
     pub deadline: Instant,
+    /// Set for questions that change something in the field; none for those that only read.
+    pub effect: Option<Effect>,
+}
+
+impl PollJob {
+    /// Whether nothing of it may begin any more.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.deadline <= now || self.effect.as_ref().is_some_and(Effect::is_revoked)
+    }
+}
+
+/// What makes a job one that changes something: each of its questions is written once at most, whatever the line thinks
+/// of the answer, and whoever holds a clone can still keep it from beginning.
+#[derive(Clone, Debug, Default)]
+pub struct Effect {
+    revoked: Arc<AtomicBool>,
+}
+
+impl Effect {
+    /// From now on nothing of the job begins.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
 }
 
 /// What one byte takes on a serial line: start bit, eight data bits, parity if there is one, stop bits.

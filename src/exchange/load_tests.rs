@@ -118,6 +118,7 @@ impl Bus {
             evidence: false,
             instead: Vec::new(),
             deadline: now.on + left,
+            effect: None,
         };
         let ticket = self.line.submit(now, job).unwrap();
         self.open.insert(ticket, (place, order));

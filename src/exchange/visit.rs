@@ -164,7 +164,7 @@ impl Visit {
 
     /// Whether the present question has had all its attempts, or no time for another.
     pub fn is_tried(&self, now: Instant) -> bool {
-        self.failed >= self.job.attempts.max(1) || self.job.deadline <= now
+        self.failed >= self.job.attempts.max(1) || self.job.effect.is_some() || self.job.is_over(now)
     }
 
     /// An attempt held the line for so long.
@@ -423,11 +423,11 @@ impl Queue {
         Some(visit)
     }
 
-    /// The first visit whose deadline has passed, other than `running`.
+    /// The first visit whose deadline has passed or which was revoked, other than `running`.
     pub fn expired(&self, now: Instant, running: Option<Ticket>) -> Option<Ticket> {
         self.visits
             .iter()
-            .find(|visit| visit.job.deadline <= now && Some(visit.ticket) != running)
+            .find(|visit| visit.job.is_over(now) && Some(visit.ticket) != running)
             .map(|visit| visit.ticket)
     }
 

@@ -41,6 +41,7 @@ fn job(poll: i64, questions: &[modbus::Request]) -> PollJob {
         instead: Vec::new(),
         pause: Duration::ZERO,
         deadline: (tokio::time::Instant::now() + Duration::from_secs(60)).into_std(),
+        effect: None,
     }
 }
 

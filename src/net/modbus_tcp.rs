@@ -97,7 +97,7 @@ impl Master<'_> {
             }
             let next = self
                 .queue
-                .pick(|visit| self.free_at.max(visit.not_before) <= now.on && visit.job.deadline > now.on);
+                .pick(|visit| self.free_at.max(visit.not_before) <= now.on && !visit.job.is_over(now.on));
             if let Some(ticket) = next {
                 self.transact(ticket).await?;
                 continue;
@@ -157,9 +157,9 @@ impl Master<'_> {
             .inbox
             .stats(|stats| stats.bytes_out = stats.bytes_out.saturating_add(sent));
         visit.keep(now.at, LineFrameKind::Request, Protocol::ModbusTcp.name(), wire);
-        let timeout = visit.job.timeout;
+        let (timeout, once) = (visit.job.timeout, visit.job.effect.is_some());
         let mut attempt = self.call(&request, timeout).await?;
-        if matches!(attempt, Attempt::Broken) && reused {
+        if matches!(attempt, Attempt::Broken) && reused && !once {
             // the far end hung up while nothing was asked, which is not the meter's fault
             self.connect().await?;
             attempt = self.call(&request, timeout).await?;

@@ -71,6 +71,7 @@ mod tests {
             instead: Vec::new(),
             pause: Duration::ZERO,
             deadline: Instant::now() + Duration::from_secs(10),
+            effect: None,
         };
         let link: std::sync::Arc<dyn Link> = world.registrar.link();
         let meter = async {

@@ -1,12 +1,16 @@
 //! Stand-ins for the running front end and the frame recorder, for tests of the rooms above: they do what they are told
 //! and remember what they were asked.
 
+use crate::base::ids::CommandId;
 use crate::base::ids::{AccountId, DtuId, FrameId, MeterId};
+use crate::domain::command::State;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
+use crate::port::control::{Admitted, CommandRequest, Control, ControlError, Decision, Stop};
 use crate::port::frames::{FrameExplainer, FrameLog, FrameLogError, RawFrame, RecordedFrame};
 use crate::port::scan::{FoundMeter, ScanFailure, ScanPlan, ScanProgress, ScanTeller};
+use crate::port::scope::{Actor, Scope};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -181,5 +185,38 @@ pub struct FakeExplainer;
 impl FrameExplainer for FakeExplainer {
     fn explain(&self, frame: &RawFrame) -> serde_json::Value {
         serde_json::json!({"protocol": frame.protocol, "length": frame.bytes.len()})
+    }
+}
+
+/// A desk that is closed: it refuses everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClosedDesk;
+
+#[async_trait]
+impl Control for ClosedDesk {
+    async fn request(&self, _scope: Scope, _request: CommandRequest) -> Result<Admitted, ControlError> {
+        Err(ControlError::Disabled)
+    }
+
+    async fn decide(
+        &self,
+        _scope: Scope,
+        _command: CommandId,
+        _decision: Decision,
+        _digest: Option<String>,
+    ) -> Result<State, ControlError> {
+        Err(ControlError::Disabled)
+    }
+
+    async fn stop(&self, _account: Option<AccountId>, _actor: Actor, _reason: String) -> Result<(), ControlError> {
+        Err(ControlError::Disabled)
+    }
+
+    async fn resume(&self, _account: Option<AccountId>, _actor: Actor) -> Result<bool, ControlError> {
+        Err(ControlError::Disabled)
+    }
+
+    async fn stops(&self, _account: Option<AccountId>) -> Vec<Stop> {
+        Vec::new()
     }
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::exchange::job::{PollJob, PollOutcome, Priority, TransactionError, TransactionReport};
+pub use crate::exchange::job::{Effect, PollJob, PollOutcome, Priority, TransactionError, TransactionReport};
 
 /// Why a job was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

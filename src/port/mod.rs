@@ -6,6 +6,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod calendars;
+pub mod control;
 pub mod disk;
 pub mod disk_model;
 pub mod dtus;

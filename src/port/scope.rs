@@ -9,6 +9,7 @@ use crate::port::accounts::AccountStore;
 use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
 use crate::port::calendars::CalendarStore;
+use crate::port::control::CommandStore;
 use crate::port::dtus::DtuStore;
 use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
@@ -36,6 +37,14 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// The control desk itself: what it does by the rules, with nobody asking.
+    pub fn control_desk() -> Self {
+        Self {
+            name: "control-desk".to_owned(),
+            ..Self::command_line()
+        }
+    }
+
     /// Somebody at the server's own command line.
     pub fn command_line() -> Self {
         Self {
@@ -128,6 +137,7 @@ pub trait Stores:
     + InAccount<dyn CalendarStore>
     + InAccount<dyn GroupStore>
     + InAccount<dyn CountStore>
+    + InAccount<dyn CommandStore>
     + 'static
 {
 }

@@ -10,6 +10,7 @@ use crate::simulator::fluid::{FluidMeter, Quirks};
 use crate::simulator::line::{LineMeter, Question, Spoken, Tongue};
 use crate::simulator::mbus::{self, MbusMeter};
 use crate::simulator::physics::{Instant, Load};
+use crate::simulator::switch::Switch;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::sync::Arc;
@@ -105,26 +106,43 @@ pub struct SimMeter {
     pub mute: bool,
     mould: Mould,
     load: Load,
+    switch: Option<Switch>,
 }
 
 impl SimMeter {
     /// A meter at this unit id, with the load of a seed.
     pub fn new(unit: u8, mould: Mould, seed: u64, mute: bool) -> Self {
         let load = Load::new(seed, mould.model.phases);
+        let switch = match &mould.model.profile {
+            Profile::Modbus(profile) => Switch::of(profile, seed),
+            Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => None,
+        };
         Self {
             unit,
             mute,
             mould,
             load,
+            switch,
         }
     }
 
+    /// Its relay, if its model has one.
+    pub fn switch(&self) -> Option<&Switch> {
+        self.switch.as_ref()
+    }
+
     fn reply(&self, request: &Request, now: DateTime<Utc>) -> Reply {
-        let shown = self.load.at(now);
+        let mut shown = self.load.at(now);
         let Shows::Registers(blank) = &self.mould.shows else {
             // slave device failure
             return Reply::Exception(4);
         };
+        if let Some(switch) = &self.switch {
+            if let Some(reply) = switch.reply(request, shown.import_kwh) {
+                return reply;
+            }
+            switch.dim(&mut shown);
+        }
         let mut image = (**blank).clone();
         for quantity in self.mould.quantities.iter().copied() {
             if let Some(value) = value_of(quantity, &shown) {
@@ -137,7 +155,11 @@ impl SimMeter {
 
     /// What the meter shows of a quantity at `now`, before rounding to its registers; none: zero.
     pub fn shows(&self, quantity: Quantity, now: DateTime<Utc>) -> Option<Value> {
-        value_of(quantity, &self.load.at(now))
+        let mut shown = self.load.at(now);
+        if let Some(switch) = &self.switch {
+            switch.dim(&mut shown);
+        }
+        value_of(quantity, &shown)
     }
 }
 
@@ -162,6 +184,10 @@ impl LineMeter for SimMeter {
         let Question::Modbus(request) = question else {
             return None;
         };
+        if !request.function().is_read() {
+            // it was not meant, so it must not act
+            return None;
+        }
         let mine = Request::checked(self.unit, request.body().clone()).ok()?;
         mine.reply_frame(&self.reply(&mine, now)).ok()
     }

@@ -9,3 +9,4 @@ pub mod line;
 pub mod mbus;
 pub mod meter;
 pub mod physics;
+pub mod switch;

@@ -11,6 +11,7 @@ mod api_keys;
 mod audit;
 pub mod auth;
 mod calendars;
+pub mod commands;
 mod consumed;
 mod copy;
 mod counts;

@@ -7,6 +7,7 @@
 
 pub mod actor;
 pub mod api;
+pub mod control;
 pub mod field;
 pub mod live;
 pub mod logs;
@@ -71,6 +72,7 @@ pub fn touch_all() {
     LazyLock::force(&PROCESS);
     actor::touch();
     api::touch();
+    control::touch();
     field::touch();
     spool::touch();
     live::touch();

@@ -167,8 +167,8 @@ fn broken_configurations_are_refused_with_place_and_advice() {
             &["FILE:2: retention.readings_days", "outside 1 to"],
         ),
         (
-            "[control]\nenabled = true\n",
-            &["FILE:2: control.enabled", "set it to false"],
+            "[control]\ndisconnects_dtu_percent = 130\n",
+            &["FILE:2: control.disconnects_dtu_percent", "130 is more than all"],
         ),
         (
             "[log]\nformat = \"yaml\"\n",

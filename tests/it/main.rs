@@ -14,6 +14,7 @@ mod actors;
 mod api_identity;
 mod api_metering;
 mod cli;
+mod control;
 mod dashboards;
 mod drills;
 mod harness;

@@ -166,6 +166,7 @@ fn job(questions: &[modbus::Request]) -> PollJob {
         instead: Vec::new(),
         pause: Duration::ZERO,
         deadline: Instant::now() + Duration::from_secs(20),
+        effect: None,
     }
 }
 

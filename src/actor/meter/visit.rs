@@ -89,6 +89,7 @@ impl Meter {
                 || self.parts.life.puzzled.get(),
             pause: habit.pause(pause),
             deadline,
+            effect: None,
         };
         Ok(Prepared {
             job,

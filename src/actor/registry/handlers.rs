@@ -164,6 +164,23 @@ impl Handler<GetLive> for Registry {
     }
 }
 
+impl Handler<GetLines> for Registry {
+    type Result = MessageResult<GetLines>;
+
+    fn handle(&mut self, GetLines(dtus): GetLines, _ctx: &mut Self::Context) -> Self::Result {
+        let line = |dtu: DtuId| {
+            let record = Arc::clone(self.records.get(&dtu)?);
+            let live = self.book.live(dtu).filter(|_| record.enabled);
+            let session = live.and_then(|live| {
+                let session = self.sessions.get(&live.connection)?;
+                Some((session.id, Arc::clone(&live.handle)))
+            });
+            Some(LineNow { record, session })
+        };
+        MessageResult(dtus.into_iter().map(line).collect())
+    }
+}
+
 impl Handler<GetQuarantine> for Registry {
     type Result = MessageResult<GetQuarantine>;
 

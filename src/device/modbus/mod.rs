@@ -6,6 +6,7 @@ pub(super) mod parse;
 pub(super) mod parse_point;
 pub(super) mod plan;
 pub(super) mod raw;
+pub mod relay;
 
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
@@ -20,6 +21,10 @@ pub struct RegisterProfile {
     pub limits: Limits,
     /// Where the values are.
     pub points: Vec<Point>,
+    /// The relay, if it has one that is known.
+    pub relay: Option<relay::RelayProfile>,
+    /// Parameters that can be read, and perhaps written, by name.
+    pub parameters: Vec<relay::Parameter>,
 }
 
 /// What one request may span.

@@ -1,6 +1,7 @@
 //! Reading the Modbus part of a model file: limits and points.
 
 use super::parse_point::{defaults, function, point};
+use super::relay;
 use super::{Forbidden, Limits, Point, RegisterProfile};
 use crate::device::decode::name;
 use crate::device::fault::Faults;
@@ -39,9 +40,16 @@ pub(in crate::device) fn profile<'t, 'i>(
             points.push((point, span));
         }
     }
+    let relay = fields
+        .table(faults, "relay")
+        .and_then(|table| relay::relay(faults, table));
+    let tables = fields.tables(faults, "parameter");
+    let parameters = relay::parameters(faults, tables, &defaults, relay.as_ref());
     Some(RegisterProfile {
         limits,
         points: points.into_iter().map(|(point, _)| point).collect(),
+        relay,
+        parameters,
     })
 }
 

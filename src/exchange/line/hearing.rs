@@ -199,6 +199,7 @@ impl Line {
         visit.held(held);
         if let Some(frame) = doubt
             && visit.doubts < DOUBTS_MAX
+            && visit.job.effect.is_none()
         {
             // not the meter's fault: asked again when the frame is in doubt no more
             visit.doubts += 1;

@@ -77,6 +77,7 @@ pub(super) fn job(time: &Time, poll: i64, meter: i32, priority: Priority, reques
         instead: Vec::new(),
         pause: Duration::ZERO,
         deadline: time.moment().on + Duration::from_secs(600),
+        effect: None,
     }
 }
 

@@ -51,7 +51,7 @@ impl Line {
             return None;
         }
         self.queue
-            .pick(|visit| visit.job.deadline > now && self.asks_at(now, visit) <= now && self.is_in_turn(visit))
+            .pick(|visit| !visit.job.is_over(now) && self.asks_at(now, visit) <= now && self.is_in_turn(visit))
     }
 
     pub(super) fn next_ask(&self, now: Instant) -> Option<Instant> {

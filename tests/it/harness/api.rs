@@ -69,6 +69,7 @@ impl Api {
             stores: Arc::new(PgStores::new(db.database().clone())),
             auth: Arc::new(PgAuth::new(db.database().clone())),
             fleet: fleet.clone(),
+            control: Arc::new(polyphase::port::fake::ClosedDesk),
             frames: frames.clone(),
             explainer: Arc::new(FakeExplainer),
             check_profile: |text| match text {

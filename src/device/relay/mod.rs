@@ -1,0 +1,167 @@
+//! Moving relays: the only caller of the encoders that can take a supply away. A frame costs a [`TripPermit`], which
+//! the control desk alone mints; `tests/architecture.rs` proves that nothing else reaches those encoders.
+//!
+//! A command goes in three visits, all through one session: [`identify`] reads the meter's own number (or what its
+//! protocol has instead, see [`identified`]), [`encode`] makes the one frame that changes something, [`read_back`] and
+//! [`judge`] tell what the switch shows. It must not know sessions, clocks or the state machine.
+
+mod modbus;
+
+use super::model::{MeterModel, Profile};
+use super::plan::PlanError;
+use crate::domain::command::{Action, TripPermit};
+use crate::protocol::Request;
+
+/// Why a command cannot be made into frames, or its answers not into a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelayError {
+    /// The model says of no way to do it.
+    #[error("model {model} has no known way to {action}")]
+    NotSupported {
+        /// Which model.
+        model: String,
+        /// Which action.
+        action: &'static str,
+    },
+    /// A wrong parameter.
+    #[error("{0}")]
+    Parameter(String),
+    /// The meter's address.
+    #[error(transparent)]
+    Address(#[from] PlanError),
+    /// The permit is for another meter or model than the frame would be.
+    #[error("the permit is for {permitted}, not for {asked}")]
+    OtherTarget {
+        /// In the permit.
+        permitted: String,
+        /// Asked for.
+        asked: String,
+    },
+    /// The answer does not prove who is there.
+    #[error("the meter is not proven: {0}")]
+    NotIdentified(String),
+    /// The answer cannot be read.
+    #[error("{0}")]
+    Undecodable(String),
+}
+
+/// What a read-back shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is as the command wants it.
+    AsWanted {
+        /// What was read.
+        said: String,
+    },
+    /// It is not.
+    Otherwise {
+        /// What was read.
+        said: String,
+    },
+    /// It is on its way; ask again.
+    Moving {
+        /// What was read.
+        said: String,
+    },
+}
+
+/// Answers of a visit, one per request; none where there is no answer.
+pub type Answers<'a> = &'a [Option<&'a [u8]>];
+
+/// Whether a model has a known way to do it.
+///
+/// # Errors
+/// [`RelayError`] says what is missing.
+pub fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::check(model, profile, action),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+    }
+}
+
+/// The questions that read the meter's own number.
+///
+/// # Errors
+/// [`RelayError`].
+pub fn identify(model: &MeterModel, address: &str) -> Result<Vec<Request>, RelayError> {
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::identify(model, profile, address),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Ok(Vec::new()),
+    }
+}
+
+/// What the answers prove, in words for the history.
+///
+/// # Errors
+/// [`RelayError::NotIdentified`]: then no relay frame may go through this session.
+pub fn identified(model: &MeterModel, requests: &[Request], answers: Answers<'_>) -> Result<String, RelayError> {
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::identified(model, profile, requests, answers),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => {
+            Err(RelayError::NotIdentified("no way is known".to_owned()))
+        }
+    }
+}
+
+/// The one frame that changes something. Uses the permit up.
+///
+/// # Errors
+/// [`RelayError`]; the permit is gone all the same.
+pub fn encode(permit: TripPermit, model: &MeterModel) -> Result<Request, RelayError> {
+    let target = permit.target();
+    if target.model != *model.name {
+        return Err(RelayError::OtherTarget {
+            permitted: target.model.clone(),
+            asked: model.name.to_string(),
+        });
+    }
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::encode(&permit, model, profile),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, permit.action())),
+    }
+}
+
+/// The questions that show whether it happened; none: what it did has no state to be read.
+///
+/// # Errors
+/// [`RelayError`].
+pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::read_back(model, profile, address, action),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+    }
+}
+
+/// The question whose answer [`judge`] can read where [`read_back`] has none: a parameter that is only read.
+///
+/// # Errors
+/// [`RelayError`].
+pub fn question_of(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::question_of(model, profile, address, action),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+    }
+}
+
+/// What the answers to [`read_back`] show.
+///
+/// # Errors
+/// [`RelayError::Undecodable`].
+pub fn judge(
+    model: &MeterModel,
+    action: &Action,
+    requests: &[Request],
+    answers: Answers<'_>,
+) -> Result<Judgement, RelayError> {
+    match &model.profile {
+        Profile::Modbus(profile) => modbus::judge(profile, action, requests, answers),
+        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+    }
+}
+
+fn not_supported(model: &MeterModel, action: &Action) -> RelayError {
+    RelayError::NotSupported {
+        model: model.name.to_string(),
+        action: action.name(),
+    }
+}

@@ -1,0 +1,6 @@
+//! The control desk over a real database, with virtual meters behind lines that lose what they are told to lose.
+
+mod approvals;
+mod bounds;
+mod outcomes;
+mod world;
