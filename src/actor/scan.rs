@@ -178,9 +178,11 @@ impl Scan {
                     attempts,
                     timeout: turnaround + round_trip,
                     byte_time: self.byte_time(&requests),
+                    instead: Vec::new(),
                     pause: Duration::ZERO,
                     evidence: false,
                     deadline: now + IDLE_WAIT,
+                    effect: None,
                 };
                 match link.poll(job).await {
                     Ok(outcome) => match outcome.reports.last().map(|report| &report.result) {
