@@ -22,6 +22,10 @@ CHANGES = """
     SELECT time, action || ' by ' || actor AS text, object_kind AS tags FROM grafana_audit
     WHERE $__timeFilter(time) AND {where} ORDER BY time DESC LIMIT 200
 """
+COMMANDS = """
+    SELECT time, action || ': ' || state || ' by ' || actor AS text, 'command' AS tags FROM grafana_command_edge
+    WHERE {where} AND $__timeFilter(time) AND state IN ('sent', 'confirmed', 'failed', 'unknown') ORDER BY time DESC LIMIT 200
+"""
 
 
 def fleet():
@@ -197,6 +201,7 @@ def dtu():
         SELECT dtu AS __text, dtu_id::text AS __value FROM grafana_dtu ORDER BY 1, 2"""), api_address()]
     return board("dtu", "DTU", "How is one DTU doing, and its line?", panels, variables,
                  [noted("Outages", OUTAGES.format(dtu="${dtu:sqlstring}"), BAD),
+                  noted("Commands", COMMANDS.format(where="dtu_id = ${dtu:sqlstring}"), FAIR),
                   noted("Changes", CHANGES.format(where="object_kind = 'dtu' AND object_id = ${dtu:sqlstring}"), PLAIN)])
 
 
@@ -378,6 +383,7 @@ def meter():
     dtu_of = f"(SELECT dtu_id FROM grafana_meter WHERE {mine})"
     made = board("meter", "Meter", "What does one meter show, and can it be trusted?", panels, variables, [
         noted("Outages of its DTU", OUTAGES.format(dtu=dtu_of), BAD),
+        noted("Commands", COMMANDS.format(where=mine), FAIR),
         noted("Exchanges", f"""
             SELECT valid_from AS time, meter || ' installed' AS text, 'exchange' AS tags FROM grafana_installation
             WHERE point_id = {point} AND $__timeFilter(valid_from) ORDER BY 1""", "purple"),

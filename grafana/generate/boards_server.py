@@ -15,7 +15,35 @@ def quantiles(metric, unit_title, by=""):
 def control():
     who = f"('0' IN (${{actor:sqlstring}}) OR actor IN (${{actor:sqlstring}}))"
     kind = f"('0' IN (${{kind:sqlstring}}) OR object_kind IN (${{kind:sqlstring}}))"
+    states = texts(requested=("requested", PLAIN), held=("held", FAIR), approved=("approved", PLAIN), sent=("sent", PLAIN),
+                   confirmed=("confirmed", GOOD), failed=("failed", BAD), unknown=("unknown", BAD), rejected=("rejected", DIM),
+                   cancelled=("cancelled", DIM), expired=("expired", FAIR))
     panels = [
+        stat("Commands open", "Asked for and not ended.", sql("SELECT count(*) AS open FROM grafana_command WHERE open"), width=4),
+        stat("Held for approval", "Beyond the policy or the brake: two people have to look.", sql("""
+            SELECT count(*) AS held FROM grafana_command WHERE state = 'held'"""), width=4, thresholds=steps((None, GOOD), (1, FAIR))),
+        stat("Outcome unknown", "Sent, and the switch is not read back yet.", sql("""
+            SELECT count(*) AS unknown FROM grafana_command WHERE state = 'unknown'"""), width=4, thresholds=steps((None, GOOD), (1, BAD))),
+        stat("Disconnections, 24 hours", "Permitted ones, as the brake counts them.", sql("""
+            SELECT count(*) AS trips FROM grafana_trip WHERE time >= now() - interval '24 hours'"""), width=4),
+        stat("Emergency stops in force", "Of the account; one of the whole server is under Alerts.", sql("""
+            SELECT count(*) AS stops FROM grafana_emergency_stop WHERE ended_at IS NULL"""), width=4, thresholds=steps((None, GOOD), (1, BAD))),
+        stat("Confirmed of those sent", "Commands of the range whose effect was read back.", sql("""
+            SELECT avg((state = 'confirmed')::int) AS confirmed FROM grafana_command
+            WHERE $__timeFilter(time) AND sent_at IS NOT NULL"""), "percentunit", 4, thresholds=SHARE, decimals=1, no_value="none sent"),
+        bars("Commands, by state", "When they were asked for, and where they stand now.", sql("""
+            SELECT $__timeGroup(time, $__interval) AS time, state AS metric, count(*) AS commands FROM grafana_command
+            WHERE $__timeFilter(time) GROUP BY 1, 2 ORDER BY 1, 2""", True), width=8, decimals=0, no_value="none in this range"),
+        table("Commands", "Newest first; open ones above. Click a command for its whole history, a meter for its dashboard.", sql("""
+            SELECT c.time AS requested, c.command_id, c.action, m.meter_id, m.meter, c.state, c.requested_as AS "by", c.reason,
+                   extract(epoch FROM c.sent_at - c.time) AS "until sent", extract(epoch FROM c.ended_at - c.sent_at) AS "until known",
+                   c.expires_at AS expires
+            FROM grafana_command c LEFT JOIN grafana_meter m USING (meter_id)
+            WHERE c.open OR $__timeFilter(c.time) ORDER BY c.open DESC, c.time DESC LIMIT 500"""), 16, 8, overrides=[
+                *hidden("meter_id"), linked("command_id", api("/commands/${__data.fields.command_id}", "Command and its history")),
+                by_name("command_id", displayName="command"), linked("meter", METER_LINK),
+                by_name("state", custom__cellOptions=coloured(), mappings=states), by_name("until sent", unit="s", decimals=1),
+                by_name("until known", unit="s", decimals=1)], no_value="none in this range"),
         stat("Changes today", "Entries of the audit trail of today (the account's day).", sql(f"""
             SELECT count(*) AS changes FROM grafana_audit WHERE time >= {TODAY}"""), width=4),
         stat("People and keys at work", "Who changed something within the range.", sql("""

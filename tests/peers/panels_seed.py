@@ -195,6 +195,26 @@ FROM generate_series(1, 30) n, panel_dtu d, panel_meter m WHERE d.i = 1 AND m.i 
 SELECT count(audit_append({account}, now() - make_interval(hours => n * 5), (ARRAY['ada@example.org', 'ben@example.org', 'cli'])[n % 3 + 1],
        (ARRAY['meter.update', 'dtu.update', 'schedule.update', 'group.create'])[n % 4 + 1],
        (ARRAY['meter/', 'dtu/', 'schedule/', 'group/'])[n % 4 + 1] || n, '{{}}')) FROM generate_series(1, 60) n;
+INSERT INTO command_batch (id, account_id, request_hash, created_at)
+VALUES ('00000000-0000-0000-0000-000000000001', {account}, '\\x00', now() - interval '6 days');
+INSERT INTO command (account_id, meter_id, dtu_id, target, action, claims_relay, state, reason, requested_by, requested_as, batch_id, requested_at,
+                     expires_at, sent_at, ended_at, version)
+SELECT {account}, m.id, d.id, '{{}}', jsonb_build_object('action', CASE n % 3 WHEN 0 THEN 'disconnect' WHEN 1 THEN 'reconnect' ELSE 'sync_clock' END), n % 3 < 2,
+       s, CASE n % 3 WHEN 2 THEN 'clock off' ELSE 'moved out' END, u.id, (ARRAY['ada@example.org', 'ben@example.org'])[n % 2 + 1],
+       '00000000-0000-0000-0000-000000000001', t, t + interval '1 hour',
+       CASE WHEN s IN ('confirmed', 'failed', 'unknown') THEN t + interval '4 s' END,
+       CASE WHEN s IN ('confirmed', 'failed', 'rejected', 'expired') THEN t + make_interval(secs => 9 + n % 7) END, 3
+FROM generate_series(1, 36) n, (SELECT min(id) AS id FROM app_user WHERE account_id = {account}) u, panel_meter m, panel_dtu d,
+     LATERAL (SELECT CASE WHEN n = 36 THEN 'unknown' WHEN n = 35 THEN 'held' WHEN n = 34 THEN 'requested' WHEN n % 11 = 0 THEN 'failed'
+                          WHEN n % 13 = 0 THEN 'rejected' WHEN n % 9 = 0 THEN 'expired' ELSE 'confirmed' END AS s,
+                     now() - make_interval(mins => (37 - n) * 220) AS t) x
+WHERE m.i = n + 2 AND d.i = (m.i - 1) % 10 + 1;
+INSERT INTO command_edge (command_id, version, account_id, at, wall_at, state, actor, detail)
+SELECT id, 1, account_id, requested_at, requested_at, 'requested', requested_as, '{{}}'::jsonb FROM command
+UNION ALL SELECT id, 2, account_id, sent_at, sent_at, 'sent', 'desk', '{{}}'::jsonb FROM command WHERE sent_at IS NOT NULL
+UNION ALL SELECT id, 3, account_id, ended_at, ended_at, state, 'desk', '{{}}'::jsonb FROM command WHERE ended_at IS NOT NULL;
+INSERT INTO trip (command_id, account_id, dtu_id, at)
+SELECT id, account_id, dtu_id, sent_at FROM command WHERE action ->> 'action' = 'disconnect' AND sent_at IS NOT NULL;
 INSERT INTO watermark (at) VALUES (now()) ON CONFLICT DO NOTHING;
 """
 

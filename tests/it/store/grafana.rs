@@ -64,6 +64,19 @@ const SEED: &str = "
     INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
     SELECT date_trunc('day', now()), now(), a, a, 0, false, false, 'active_energy_import', CASE a WHEN 1 THEN 1 ELSE 98765431 END
     FROM generate_series(1, 2) a;
+    INSERT INTO command_batch (id, account_id, request_hash, created_at)
+    SELECT ('00000000-0000-0000-0000-00000000000' || a)::uuid, a, 'zebra', now() FROM generate_series(1, 2) a;
+    INSERT INTO command (account_id, meter_id, dtu_id, target, action, claims_relay, state, reason, requested_by, requested_as, batch_id,
+                         requested_at, expires_at, version)
+    SELECT a, a, a, CASE a WHEN 1 THEN '1' ELSE '\"zebra\"' END::jsonb, CASE a WHEN 1 THEN '{}' ELSE '{\"action\": \"zebra\"}' END::jsonb, true,
+           'sent', CASE a WHEN 1 THEN 'r' ELSE 'zebra' END, a, CASE a WHEN 1 THEN 'me' ELSE 'zebra' END,
+           ('00000000-0000-0000-0000-00000000000' || a)::uuid, now(), now() + interval '1 hour', 1 FROM generate_series(1, 2) a;
+    INSERT INTO command_edge SELECT a, 1, a, now(), now(), 'sent', CASE a WHEN 1 THEN 'me' ELSE 'zebra' END, '\"zebra\"' FROM generate_series(2, 2) a;
+    INSERT INTO command_edge SELECT 1, 1, 1, now(), now(), 'sent', 'me', '{}';
+    INSERT INTO trip SELECT a, a, a, now() FROM generate_series(1, 2) a;
+    INSERT INTO emergency_stop (account_id, reason, began_at, began_by)
+    SELECT a, CASE a WHEN 1 THEN 'r' ELSE 'zebra' END, now(), 'zebra' FROM generate_series(1, 2) a WHERE a = 2;
+    INSERT INTO emergency_stop (account_id, reason, began_at, began_by) VALUES (1, 'r', now(), 'me');
     INSERT INTO meter_hour (hour, meter_id, account_id, reads, actual, late, estimated, missing, reasons)
     SELECT date_trunc('hour', now()), a, a, 1, 1, 0, 0, CASE a WHEN 1 THEN 1 ELSE 98765431 END,
            CASE a WHEN 2 THEN '{\"zebra\": 1}'::jsonb END FROM generate_series(1, 2) a;
