@@ -22,7 +22,7 @@ pub struct SimulateArgs {
     /// Virtual DTUs
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     dtus: u32,
-    /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 meters behind the n-th DTU at n001, n002, n003 …
+    /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 and DL/T 645 meters behind the n-th DTU at n001, n002, n003 …
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=247))]
     meters: u8,
     /// Meter models that take turns

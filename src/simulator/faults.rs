@@ -29,6 +29,9 @@ pub struct Faults {
     /// A reply that is lost
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub drop: f64,
+    /// DL/T 645 meters with a habit that the standard does not foresee (a share of them)
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub quirks: f64,
     /// A connection that is cut instead of a reply
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub cut: f64,
@@ -183,6 +186,7 @@ mod tests {
             drop: 0.1,
             cut: 0.1,
             mute: 0.0,
+            quirks: 0.0,
         };
         let run = |seed| {
             let mut dice = Dice::new(seed);

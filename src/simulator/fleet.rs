@@ -50,7 +50,9 @@ impl FleetPlan {
             .filter_map(|unit| {
                 let mute = dice.chance(self.faults.mute);
                 let seed = seed.wrapping_mul(257).wrapping_add(unit.into());
-                Some(Self::mould(unit, moulds)?.meter(index, unit, seed, mute))
+                // drawn only where it is wanted, so that other fleets stay as they were
+                let odd = (self.faults.quirks > 0.0 && dice.chance(self.faults.quirks)).then(|| dice.roll());
+                Some(Self::mould(unit, moulds)?.meter(index, unit, seed, mute, odd))
             })
             .collect();
         SimDtu {

@@ -1,6 +1,6 @@
 //! What hangs on a virtual line: meters of any protocol, each of which hears the questions of its own.
 
-use crate::protocol::{cjt188, mbus, modbus};
+use crate::protocol::{cjt188, dlt645, mbus, modbus};
 use chrono::{DateTime, Utc};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -15,6 +15,8 @@ pub enum Tongue {
     Cjt188,
     /// M-Bus.
     Mbus,
+    /// DL/T 645 of either edition.
+    Dlt645,
 }
 
 /// A question that somebody on the line may be meant by.
@@ -26,6 +28,8 @@ pub enum Question {
     Cjt188(cjt188::Frame),
     /// M-Bus.
     Mbus(mbus::Request),
+    /// DL/T 645 of either edition.
+    Dlt645(dlt645::Request),
 }
 
 /// What a meter says, and how long it thinks before.
@@ -72,6 +76,11 @@ fn hear(tongue: Tongue, pending: &[u8]) -> Heard {
             mbus::Heard::Faulty { span, .. } => Heard::Faulty(span),
             mbus::Heard::NeedMore { noise } => Heard::Noise(noise),
         },
+        Tongue::Dlt645 => match dlt645::hear(pending) {
+            dlt645::Heard::Request { span, request } => Heard::Question(span, Question::Dlt645(request)),
+            dlt645::Heard::Faulty { span, .. } => Heard::Faulty(span),
+            dlt645::Heard::NeedMore { noise } => Heard::Noise(noise),
+        },
     }
 }
 
@@ -114,17 +123,25 @@ mod tests {
     use crate::base::hex;
 
     #[test]
-    fn questions_of_two_protocols_are_heard_on_one_line() {
+    fn questions_of_three_protocols_are_heard_on_one_line() {
         let modbus = hex::decode("010300000002C40B").unwrap();
         let water = hex::decode("FEFEFEFE68104433221100337801031F90008016").unwrap();
-        let both = [Tongue::Modbus, Tongue::Cjt188];
-        for order in [[&modbus, &water], [&water, &modbus]] {
+        let power = hex::decode("FEFEFEFE68370821112620681104333334336916").unwrap();
+        let all_tongues = [Tongue::Modbus, Tongue::Cjt188, Tongue::Dlt645];
+        let orders = [
+            [&modbus, &water],
+            [&water, &modbus],
+            [&power, &modbus],
+            [&power, &water],
+            [&water, &power],
+        ];
+        for order in orders {
             let all = order.map(Vec::as_slice).concat();
             for cut in 0..=all.len() {
                 let (mut pending, mut heard) = (Vec::new(), Vec::new());
                 for piece in [&all[..cut], &all[cut..]] {
                     pending.extend_from_slice(piece);
-                    while let Some((question, len)) = next_question(&mut pending, &both) {
+                    while let Some((question, len)) = next_question(&mut pending, &all_tongues) {
                         heard.push((matches!(question, Question::Modbus(_)), len));
                     }
                 }

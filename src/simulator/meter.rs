@@ -1,11 +1,15 @@
 //! A virtual meter: a load seen through the registers of a meter model, or in the frames of one.
 
+use crate::device::dlt645::ItemProfile;
 use crate::device::image::RegisterImage;
 use crate::device::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Measurand, Value};
+use crate::protocol;
 use crate::protocol::cjt188::Address;
+use crate::protocol::dlt645::Password;
 use crate::protocol::modbus::{Reply, Request};
+use crate::simulator::dlt645::{self, ItemMeter, Meter645};
 use crate::simulator::fluid::{FluidMeter, Quirks};
 use crate::simulator::line::{LineMeter, Question, Spoken, Tongue};
 use crate::simulator::mbus::{self, MbusMeter};
@@ -31,7 +35,7 @@ enum Shows {
     Registers(Arc<RegisterImage>),
     Records,
     Readout,
-    Nothing,
+    Items(Arc<ItemProfile>),
 }
 
 impl Mould {
@@ -41,7 +45,7 @@ impl Mould {
             Profile::Modbus(profile) => Shows::Registers(Arc::new(RegisterImage::new(Arc::new(profile.clone())))),
             Profile::Cjt188(_) => Shows::Records,
             Profile::Mbus(_) => Shows::Readout,
-            Profile::Dlt645(_) => Shows::Nothing,
+            Profile::Dlt645(profile) => Shows::Items(Arc::new(profile.clone())),
         };
         let quantities = model
             .measurands()
@@ -60,16 +64,25 @@ impl Mould {
     /// The address of the meter at a place, 1 and up, behind the DTU at an index.
     pub fn address(&self, dtu: usize, place: u8) -> String {
         match self.shows {
-            Shows::Registers(_) | Shows::Readout | Shows::Nothing => place.to_string(),
+            Shows::Registers(_) | Shows::Readout => place.to_string(),
+            Shows::Items(_) => item_address(dtu, place).to_string(),
             Shows::Records => fluid_address(dtu, place).to_string(),
         }
     }
 
-    /// The meter at a place behind the DTU at an index, with the load of a seed.
-    pub fn meter(&self, dtu: usize, place: u8, seed: u64, mute: bool) -> Box<dyn LineMeter> {
+    /// The meter at a place behind the DTU at an index, with the load of a seed. `odd`: a habit that the standard does not
+    /// foresee, by a number, where its kind has such.
+    pub fn meter(&self, dtu: usize, place: u8, seed: u64, mute: bool, odd: Option<u64>) -> Box<dyn LineMeter> {
         match &self.shows {
-            // one that shows nothing refuses everything
-            Shows::Registers(_) | Shows::Nothing => Box::new(SimMeter::new(place, self.clone(), seed, mute)),
+            Shows::Registers(_) => Box::new(SimMeter::new(place, self.clone(), seed, mute)),
+            Shows::Items(profile) => {
+                let mut meter = Meter645::new(item_address(dtu, place), Arc::clone(profile), Password::FACTORY);
+                if let Some(habit) = odd {
+                    meter.quirks = dlt645::Quirks::odd(habit);
+                }
+                let load = Load::new(seed, self.model.phases);
+                Box::new(ItemMeter { meter, load, mute })
+            }
             Shows::Records => {
                 let quirks = Quirks {
                     mute,
@@ -89,6 +102,12 @@ impl Mould {
             }
         }
     }
+}
+
+/// Twelve digits that no other meter of the fleet has.
+fn item_address(dtu: usize, place: u8) -> protocol::dlt645::Address {
+    let number = u64::try_from(dtu + 1).unwrap_or(u64::MAX).saturating_mul(1000) + u64::from(place);
+    protocol::dlt645::Address::from_number(number)
 }
 
 /// Seven bytes of digits that no other meter of the fleet has.

@@ -51,6 +51,15 @@ impl Address {
         Ok(Self(wire))
     }
 
+    /// The address of a number; digits beyond twelve are cut off.
+    pub fn from_number(number: u64) -> Self {
+        let mut wire = [0; 6];
+        for (byte, digits) in wire.iter_mut().zip(super::bcd::bytes(number, 6)) {
+            *byte = digits;
+        }
+        Self(wire)
+    }
+
     /// The six bytes as they came, low byte first; whatever they are.
     pub fn from_wire(wire: [u8; 6]) -> Self {
         Self(wire)
@@ -111,6 +120,7 @@ mod tests {
         assert_eq!(address.to_string(), "123456789012");
         assert_eq!(Address::parse("161").unwrap().to_string(), "000000000161");
         assert!(address.is_meter() && !address.is_wild());
+        assert_eq!(Address::from_number(123_456_789_012), address);
         assert!(!Address::BROADCAST.is_meter() && !Address::ANYONE.is_meter());
     }
 

@@ -50,6 +50,12 @@ fn digits<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], Sec
 }
 
 impl Password {
+    /// As most meters leave the factory: level 2, six zeros.
+    pub const FACTORY: Self = Self {
+        level: 2,
+        digits: [0; 3],
+    };
+
     /// A password of six digits as printed, for a level (02 and 04 are usual).
     ///
     /// # Errors
