@@ -16,6 +16,7 @@ mod api_metering;
 mod cli;
 mod control;
 mod dashboards;
+mod dlt645_peer;
 mod drills;
 mod harness;
 mod mbus_line;
