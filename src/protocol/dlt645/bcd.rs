@@ -1,5 +1,8 @@
 //! Binary-coded decimal, low byte first, as DL/T 645 sends all its numbers.
 
+/// The most bytes of a number.
+const BYTES_MAX: usize = 9;
+
 /// A byte that is not two decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("byte {index} is {byte:02X}, not two decimal digits")]
@@ -10,22 +13,20 @@ pub struct BcdError {
     pub byte: u8,
 }
 
-/// The number in up to eight bytes, low byte first.
+/// The number in up to nine bytes, low byte first.
 ///
 /// # Errors
-/// [`BcdError`] for the first byte with a digit above 9.
+/// [`BcdError`] for the first byte with a digit above 9, and for a tenth byte, which no number here has.
 pub fn number(bytes: &[u8]) -> Result<u64, BcdError> {
-    let mut sum = 0u64;
-    let mut weight = 1u64;
-    for (index, byte) in bytes.iter().copied().enumerate() {
-        if byte >> 4 > 9 || byte & 0x0F > 9 {
-            return Err(BcdError { index, byte });
-        }
-        let digits = u64::from(byte >> 4) * 10 + u64::from(byte & 0x0F);
-        sum = sum.saturating_add(digits.saturating_mul(weight));
-        weight = weight.saturating_mul(100);
+    let wrong = |(index, byte): (usize, &u8)| *byte >> 4 > 9 || *byte & 0x0F > 9 || index >= BYTES_MAX;
+    if let Some((index, byte)) = bytes.iter().enumerate().find(|each| wrong(*each)) {
+        return Err(BcdError { index, byte: *byte });
     }
-    Ok(sum)
+    // 18 digits fit
+    Ok(bytes.iter().rev().fold(0, |sum: u64, byte| {
+        sum.wrapping_mul(100)
+            .wrapping_add(u64::from(*byte >> 4) * 10 + u64::from(*byte & 0x0F))
+    }))
 }
 
 /// The two digits of one byte.

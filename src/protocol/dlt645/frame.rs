@@ -84,6 +84,13 @@ impl<'a> View<'a> {
         self.masked.iter().map(|byte| byte.wrapping_sub(MASK)).collect()
     }
 
+    /// The data in clear without so many bytes at the front and at the end.
+    pub fn between(&self, front: usize, end: usize) -> impl Iterator<Item = u8> + use<'a> {
+        let last = self.masked.len().saturating_sub(end);
+        let part = self.masked.get(front..last).unwrap_or_default();
+        part.iter().map(|byte| byte.wrapping_sub(MASK))
+    }
+
     /// One byte of the data in clear.
     pub fn at(&self, index: usize) -> Option<u8> {
         self.masked.get(index).map(|byte| byte.wrapping_sub(MASK))

@@ -166,10 +166,7 @@ impl Control {
     /// Whether some edition has such a control byte.
     pub(super) fn is_known(self) -> bool {
         // a question has neither D6 nor D5, a refusal has no D5
-        let flags = match self.0 & 0xE0 {
-            0x00 | 0x80 | 0xA0 | 0xC0 => true,
-            _ => false,
-        };
+        let flags = matches!(self.0 & 0xE0, 0x00 | 0x80 | 0xA0 | 0xC0);
         flags && matches!(self.code(), 0x01..=0x04 | 0x08 | 0x0A | 0x0C | 0x0F..=0x1C)
     }
 }

@@ -79,7 +79,19 @@ impl Request {
     /// # Errors
     /// [`AnswerError`] when they are not this request's answer, are not complete, or say no.
     pub fn reply(&self, answers: &[u8]) -> Result<Reply, AnswerError> {
-        let mut asked = self.clone();
+        // nearly every answer: one frame, whole, nothing around it
+        if let (Body::Read { di, .. }, Ok(view)) = (self.body(), super::open(answers))
+            && !view.control.follows()
+            && self.verdict(&view, answers) == Verdict::Answer
+        {
+            return Ok(Reply::Data(view.between(di.edition().di_len(), 0).collect()));
+        }
+        self.joined(answers)
+    }
+
+    /// The same of an answer in any number of frames.
+    fn joined(&self, answers: &[u8]) -> Result<Reply, AnswerError> {
+        let mut follow: Option<Self> = None;
         let mut joined = Vec::new();
         let (mut have, mut more) = (0usize, false);
         for (span, view) in frames(answers) {
@@ -87,8 +99,9 @@ impl Request {
                 if !more || have > FOLLOW_UPS_MAX {
                     return Err(AnswerError::Sequence { wanted: have });
                 }
-                asked = self.following(have).ok_or(AnswerError::Sequence { wanted: have })?;
+                follow = Some(self.following(have).ok_or(AnswerError::Sequence { wanted: have })?);
             }
+            let asked = follow.as_ref().unwrap_or(self);
             match asked.verdict(&view, answers.get(span).unwrap_or_default()) {
                 Verdict::Answer => {}
                 Verdict::Refused(bits) => {
@@ -99,21 +112,18 @@ impl Request {
             }
             have += 1;
             more = view.control.follows();
-            let data = view.data();
             match self.body() {
                 Body::ReadAddress => {
-                    let address = data.first_chunk().copied().map(Address::from_wire);
-                    let function = Function::ReadAddress;
+                    let address = view.head().map(Address::from_wire);
                     return address.map(Reply::Address).ok_or(AnswerError::Data {
-                        function,
-                        len: data.len(),
+                        function: Function::ReadAddress,
+                        len: view.len(),
                     });
                 }
                 Body::Read { .. } | Body::Follow { .. } => {
-                    let behind = data.get(self.edition().di_len()..).unwrap_or_default();
                     let sequenced = matches!(asked.body(), Body::Follow { .. }) && self.edition() == Edition::E2007;
-                    let end = behind.len() - usize::from(sequenced && !behind.is_empty());
-                    joined.extend_from_slice(behind.get(..end).unwrap_or_default());
+                    joined.reserve(view.len());
+                    joined.extend(view.between(self.edition().di_len(), usize::from(sequenced)));
                 }
                 _ => return Ok(Reply::Done),
             }

@@ -1,7 +1,7 @@
 //! The tables on real frames: the shared vectors, and what they must refuse.
 
 use super::super::find::tests::vectors;
-use super::super::{Control, Edition, ErrorWord, Function, Heard, hear, open};
+use super::super::{Edition, ErrorWord, Heard, hear, open};
 use super::*;
 use crate::base::hex;
 use crate::protocol::explain::{Explained, explain};
@@ -377,6 +377,68 @@ fn the_shared_vectors_mean_what_they_say() {
     }
 }
 
+/// The answer's frames one by one, asked for as a line asks.
+fn whole_answer(asked: &super::super::Request, answer: &[u8]) -> Vec<u8> {
+    use crate::protocol::{Finding, Verdict};
+    let (mut taken, mut next) = (Vec::new(), Some(asked.clone()));
+    while let Some(question) = next {
+        let rest = &answer[taken.len()..];
+        match question.find(rest) {
+            Finding::Frame {
+                span,
+                verdict: Verdict::Answer,
+            } => taken.extend_from_slice(&rest[..span.end]),
+            other => panic!("{other:?} to {question:?}"),
+        }
+        next = asked.follow_up(&taken);
+    }
+    taken
+}
+
+#[test]
+fn the_projects_own_frames_answer_each_other() {
+    use super::super::Reply;
+    let of_2007 = include_str!("../../../../tests/frames/dlt645-2007.jsonl");
+    let of_1997 = include_str!("../../../../tests/frames/dlt645-1997.jsonl");
+    for line in of_2007.lines().chain(of_1997.lines()) {
+        let pair: Json = serde_json::from_str(line).unwrap();
+        let bytes = |key: &str| hex::decode(text(&pair[key])).unwrap();
+        let (wire, answer) = (bytes("request"), bytes("answer"));
+        let Heard::Request { span, request } = hear(&wire) else {
+            panic!("{line}")
+        };
+        assert_eq!((span.end, request.wire()), (wire.len(), wire), "{line}");
+        let reply = request.reply(&answer);
+        if let Some(why) = pair["refused"].as_str() {
+            assert_eq!(
+                reply.unwrap_err().to_string(),
+                format!("the meter refuses: {why}"),
+                "{line}"
+            );
+            continue;
+        }
+        assert_eq!(whole_answer(&request, &answer), answer, "{line}");
+        let Ok(Reply::Data(data)) = reply else {
+            panic!("{reply:?}: {line}")
+        };
+        let items = split(request.di().unwrap(), &data);
+        if let Some(why) = pair["error"].as_str() {
+            let said = match items {
+                Err(error) => error.to_string(),
+                Ok(items) => items[0].value.clone().unwrap_err().to_string(),
+            };
+            assert_eq!(said, why, "{line}");
+            continue;
+        }
+        let shown = |item: &Item<'_>| match item.value.clone().unwrap() {
+            Value::None => Json::Null,
+            value => Json::String(value.to_string()),
+        };
+        let found: Vec<Json> = items.unwrap().iter().map(shown).collect();
+        assert_eq!(Json::Array(found), pair["values"], "{line}");
+    }
+}
+
 #[test]
 fn noise_before_and_between_frames_is_named() {
     let bytes = hex::decode(
@@ -389,5 +451,4 @@ fn noise_before_and_between_frames_is_named() {
         .collect();
     assert_eq!(starts, [2, 3, 23, 25, 45]);
     assert_eq!(frames.iter().filter(|frame| frame.is_ok()).count(), 2);
-    let _codes = (Function::Read.code(Edition::E2007), Control(0x91));
 }
