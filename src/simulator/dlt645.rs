@@ -292,7 +292,7 @@ impl Meter645 {
                     data.extend(bytes);
                     found = true;
                 }
-                None => held_back.extend(vec![0xFF; definition.format.len()]),
+                None => held_back.extend(vec![0xFF; definition.format.size()]),
             }
             if block && self.quirks.separators && held_back.is_empty() {
                 data.push(0xAA);

@@ -82,7 +82,7 @@ fn number(point: &Point, asked: Di, data: &[u8]) -> Result<Decimal, ProblemKind>
     let value = if asked == point.di {
         // the point's own form goes before the table's
         let data = match data.strip_suffix(&[0xAA]) {
-            Some(rest) if rest.len() == point.format.len() => rest,
+            Some(rest) if rest.len() == point.format.size() => rest,
             _ => data,
         };
         point.format.read(data)

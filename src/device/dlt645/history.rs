@@ -127,6 +127,9 @@ fn kept(profile: &ItemProfile, past: Past) -> Option<&PastProfile> {
     (1..=of_kind.max).contains(&past.back()).then_some(of_kind)
 }
 
+/// What was asked, and its data or why there are none; none without an answer.
+type Answer = (Di, Option<Result<Vec<u8>, String>>);
+
 /// What the answers say of a past state. `now`: the meter's local time of today, to know of which month the last
 /// settlement is.
 pub(in crate::device) fn decode<'a>(
@@ -139,7 +142,7 @@ pub(in crate::device) fn decode<'a>(
     let Some(kept) = kept(profile, past) else {
         return out;
     };
-    let answers: Vec<(Di, Option<Result<Vec<u8>, String>>)> = answers
+    let answers: Vec<Answer> = answers
         .filter_map(|(request, frames)| Some((request.di()?, frames.map(|frames| data(request, frames)))))
         .collect();
     let found = |di: Di| {

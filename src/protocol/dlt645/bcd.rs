@@ -43,7 +43,7 @@ pub fn byte(byte: u8) -> Result<u8, BcdError> {
 /// Two digits as one byte; of a larger number the last two digits.
 pub fn two(number: u8) -> u8 {
     let digits = number % 100;
-    (digits / 10) << 4 | digits % 10
+    ((digits / 10) << 4) | (digits % 10)
 }
 
 /// A number as `len` bytes, low byte first; digits that do not fit are cut off, as a counter rolls over.

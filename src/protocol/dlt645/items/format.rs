@@ -119,7 +119,7 @@ pub enum ValueError {
 
 impl Form {
     /// Bytes.
-    pub fn len(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::ToMinute => 5,
             Self::ToSecond => 6,
@@ -189,15 +189,15 @@ impl Form {
 
 impl Format {
     /// Bytes of the item.
-    pub fn len(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::Number { bytes, .. }
             | Self::Bits(bytes)
             | Self::Digits(bytes)
             | Self::Text(bytes)
             | Self::Bytes(bytes) => bytes.into(),
-            Self::Demand { bytes, .. } => usize::from(bytes) + Form::ToMinute.len(),
-            Self::Time(form) => form.len(),
+            Self::Demand { bytes, .. } => usize::from(bytes) + Form::ToMinute.size(),
+            Self::Time(form) => form.size(),
         }
     }
 
@@ -214,7 +214,7 @@ impl Format {
     /// # Errors
     /// [`ValueError`] with the bytes, when they are too few or too many, not decimal, or no time that exists.
     pub fn read(self, bytes: &[u8]) -> Result<Value, ValueError> {
-        let (have, need) = (bytes.len(), self.len());
+        let (have, need) = (bytes.len(), self.size());
         if have != need {
             return Err(ValueError::Length { have, need });
         }
@@ -266,7 +266,7 @@ impl Format {
     /// The bytes of a value, for a meter that shows it; none where the value is not of this form. Digits that do not fit
     /// are cut off, as a counter rolls over.
     pub fn write(self, value: &Value) -> Option<Vec<u8>> {
-        let len = self.len();
+        let len = self.size();
         Some(match (self, value) {
             (_, Value::None) => vec![0xFF; len],
             (Self::Number { decimals, signed, .. }, Value::Number(value)) => {

@@ -118,8 +118,8 @@ pub fn data_len(di: Di) -> Option<usize> {
     let first = definition(di, 0)?;
     let usual = |item: &Definition| !matches!(item.part, Part::Tariff(5..));
     let further = (1..ITEMS_MAX).map_while(|index| definition(di, index));
-    let further: usize = further.take_while(usual).map(|item| item.format.len()).sum();
-    Some(first.format.len() + further + usize::from(further > 0))
+    let further: usize = further.take_while(usual).map(|item| item.format.size()).sum();
+    Some(first.format.size() + further + usize::from(further > 0))
 }
 
 /// One item of an answer.
@@ -188,7 +188,7 @@ pub fn split(di: Di, data: &[u8]) -> Result<Vec<Item<'_>>, SplitError> {
         if rest.is_empty() && index > 0 {
             break;
         }
-        let need = definition.format.len();
+        let need = definition.format.size();
         let short = SplitError::Short {
             di,
             index,

@@ -326,10 +326,10 @@ fn event_count(di: u32, [kind, d1, d0]: [u8; 3], index: u8) -> Option<Definition
     if let Some((count, minutes)) = by_phase {
         return ((d1, d0) == (0, 0) && index < 6).then(|| Definition {
             di: None,
-            what: if index % 2 == 0 { count } else { minutes },
+            what: if index.is_multiple_of(2) { count } else { minutes },
             part: Part::Phase(index / 2 + 1),
             period: Period::Now,
-            unit: if index % 2 == 0 { "" } else { "min" },
+            unit: if index.is_multiple_of(2) { "" } else { "min" },
             format: number(3, 0),
         });
     }
