@@ -107,6 +107,7 @@ class Fleet:
     def end(self):
         if self.end_field:
             self.end_field()
+            self.end_field = None
         self.simulator.terminate()
         self.simulator.wait(20)
 
@@ -118,7 +119,7 @@ class Drill:
         self.faults, self.ready_s, self.api_shown = [], [], {}
         self.done = collections.Counter()
         self.refusals, self.reasons = collections.Counter(), collections.Counter()
-        self.drains = []
+        self.drains, self.retried = [], []
 
     # ---- what happens
 
@@ -321,6 +322,17 @@ class Drill:
 
     # ---- the verdict
 
+    def all(self, path, **query):
+        """A whole list, for the verdict: a host that is busy with other things may cost a try, not the drill."""
+        for _ in range(8):
+            begun = time.monotonic()
+            try:
+                return list(self.fleet.client.all(path, **query))
+            except (Problem, OSError) as problem:
+                self.retried.append(f"{path} after {time.monotonic() - begun:.1f} s: {problem}")
+                time.sleep(5)
+        raise RuntimeError(f"no answer: {self.retried[-1]}")
+
     def judge(self, follower, begun, until):
         fleet, report = self.fleet, {"values": 0, "wrong": []}
         shown = {"stream": by_meter(shown_by(follower)), "API": by_meter(self.api_shown)}
@@ -328,7 +340,7 @@ class Drill:
         due, endings, doubled, lost, open_slots, without = 0, collections.Counter(), 0, 0, 0, 0
         for meter in fleet.meters:
             stored = collections.defaultdict(dict)
-            items = list(fleet.client.all(f"/api/v1/meters/{meter}/readings"))
+            items = self.all(f"/api/v1/meters/{meter}/readings")
             for item in items:
                 at = stored[item["due_at"]]
                 doubled += item["quantity"] in at
@@ -341,7 +353,7 @@ class Drill:
             if meter in fleet.own:
                 run_field.judge(items, *fleet.own[meter], report)
             slots = collections.Counter()
-            for slot in fleet.client.all("/api/v1/slots", meter_id=meter, to=until.isoformat()):
+            for slot in self.all("/api/v1/slots", meter_id=meter, to=until.isoformat(), **{"from": begun.isoformat()}):
                 at = instant(slot["due_at"])
                 slots[at] += 1
                 endings[slot["state"] + (f"/{slot['reason']}" if slot["reason"] else "")] += at in due_at
@@ -415,6 +427,7 @@ def work(args, folder, head, database, disk):
         until = utc() - timedelta(seconds=WINDOW_S + 4)
         follower.ended.set()
         drill.drained()
+        fleet.end()
         verdict = drill.judge(follower, begun, until)
     finally:
         fleet.end()
@@ -422,7 +435,7 @@ def work(args, folder, head, database, disk):
     return drill, {
         "events": dict(drill.done), "meters": len(fleet.meters), "seconds": round((until - begun).total_seconds()), **verdict,
         "writes_without_database": dict(drill.refusals), "health_without_database": dict(drill.reasons),
-        "drains": drill.drains, "ready_again_s": drill.ready_s, "panics": log.count(b"panicked at"),
+        "drains": drill.drains, "verdict_retried": drill.retried[:5], "ready_again_s": drill.ready_s, "panics": log.count(b"panicked at"),
         "field": dict(fleet.counters)}
 
 
