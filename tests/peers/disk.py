@@ -13,7 +13,8 @@ class SmallDisk:
         self.filler = self.mount_point / "filler"
         image = Path(folder) / f"{self.mount_point.name}.img"
         with open(image, "wb") as file:
-            file.truncate(SIZE_MB << 20)
+            # whole, so that the host has its space for certain
+            os.posix_fallocate(file.fileno(), 0, SIZE_MB << 20)
         try:
             # no blocks kept for root, who may run the server
             self.call("mkfs.ext4", "-q", "-F", "-m", "0", str(image))

@@ -252,6 +252,8 @@ class Drill:
 
     def look(self):
         """What the API shows right before something happens counts as shown."""
+        # a database that is just back is noticed within a second or two
+        self.until(lambda: self.database_says() == "", 10)
         for meter in self.dice.sample(self.fleet.meters, min(10, len(self.fleet.meters))):
             try:
                 for item in self.fleet.client.get(f"/api/v1/meters/{meter}/readings", limit=200)["items"]:

@@ -133,7 +133,9 @@ def until(condition, seconds):
 def simulate(head, prefix, args, meters=1):
     return subprocess.Popen(
         [PROGRAM, "simulate", "--connect", f"127.0.0.1:{head.device}", "--dtus", str(args.dtus), "--meters", str(meters),
-         "--models", "eastron_sdm120", "--sn-prefix", prefix, "--baud", "38400"], stdout=head.log, stderr=head.log)
+         "--models", "eastron_sdm120", "--sn-prefix", prefix, "--baud", "38400",
+         # with an end of line: where a socket waits to be accepted, the heartbeat stands right behind the serial number
+         "--registration", "line"], stdout=head.log, stderr=head.log)
 
 
 def build(client, prefix, args):
@@ -176,8 +178,9 @@ def silent_sockets(head, client, args, caller, faults):
     time.sleep(args.calm)
     caller.phase = "storm"
     head_only = b"GET /api/v1/summary HTTP/1.1\r\nHost: x\r\nX-Dribble: "
-    storms = {"device": Silent(head.device, args.silent), "http": Silent(head.http, args.silent),
-              "http_dribbling": Silent(head.http, args.silent // 10, says=head_only, dribble=b"a")}
+    dribbling = args.silent // 10
+    storms = {"device": Silent(head.device, args.silent), "http": Silent(head.http, args.silent - dribbling),
+              "http_dribbling": Silent(head.http, dribbling, says=head_only, dribble=b"a")}
     for storm in storms.values():
         storm.start()
     time.sleep(1)
@@ -344,6 +347,7 @@ def main():
                 fleet.wait(20)
             head.stop()
     if args.descriptors:
+        args.dtus = min(args.dtus, 20)
         report["descriptors"] = descriptors(args, faults)
     print(json.dumps(report, indent=1))
     for line in faults:
