@@ -15,6 +15,7 @@ use crate::actor::supervise::ExitGuard;
 use crate::actor::verdict::{self, Heard};
 use crate::actor::wakes::Wakes;
 use crate::base::ids::{MeterId, PollId};
+use crate::device::decode::instant;
 use crate::device::model::MeterModel;
 use crate::device::plan::{self, plan};
 use crate::domain::device::{Connect, DtuRecord, MeterRecord, Parity};
@@ -187,7 +188,11 @@ impl Meter {
     fn poll(&mut self, order: PollOrder, ctx: &mut Context<Self>) {
         let left = (order.deadline - self.now()).to_std().unwrap_or(Duration::ZERO);
         let deadline = self.parts.shard.clock.monotonic() + left;
-        match self.prepare(&order.quantities, order.priority, order.attempts, deadline) {
+        let prepared = match order.past {
+            Some(past) => self.prepare_past(past, order.attempts, deadline),
+            None => self.prepare(&order.quantities, order.priority, order.attempts, deadline),
+        };
+        match prepared {
             Ok(prepared) => {
                 let poll = prepared.job.poll;
                 let begun = self.parts.shard.clock.monotonic();
@@ -239,8 +244,13 @@ impl Meter {
         })
     }
 
-    /// A scheduled poll is over: what ended becomes durable together with its reading.
+    /// A scheduled poll is over: what ended becomes durable together with its reading. Of a past state the reading has
+    /// the meter's own time of it.
     fn settle(&mut self, order: &PollOrder, poll: PollId, mut heard: Heard) {
+        let past_at = order.past.and_then(|past| instant(heard.past_at?, past.zone));
+        if order.past.is_some() {
+            heard.lacking(&order.quantities);
+        }
         let verdict = PollVerdict {
             began_at: heard.began_at,
             attempts: heard.attempts,
@@ -248,16 +258,20 @@ impl Meter {
             failure: heard.failure.take(),
         };
         self.parts.life.running.set(None);
-        let settlement = self
-            .parts
-            .life
-            .agenda
-            .borrow_mut()
-            .outcome(self.now(), order.serial, verdict);
-        let reading = if settlement.store {
-            self.reading(order.due_at, Source::Scheduled, poll, &mut heard)
-        } else {
-            None
+        let settlement = {
+            let mut agenda = self.parts.life.agenda.borrow_mut();
+            match order.past {
+                Some(_) => agenda.past_outcome(self.now(), order.serial, verdict, past_at),
+                None => agenda.outcome(self.now(), order.serial, verdict),
+            }
+        };
+        let reading = match (settlement.store, order.past, past_at) {
+            (false, ..) | (true, Some(_), None) => None,
+            (true, Some(_), Some(at)) => {
+                heard.meter_time = Some(at);
+                self.reading(at, Source::BackFill, poll, &mut heard)
+            }
+            (true, None, _) => self.reading(order.due_at, Source::Scheduled, poll, &mut heard),
         };
         if reading.is_some() || !settlement.ended.is_empty() {
             self.save(reading, settlement.ended);
@@ -351,6 +365,7 @@ impl Actor for Meter {
     fn started(&mut self, ctx: &mut Self::Context) {
         ACTORS.with_label_values(&["meter"]).inc();
         *self.parts.life.actor.borrow_mut() = Some(ctx.address().downgrade());
+        self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);
     }
 
@@ -387,6 +402,7 @@ impl Handler<Changed> for Meter {
         }
         self.parts.record = changed.record;
         self.parts.dtu = changed.dtu;
+        self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);
     }
 }
@@ -405,6 +421,8 @@ impl Handler<Run> for Meter {
 
     fn handle(&mut self, Run(running): Run, ctx: &mut Self::Context) -> Self::Result {
         self.parts.running = running;
+        // recovery has put the real agenda there
+        self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);
         if running || self.is_idle() {
             return Box::pin(std::future::ready(()));

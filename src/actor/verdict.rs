@@ -1,7 +1,8 @@
 //! From the reports of a poll to values and a verdict: what came, what did not, and why. Plain functions.
 
 use crate::base::ids::FrameRange;
-use crate::device::decode::decode;
+use crate::device::decode::{Problem, decode, decode_past};
+use crate::device::dlt645::history::Past;
 use crate::device::model::MeterModel;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
@@ -11,7 +12,7 @@ use crate::exchange::evidence::Evidence;
 use crate::exchange::job::{PollOutcome, TransactionError};
 use crate::port::field::LinkError;
 use crate::protocol::Request;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 
 const DETAIL_MAX: usize = 64;
 
@@ -36,6 +37,8 @@ pub struct Heard {
     pub frames: FrameRange,
     /// Those worth keeping.
     pub evidence: Vec<Evidence>,
+    /// Of which moment the values are, in the meter's own local time, where a past state was asked for.
+    pub past_at: Option<NaiveDateTime>,
 }
 
 /// A detail for the ledger: printable, at most 64 bytes.
@@ -71,6 +74,7 @@ impl Heard {
             failure: Some(failure),
             frames: FrameRange::EMPTY,
             evidence: Vec::new(),
+            past_at: None,
         }
     }
 
@@ -87,6 +91,18 @@ impl Heard {
             self.failure = Some(failure(MissReason::Undecodable, "no value"));
         }
         self
+    }
+
+    /// What was wanted and did not come counts as missing: a meter's memory keeps less than its model has.
+    pub fn lacking(&mut self, wanted: &[Quantity]) {
+        let came = |quantity: &Quantity| {
+            let mut items = self.items.iter();
+            items.any(|item| matches!(&item.measurand, Measurand::Standard(q) if q == quantity))
+        };
+        self.missing = wanted.iter().copied().filter(|quantity| !came(quantity)).collect();
+        if !self.missing.is_empty() && self.failure.is_none() {
+            self.failure = Some(failure(MissReason::Partial, "not in the meter's memory"));
+        }
     }
 
     /// How much came.
@@ -125,8 +141,51 @@ fn reason(error: TransactionError) -> Failure {
     }
 }
 
+/// What answers say.
+struct Said {
+    items: Vec<Item>,
+    problems: Vec<Problem>,
+    meter_time: Option<DateTime<Utc>>,
+    past_at: Option<NaiveDateTime>,
+}
+
 /// Reads the outcome of a job.
 pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcome, LinkError>) -> Heard {
+    hear_by(requests, outcome, |frames| {
+        let decoded = decode(model, requests, frames);
+        Said {
+            items: decoded.items,
+            problems: decoded.problems,
+            meter_time: decoded.meter_time,
+            past_at: None,
+        }
+    })
+}
+
+/// Reads the outcome of a job that asked for a past state; `now`: the meter's local time of today.
+pub fn hear_past(
+    model: &MeterModel,
+    past: Past,
+    now: NaiveDateTime,
+    requests: &[Request],
+    outcome: Result<PollOutcome, LinkError>,
+) -> Heard {
+    hear_by(requests, outcome, |frames| {
+        let decoded = decode_past(model, past, now, requests, frames);
+        Said {
+            items: decoded.items,
+            problems: decoded.problems,
+            meter_time: None,
+            past_at: decoded.at,
+        }
+    })
+}
+
+fn hear_by(
+    requests: &[Request],
+    outcome: Result<PollOutcome, LinkError>,
+    decode: impl FnOnce(&[Option<&[u8]>]) -> Said,
+) -> Heard {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(LinkError::Closed) => return Heard::nothing(Failure::of(MissReason::SessionLost)),
@@ -136,7 +195,7 @@ pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcom
     for (slot, report) in frames.iter_mut().zip(&outcome.reports) {
         *slot = report.result.as_deref().ok();
     }
-    let decoded = decode(model, requests, &frames);
+    let decoded = decode(&frames);
     let answered = outcome.reports.iter().filter(|report| report.result.is_ok());
     let mut failure = outcome
         .reports
@@ -174,5 +233,6 @@ pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcom
         frames: outcome.frames,
         evidence: outcome.evidence,
         items: decoded.items,
+        past_at: decoded.past_at,
     }
 }

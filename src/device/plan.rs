@@ -1,6 +1,6 @@
 //! From wanted quantities to the fewest requests.
 
-use super::dlt645::history::Past;
+use super::dlt645::history::{Kind, Past};
 use super::model::{MeterModel, Profile};
 use super::{cjt188, dlt645, mbus, modbus};
 use crate::domain::quantity::Quantity;
@@ -124,6 +124,28 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
             let reads = mbus::plan::readout(profile, mbus::Address::parse(address)?)?;
             Ok(reads.into_iter().map(Request::Mbus).collect())
         }
+    }
+}
+
+/// How many daily freezes and how many settlements a meter of the model keeps for [`history`].
+pub fn kept(model: &MeterModel) -> (u8, u8) {
+    match &model.profile {
+        Profile::Dlt645(profile) => {
+            let most = |kind| {
+                let of_kind = profile.history.iter().find(|kept| kept.kind == kind);
+                of_kind.map_or(0, |kept| kept.max)
+            };
+            (most(Kind::Daily), most(Kind::Settlement))
+        }
+        Profile::Mbus(profile) => {
+            let most = |past| {
+                let kept = profile.kept(past);
+                kept.map_or(0, |kept| u8::try_from(kept.storages.len()).unwrap_or(u8::MAX))
+            };
+            (most(Past::Daily(1)), most(Past::Settlement(1)))
+        }
+        Profile::Cjt188(profile) => (0, profile.history.as_ref().map_or(0, |history| history.max)),
+        Profile::Modbus(_) => (0, 0),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Shards and registry with everything around them faked through its port, on virtual time: hours pass in milliseconds,
 //! and every slot of every meter is accounted for. Sockets and a real clock only in `sockets`.
 
+mod back_fill;
 mod books;
 mod faults;
 mod field;

@@ -2,6 +2,9 @@
 //! visit teaches is noted on the way.
 
 use super::*;
+use crate::device::dlt645::history::Past;
+use crate::exchange::agenda::{MeterMemory, PastKind, PastOrder};
+use chrono_tz::Tz;
 
 /// A job with what is needed to read its outcome.
 pub(super) struct Prepared {
@@ -11,6 +14,8 @@ pub(super) struct Prepared {
     requests: Vec<Request>,
     instead: Vec<Vec<Request>>,
     asks_clock: bool,
+    /// The past state that is asked for, and the zone of the meter's clock.
+    past: Option<(Past, Tz)>,
 }
 
 /// What a byte takes on a meter's line: at the port's speed where it is ours, else at the one the model is made for.
@@ -43,6 +48,50 @@ impl Meter {
         attempts: u8,
         deadline: Instant,
     ) -> Result<Prepared, Failure> {
+        let record = &self.parts.record;
+        let ask = |model: &MeterModel| {
+            let requests = plan(model, &record.address, quantities)
+                .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
+            Ok(self.parts.life.refused.borrow().plan(model, requests))
+        };
+        self.prepare_by(priority, attempts, deadline, None, ask)
+    }
+
+    /// A job that asks for a past state of the meter's registers, or why there can be none.
+    pub(super) fn prepare_past(&self, past: PastOrder, attempts: u8, deadline: Instant) -> Result<Prepared, Failure> {
+        let state = match past.kind {
+            PastKind::Daily => Past::Daily(past.back),
+            PastKind::Settlement => Past::Settlement(past.back),
+        };
+        let record = &self.parts.record;
+        let ask = |model: &MeterModel| {
+            let requests = plan::history(model, &record.address, state)
+                .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
+            if requests.is_empty() {
+                return Err(verdict::failure(MissReason::NoModel, "the model keeps no such past"));
+            }
+            Ok(requests)
+        };
+        self.prepare_by(Priority::BackFill, attempts, deadline, Some((state, past.zone)), ask)
+    }
+
+    /// What the meter's own memory keeps, by its model.
+    pub(super) fn memory(&self) -> MeterMemory {
+        let record = &self.parts.record;
+        let model = Protocol::by_name(&record.protocol)
+            .and_then(|protocol| self.parts.shard.catalogue.get(protocol, &record.model));
+        let (days, settlements) = model.map_or((0, 0), |model| plan::kept(model));
+        MeterMemory { days, settlements }
+    }
+
+    fn prepare_by(
+        &self,
+        priority: Priority,
+        attempts: u8,
+        deadline: Instant,
+        past: Option<(Past, Tz)>,
+        ask: impl FnOnce(&MeterModel) -> Result<Vec<Request>, Failure>,
+    ) -> Result<Prepared, Failure> {
         let pressure = self.parts.shard.pressure.now();
         if !pressure.admits(priority) {
             PollShed {
@@ -61,11 +110,12 @@ impl Meter {
             .get(protocol, &record.model)
             .cloned()
             .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
-        let requests = plan(&model, &record.address, quantities)
-            .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
-        let life = &self.parts.life;
-        let (mut requests, habit) = (life.refused.borrow().plan(&model, requests), life.habit.borrow());
-        let clock = self.clock_questions(&model);
+        let mut requests = ask(&model)?;
+        let habit = self.parts.life.habit.borrow();
+        let clock = match past {
+            Some(_) => Vec::new(),
+            None => self.clock_questions(&model),
+        };
         let asks_clock = !clock.is_empty();
         requests.extend(clock);
         let instead: Vec<_> = requests.iter().map(|request| plan::instead(&model, request)).collect();
@@ -98,6 +148,7 @@ impl Meter {
             requests,
             instead,
             asks_clock,
+            past,
         })
     }
 
@@ -115,6 +166,7 @@ impl Meter {
             requests,
             instead,
             asks_clock,
+            past,
         } = prepared;
         let timeout = job.timeout;
         self.busy += 1;
@@ -125,7 +177,13 @@ impl Meter {
                 .map(move |outcome: Result<PollOutcome, LinkError>, meter, ctx| {
                     let (requests, outcome) = meter.learn(timeout, requests, instead, outcome);
                     let (requests, outcome) = meter.look_at_clock(&model, requests, asks_clock, outcome);
-                    let mut heard = verdict::hear(&model, &requests, outcome);
+                    let mut heard = match past {
+                        Some((past, zone)) => {
+                            let local = meter.now().with_timezone(&zone).naive_local();
+                            verdict::hear_past(&model, past, local, &requests, outcome)
+                        }
+                        None => verdict::hear(&model, &requests, outcome),
+                    };
                     meter.note(&mut heard);
                     then(meter, heard, ctx);
                     meter.done(ctx);

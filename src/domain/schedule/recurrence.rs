@@ -1,9 +1,10 @@
 //! When a rule comes due: its timing, narrowed to the days of a calendar.
 
 use super::calendar::{self, Calendar, DayRule};
-use super::{CompiledSchedule, ScheduleError, Timing};
+use super::{CompiledSchedule, ScheduleError, Timing, wall};
 use crate::domain::device::ScheduleRule;
-use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use std::sync::Arc;
 
 /// How many years ahead a due time on one of the calendar's days is looked for: a leap day on a working day can be so
@@ -57,6 +58,21 @@ impl Recurrence {
     /// The first due time at or after `from`.
     pub fn next_from(&self, from: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.next_after(from.checked_sub_signed(TimeDelta::nanoseconds(1))?)
+    }
+
+    /// The zone of its wall times.
+    pub fn zone(&self) -> Tz {
+        self.schedule.zone()
+    }
+
+    /// The date of an instant in its zone.
+    pub fn date_of(&self, instant: DateTime<Utc>) -> NaiveDate {
+        instant.with_timezone(&self.zone()).date_naive()
+    }
+
+    /// The first instant of the date that an instant has in its zone.
+    pub fn day_begins(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        wall::instant_once(self.zone(), self.date_of(instant).and_time(NaiveTime::MIN))
     }
 
     /// The first due time at or after `due`, which is one, that falls on a day of the rule's.

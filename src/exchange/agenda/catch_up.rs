@@ -11,13 +11,13 @@ use chrono::{DateTime, Utc};
 pub(super) const DEADLINE_S: u32 = 300;
 
 /// Late reads begin spread over so many seconds after the line or the server is back: no stampede.
-const SPREAD_S: u32 = 60;
+pub(super) const SPREAD_S: u32 = 60;
 
 /// A late read is tried so often.
-const TRIES_MAX: u16 = 3;
+pub(super) const TRIES_MAX: u16 = 3;
 
 /// Wait before a late read is tried again, doubled each time, seconds.
-const BACKOFF_S: u32 = 60;
+pub(super) const BACKOFF_S: u32 = 60;
 
 impl Agenda {
     /// Keeps the slot for a late read, if its policy asks for it and no newer one of its schedule waits.
@@ -53,6 +53,9 @@ impl Agenda {
     pub(super) fn line_is_back(&mut self, now: DateTime<Utc>) {
         let at = later(now, self.hash % (SPREAD_S + 1));
         for group in &mut self.missed {
+            group.next_try = group.next_try.max(at);
+        }
+        for group in self.fillings() {
             group.next_try = group.next_try.max(at);
         }
     }

@@ -9,11 +9,12 @@
 //! - A slot is `actual` where the read began within its window; the reading is that ending. One begun later is `late`.
 //! - A failed poll is tried again with doubled waits until the retry deadline; one that lost its session, until the window
 //!   ends; and never more often than the schedule's budget of attempts allows. Once a reading is stored for a due time that time is never polled again, for its key is taken.
-//! - Missed while the DTU or the server was away: the newest slot of each schedule with the missed-run policy `once` or
-//!   `all` is read late when the way is free again. `all` does no more than `once` here, because only a meter's own
-//!   memory could serve the older ones.
+//! - Missed: what the meter's own memory can answer is read from there when the way is free again (`back_fill`), each
+//!   slot with the missed-run policy `all`, the newest of each schedule with `once`. Of what it cannot answer and was missed
+//!   while the DTU or the server was away, the newest slot of each schedule is read late, live (`catch_up`).
 //! - A wall clock set back re-runs nothing: slots are taken in their order, once, behind a high-water mark.
 
+mod back_fill;
 mod catch_up;
 mod group;
 mod order;
@@ -21,6 +22,7 @@ mod overlap;
 mod recovery;
 mod settle;
 
+pub use back_fill::{FILLINGS_MAX, MeterMemory, PastKind, PastOrder};
 pub use order::{Action, Ended, Failure, Got, PollOrder, PollVerdict, Settlement};
 
 use crate::base::ids::{AccountId, MeterId};
@@ -28,6 +30,7 @@ use crate::domain::slot::plan::{DuePoll, DueSlot, SlotKey, SlotPlan};
 use crate::domain::slot::{MissReason, SlotEnding};
 use crate::exchange::breaker::{Breaker, Gate};
 use crate::exchange::job::Priority;
+use back_fill::{BackFill, Sought};
 use chrono::{DateTime, TimeDelta, Utc};
 use group::{Group, Member, later, spread, window_end};
 use recovery::Recovery;
@@ -57,6 +60,8 @@ struct Running {
     serial: u64,
     group: Group,
     catch_up: bool,
+    /// The past state that it is for.
+    sought: Option<Sought>,
     given_up_at: DateTime<Utc>,
 }
 
@@ -78,6 +83,8 @@ pub struct Agenda {
     open: VecDeque<Group>,
     /// Ended as missing, to be read late; at most one slot a schedule.
     missed: Vec<Group>,
+    /// Ended as missing, for the meter's memory to answer; none: it has none.
+    back_fill: Option<Box<BackFill>>,
     running: Option<Running>,
     /// Ended, not known to be durable.
     unsaved: Vec<SlotKey>,
@@ -108,6 +115,7 @@ impl Agenda {
             cursor,
             open: VecDeque::new(),
             missed: Vec::new(),
+            back_fill: None,
             running: None,
             unsaved: Vec::new(),
             refused: Vec::new(),
@@ -180,7 +188,8 @@ impl Agenda {
         let ends = self.open.iter().filter_map(Group::first_end).min();
         let polls = (self.online && self.running.is_none())
             .then(|| {
-                let first = self.open.iter().chain(&self.missed).map(|group| group.next_try).min();
+                let live = self.open.iter().chain(&self.missed).map(|group| group.next_try);
+                let first = live.chain(self.next_filling()).min();
                 match self.breaker.gate(self.now) {
                     Gate::Wait(until) => first.map(|at| at.max(until)),
                     Gate::Pass | Gate::Probe => first,
@@ -228,6 +237,9 @@ impl Agenda {
         if now < self.now {
             let by = self.now.signed_duration_since(now);
             for group in self.open.iter_mut().chain(&mut self.missed) {
+                group.next_try = group.next_try.checked_sub_signed(by).unwrap_or(now);
+            }
+            for group in self.fillings() {
                 group.next_try = group.next_try.checked_sub_signed(by).unwrap_or(now);
             }
             self.breaker.clock_went_back(by);
@@ -301,7 +313,9 @@ impl Agenda {
             group.join(members, self.hash);
         } else if members.iter().all(|member| member.ended) {
             for member in members {
-                self.remember_missed(member.slot);
+                if !self.remember_for_memory(&member.slot) {
+                    self.remember_missed(member.slot);
+                }
             }
         } else {
             let mut group = Group::new(poll.due_at, members, self.hash);
@@ -341,12 +355,13 @@ impl Agenda {
         }
     }
 
-    /// Of the open groups that may be polled the oldest of the first priority, else a missed one.
+    /// Of the open groups that may be polled the oldest of the first priority, else a missed one, else a past state.
     fn next_poll(&mut self, now: DateTime<Utc>) -> Option<PollOrder> {
         let ready = self.open.iter().enumerate().filter(|(_, group)| group.next_try <= now);
         let place = ready.min_by_key(|(_, group)| group.priority()).map(|(place, _)| place);
         let late = self.missed.iter().position(|group| group.next_try <= now);
-        if place.is_none() && late.is_none() {
+        let past = self.next_filling().is_some_and(|at| at <= now);
+        if place.is_none() && late.is_none() && !past {
             return None;
         }
         if let Gate::Wait(_) = self.breaker.gate(now) {
@@ -364,7 +379,7 @@ impl Agenda {
                 let group = self.missed.remove(late);
                 Some(self.send(group, now, true))
             }
-            (None, None) => None,
+            (None, None) => self.next_past_poll(now),
         }
     }
 
@@ -379,12 +394,14 @@ impl Agenda {
             attempts: group.attempts_per_transaction(),
             deadline,
             catch_up,
+            past: None,
             slots: group.members.iter().map(|member| member.slot.key()).collect(),
         };
         self.running = Some(Running {
             serial: self.serial,
             group,
             catch_up,
+            sought: None,
             given_up_at: later(deadline, GUARD_S),
         });
         order

@@ -1,5 +1,6 @@
 //! The agenda's words: what it asks of its actor and what it is told.
 
+use super::back_fill::PastOrder;
 use crate::domain::quantity::Quantity;
 use crate::domain::slot::plan::SlotKey;
 use crate::domain::slot::{MissReason, SlotEnding};
@@ -23,6 +24,8 @@ pub struct PollOrder {
     pub deadline: DateTime<Utc>,
     /// Its slots have ended as missing already; a reading makes them `late`.
     pub catch_up: bool,
+    /// The past state that is asked for instead of the present one; answer it with [`super::Agenda::past_outcome`].
+    pub past: Option<PastOrder>,
     /// The slots that it serves.
     pub slots: Vec<SlotKey>,
 }

@@ -85,6 +85,7 @@ impl Agenda {
         ended.endings.append(&mut self.refused);
         self.refused_retry_at = None;
         self.missed.clear();
+        self.forget_fillings();
         if self.next.as_ref().is_none_or(|next| next.due_at >= until) {
             self.plan = SlotPlan::default();
             self.look_ahead();

@@ -87,7 +87,7 @@ impl Agenda {
     }
 
     /// True when the breaker opened.
-    fn tell_breaker(&mut self, now: DateTime<Utc>, reason: MissReason) -> bool {
+    pub(super) fn tell_breaker(&mut self, now: DateTime<Utc>, reason: MissReason) -> bool {
         match reason {
             MissReason::Timeout => self.breaker.silent(now),
             MissReason::Exception | MissReason::Undecodable | MissReason::Partial => {
@@ -107,6 +107,9 @@ impl Agenda {
         ended: &mut Ended,
     ) -> Option<DateTime<Utc>> {
         let (mut group, reason) = (running.group, failure.reason);
+        if let Some(sought) = running.sought {
+            return self.past_failed(now, group, sought, reason);
+        }
         if !lost_the_line(reason) {
             group.tries = group.tries.saturating_add(1);
         }
@@ -128,7 +131,7 @@ impl Agenda {
     }
 
     /// A poll that brought a reading: every slot of it ends.
-    fn read(&self, now: DateTime<Utc>, group: &Group, verdict: &PollVerdict, ended: &mut Ended) {
+    pub(super) fn read(&self, now: DateTime<Utc>, group: &Group, verdict: &PollVerdict, ended: &mut Ended) {
         let began_at = verdict.began_at.unwrap_or(now);
         let asked = group.wanted();
         let nothing = Vec::new();
@@ -200,9 +203,12 @@ impl Agenda {
             ));
         }
         // while one of them is open, its own poll can still serve the others
-        if lost_the_line(failure.reason) && group.is_over() {
+        if group.is_over() {
             for member in &group.members {
-                self.remember_missed(member.slot.clone());
+                let by_memory = may_be_remembered(failure.reason) && self.remember_for_memory(&member.slot);
+                if !by_memory && lost_the_line(failure.reason) {
+                    self.remember_missed(member.slot.clone());
+                }
             }
         }
         group
@@ -239,4 +245,19 @@ impl Agenda {
             ended_at: now,
         }
     }
+}
+
+/// Whether the meter's memory may have what a live read missed for this reason: nobody asked it, or it did not answer.
+fn may_be_remembered(reason: MissReason) -> bool {
+    matches!(
+        reason,
+        MissReason::DtuOffline
+            | MissReason::SessionLost
+            | MissReason::ServerDown
+            | MissReason::Timeout
+            | MissReason::LineBusy
+            | MissReason::BreakerOpen
+            | MissReason::Overload
+            | MissReason::Overlap
+    )
 }

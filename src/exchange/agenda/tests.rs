@@ -1,5 +1,6 @@
 //! Known days of one meter. The property test against a model is in `tests/model.rs`.
 
+mod memory;
 mod model;
 mod policies;
 

@@ -167,7 +167,12 @@ impl Books {
 
 /// What a reading says of the meter's energy.
 pub fn energy(reading: &Reading) -> Option<rust_decimal::Decimal> {
-    let measurand = Measurand::Standard(Quantity::ActiveEnergyTotal);
+    register(reading, Quantity::ActiveEnergyTotal)
+}
+
+/// What a reading says of a register.
+pub fn register(reading: &Reading, quantity: Quantity) -> Option<rust_decimal::Decimal> {
+    let measurand = Measurand::Standard(quantity);
     let item = reading.items.iter().find(|item| item.measurand == measurand)?;
     match item.value {
         Value::Decimal(value) => Some(value),

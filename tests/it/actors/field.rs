@@ -3,7 +3,7 @@
 use super::books::{Books, Directory, History, energy};
 use actix::{Actor, Addr, System};
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use polyphase::actor::durable::PollLog;
 use polyphase::actor::handles::{FleetHandle, RegistrarHandle};
 use polyphase::actor::messages::{BeginSchedules, ConnectionTask};
@@ -151,8 +151,10 @@ impl World {
         let energy = Measurand::Standard(Quantity::ActiveEnergyTotal);
         image.set(&energy, Value::Decimal(value)).unwrap();
         let answer = |request: &Request| {
-            let Request::Modbus(request) = request else {
-                panic!("not Modbus: {request:?}")
+            let request = match request {
+                Request::Modbus(request) => request,
+                Request::Dlt645(request) => return frozen(job.meter, request, self.clock.now()),
+                other => panic!("spoken by no meter here: {other:?}"),
             };
             assert_eq!(i32::from(request.unit()), job.meter.0, "asked at another's address");
             request.reply_frame(&image.reply(request)).unwrap()
@@ -189,6 +191,30 @@ impl World {
         let (meter, value) = said.unwrap_or_else(|| panic!("from nowhere: {reading:?}"));
         assert_eq!((reading.meter, energy(reading)), (meter, Some(value)));
     }
+}
+
+/// What a DL/T 645 meter says that keeps its last ten daily freezes, in Kyiv's time, and refuses everything else. The register of
+/// meter 51 at midnight of 3 April shows 5103.04.
+fn frozen(meter: MeterId, request: &polyphase::protocol::dlt645::Request, now: DateTime<Utc>) -> Vec<u8> {
+    use polyphase::protocol::dlt645::{Address, Di, Reply, bcd};
+    let address = Address::parse(&format!("{:012}", meter.0)).unwrap();
+    let Some(Di::E2007(di)) = request.di() else {
+        panic!("not of 2007: {request:?}")
+    };
+    let back = i64::from(di & 0xFF);
+    let day = now.with_timezone(&chrono_tz::Europe::Kyiv).date_naive() - TimeDelta::days(back - 1);
+    let data = match di >> 8 {
+        0x05_0600 if back <= 10 => {
+            let digits = day.format("%y%m%d0000").to_string();
+            bcd::bytes(digits.parse().unwrap(), 5)
+        }
+        0x05_0601 if back <= 10 => {
+            let value = i64::from(meter.0) * 10_000 + i64::from(day.day()) * 100 + i64::from(day.month());
+            bcd::bytes(u64::try_from(value).unwrap(), 4)
+        }
+        _ => return request.refusal_frame(address, 0x02),
+    };
+    request.reply_frame(address, &Reply::Data(data))
 }
 
 /// A line.

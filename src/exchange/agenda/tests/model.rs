@@ -277,7 +277,9 @@ impl World {
             if let Some((_, _, verdict)) = &mut self.running {
                 verdict.got = Got::Nothing;
                 verdict.failure = Some(Failure::of(MissReason::SessionLost));
-                self.agenda.wake(self.now, false);
+                if let Action::End(ended) = self.agenda.wake(self.now, false) {
+                    self.write(&ended);
+                }
                 self.finish();
             }
         }
