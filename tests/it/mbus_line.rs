@@ -131,8 +131,8 @@ async fn meters_of_three_protocols_answer_on_one_line() {
     let modbus = Mould::new(model(Protocol::ModbusRtu, "eastron_sdm120"));
     let water = Mould::new(model(Protocol::Cjt188, "standard_cold_water_2004"));
     let meters = vec![
-        modbus.meter(0, 1, 3, false),
-        water.meter(0, 2, 3, false),
+        modbus.meter(0, 1, 3, false, None),
+        water.meter(0, 2, 3, false, None),
         mbus_meter("generic_heat", 1, 20_261_121, 60),
         mbus_meter("generic_water", 2, 20_261_122, 240),
     ];

@@ -177,7 +177,7 @@ async fn meters_of_every_protocol_are_read_behind_one_dtu() {
     let meters = || -> Vec<Box<dyn LineMeter>> {
         let meters = moulds.iter().enumerate();
         meters
-            .map(|(index, mould)| mould.meter(0, place(index), 100 + u64::from(place(index)), false))
+            .map(|(index, mould)| mould.meter(0, place(index), 100 + u64::from(place(index)), false, None))
             .collect()
     };
     let clock = standing();
@@ -222,7 +222,7 @@ async fn wildcards_find_the_only_water_meter_and_of_two_nobody() {
     ));
     let anybody = Question188::read_address(Target::new(MeterType::ANY, Address::ANY));
     let question = Request::Cjt188(anybody.clone());
-    let one = vec![modbus.meter(0, 1, 1, false), water("78330011223344")];
+    let one = vec![modbus.meter(0, 1, 1, false, None), water("78330011223344")];
     let mut line = connect(one, Faults::default(), standing()).await;
     let frame = line.ask(&question, 1).await.unwrap();
     let found = anybody.answer(&frame).unwrap();
