@@ -27,7 +27,7 @@ pub fn byte(packed: u8) -> Option<u8> {
 
 /// 0 to 99 as one byte; none above.
 pub fn pack(value: u8) -> Option<u8> {
-    (value < 100).then(|| ((value / 10) << 4) | (value % 10))
+    (value < 100).then_some(((value / 10) << 4) | (value % 10))
 }
 
 /// The number whose lowest digits stand in the first byte.

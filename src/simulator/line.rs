@@ -88,8 +88,9 @@ fn hear(tongue: Tongue, pending: &[u8]) -> Heard {
 /// opened by looking for the question in them: its checksum says where it stands.
 pub fn next_question(pending: &mut Vec<u8>, tongues: &[Tongue]) -> Option<(Question, usize)> {
     loop {
-        let (mut first, mut faulty, mut noise): (Option<(Range<usize>, Question)>, Option<usize>, usize) =
-            (None, None, pending.len());
+        let mut first: Option<(Range<usize>, Question)> = None;
+        let mut faulty: Option<usize> = None;
+        let mut noise = pending.len();
         for tongue in tongues {
             match hear(*tongue, pending) {
                 Heard::Question(span, question) => {

@@ -15,7 +15,7 @@ fn numbers_are_decimals_with_all_their_digits() {
     let found = ValueError::Bcd(BcdError::Digit { offset: 2, found: 0xFF });
     assert_eq!(number(&[0x00, 0x00, 0xFF, 0x00], 2), Err(found));
     assert_eq!(
-        to_number(Decimal::new(17_047_9, 3), 2, 4),
+        to_number(Decimal::new(170_479, 3), 2, 4),
         Some(vec![0x47, 0x70, 0x01, 0x00])
     );
     assert_eq!(to_number(Decimal::new(-1, 0), 2, 4), None);
