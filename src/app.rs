@@ -201,7 +201,16 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
 
-    let mut state = api_state(config, database, &fleet, &desk, &live, recorder, catalogue, &spool, up);
+    let mut state = api_state(
+        config,
+        database,
+        (&fleet, &desk),
+        &live,
+        recorder,
+        catalogue,
+        &spool,
+        up,
+    );
     state.readiness.push(Arc::new(load.check()));
     actix::spawn(load.watch());
     let server = crate::api::serve(state, http_settings(config, sockets.http)).await?;
@@ -325,8 +334,7 @@ async fn recover(
 fn api_state(
     config: &Config,
     database: &Database,
-    fleet: &FleetHandle,
-    desk: &Addr<ControlDesk>,
+    (fleet, desk): (&FleetHandle, &Addr<ControlDesk>),
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,

@@ -407,9 +407,8 @@ impl ScheduleEditBody {
         match self.calendar {
             Some(None) => (spec.calendar, spec.days) = (None, DayRule::EveryDay),
             Some(Some(calendar)) => {
-                if spec.calendar.replace(calendar).is_none() {
-                    spec.days = DayRule::WorkingDays;
-                }
+                let first = spec.calendar.replace(calendar).is_none();
+                spec.days = if first { DayRule::WorkingDays } else { spec.days };
             }
             None => {}
         }

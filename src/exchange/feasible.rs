@@ -138,13 +138,11 @@ fn visits(loads: &[LoadOfMeter], from: DateTime<Utc>, to: DateTime<Utc>) -> (Vec
     let each = VISITS_MAX / loads.len().max(1);
     let mut until = to;
     for load in loads {
-        let mut count = 0;
-        for poll in load.plan.due_between(from, until) {
+        for (count, poll) in load.plan.due_between(from, until).enumerate() {
             if count >= each {
                 until = poll.due_at;
                 break;
             }
-            count += 1;
             found.push(visit(load, &poll));
         }
     }

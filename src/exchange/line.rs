@@ -230,11 +230,7 @@ impl Line {
             self.examine(now, &[]);
         }
         match &self.state {
-            State::Asking(asking) if now.on >= asking.until => {
-                if !self.awaits_rest(now.on) {
-                    self.time_out(now);
-                }
-            }
+            State::Asking(asking) if now.on >= asking.until => self.time_out_unless_arriving(now),
             State::Passing { ticket, until } if now.on >= *until => self.passed(now, *ticket),
             State::Holding { quiet_at, at_most } if now.on >= *quiet_at.min(at_most) => {
                 self.flush(now);

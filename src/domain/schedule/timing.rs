@@ -66,7 +66,7 @@ impl Timing {
 
 fn every(minutes: u16, zone: &str) -> Result<CompiledSchedule, ScheduleError> {
     let zone = parse_zone(zone)?;
-    if !(1..=DAY_MIN).contains(&minutes) || DAY_MIN % minutes != 0 {
+    if !(1..=DAY_MIN).contains(&minutes) || !DAY_MIN.is_multiple_of(minutes) {
         let below = (1..minutes.min(DAY_MIN))
             .rev()
             .find(|near| DAY_MIN.is_multiple_of(*near));

@@ -186,6 +186,13 @@ impl Line {
         !late
     }
 
+    /// The wait is over, unless the rest of a frame is on its way.
+    pub(super) fn time_out_unless_arriving(&mut self, now: Moment) {
+        if !self.awaits_rest(now.on) {
+            self.time_out(now);
+        }
+    }
+
     /// Nothing believable came in time.
     pub(super) fn time_out(&mut self, now: Moment) {
         self.close_window(now);

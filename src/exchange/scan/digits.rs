@@ -105,7 +105,7 @@ impl DigitSearch {
         }
         for pair in (0..100u8).rev() {
             let mut next = low.to_vec();
-            next.push(pair / 10 << 4 | pair % 10);
+            next.push((pair / 10 * 16) + pair % 10);
             self.todo.push(next);
         }
     }

@@ -163,7 +163,8 @@ fn push_outer<P: AsRef<[u8]>>(out: &mut Vec<Stripped<'_>>, buffer: &[u8], patter
         for start in (inner.start + 1).saturating_sub(pattern.len())..inner.start {
             if bytes.get(start..start + pattern.len()) == Some(pattern) {
                 let end = start + pattern.len() + inner.len();
-                push(out, buffer, vec![start..end]);
+                let both = start..end;
+                push(out, buffer, Vec::from([both]));
             }
         }
     }

@@ -309,7 +309,7 @@ impl Marks {
     fn matches(&self, wall: NaiveDateTime) -> bool {
         let of_day = wall.hour() * 60 + wall.minute();
         match self {
-            Self::Interval(minutes) => of_day % u32::from(*minutes) == 0,
+            Self::Interval(minutes) => of_day.is_multiple_of(u32::from(*minutes)),
             Self::Settlement(day, hour, minute) => {
                 let right_day = match day {
                     Some(day) => wall.day() == u32::from(*day),
@@ -318,7 +318,7 @@ impl Marks {
                 right_day && of_day == u32::from(*hour) * 60 + u32::from(*minute)
             }
             Self::Daily(hour, minute) => of_day == u32::from(*hour) * 60 + u32::from(*minute),
-            Self::Quarters => of_day % 15 == 0,
+            Self::Quarters => of_day.is_multiple_of(15),
         }
     }
 
