@@ -4,7 +4,7 @@
 //! hold. Each attack is run as that login, on a session made as new.
 
 use crate::harness::db::TestDb;
-use chrono::Utc;
+use polyphase::base::clock::{Clock, SystemClock};
 use polyphase::base::ids::AccountId;
 use polyphase::port::ledger::ReadingStore;
 use polyphase::store::grafana::{self, GrafanaLogin};
@@ -103,7 +103,7 @@ async fn two_logins() -> Login {
     let number = db.name.replace("polyphase_test_", "");
     let (name, other) = (format!("graf_{number}_1"), format!("graf_{number}_2"));
     for (login, account) in [(&name, 1), (&other, 2)] {
-        grafana::make(&db.url(), &wanted(login, account), Utc::now())
+        grafana::make(&db.url(), &wanted(login, account), SystemClock.now())
             .await
             .unwrap();
     }
@@ -180,7 +180,7 @@ impl Login {
 
     async fn end(self) {
         for (login, account) in [(&self.name, 1), (&self.other, 2)] {
-            grafana::remove(&self.db.url(), AccountId(account), login, Utc::now())
+            grafana::remove(&self.db.url(), AccountId(account), login, SystemClock.now())
                 .await
                 .unwrap();
         }
@@ -492,7 +492,7 @@ async fn a_login_of_no_account_sees_nothing() {
         );
     }
     login.db.sql(&format!("DROP ROLE {}", login.name)).await;
-    grafana::remove(&login.db.url(), AccountId(2), &login.other, Utc::now())
+    grafana::remove(&login.db.url(), AccountId(2), &login.other, SystemClock.now())
         .await
         .unwrap();
 }
@@ -544,7 +544,7 @@ async fn a_login_is_made_changed_and_taken_away_in_order() {
     // the same again: a new password and other limits
     let mut again = wanted(&login.name, 1);
     again.statement_timeout_s = 3;
-    let address = grafana::make(&url, &again, Utc::now()).await.unwrap();
+    let address = grafana::make(&url, &again, SystemClock.now()).await.unwrap();
     assert_eq!(address.database, login.db.name);
     login.connection.lock().await.take();
     let shown = login.shown("SHOW statement_timeout").await.unwrap();
@@ -555,11 +555,11 @@ async fn a_login_is_made_changed_and_taken_away_in_order() {
         (&"polyphase_app".to_owned(), 1),
         (&"postgres".to_owned(), 1),
     ] {
-        let refused = grafana::make(&url, &wanted(name, account), Utc::now()).await;
+        let refused = grafana::make(&url, &wanted(name, account), SystemClock.now()).await;
         assert!(refused.is_err(), "{name}");
     }
     assert!(
-        grafana::remove(&url, AccountId(1), &login.other, Utc::now())
+        grafana::remove(&url, AccountId(1), &login.other, SystemClock.now())
             .await
             .is_err()
     );
@@ -572,12 +572,12 @@ async fn a_login_is_made_changed_and_taken_away_in_order() {
     assert_eq!(actions, ["grafana_login.create", "grafana_login.change"]);
     // removed: its open connection ends, and it does not come back
     let mut open = login.connect().await;
-    grafana::remove(&url, AccountId(1), &login.name, Utc::now())
+    grafana::remove(&url, AccountId(1), &login.name, SystemClock.now())
         .await
         .unwrap();
     assert!(open.execute("SELECT 1").await.is_err());
     assert!(PgConnection::connect(&login.url).await.is_err());
-    grafana::remove(&url, AccountId(2), &login.other, Utc::now())
+    grafana::remove(&url, AccountId(2), &login.other, SystemClock.now())
         .await
         .unwrap();
 }
@@ -637,7 +637,9 @@ async fn a_login_that_may_make_roles_is_enough() {
     .await;
     let url = login_url(&db, &maker).into();
     let name = format!("graf_{number}");
-    grafana::make(&url, &wanted(&name, 1), Utc::now()).await.unwrap();
-    grafana::remove(&url, AccountId(1), &name, Utc::now()).await.unwrap();
+    grafana::make(&url, &wanted(&name, 1), SystemClock.now()).await.unwrap();
+    grafana::remove(&url, AccountId(1), &name, SystemClock.now())
+        .await
+        .unwrap();
     db.sql(&format!("DROP OWNED BY {maker}; DROP ROLE {maker}")).await;
 }
