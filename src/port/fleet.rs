@@ -6,7 +6,7 @@ use crate::domain::device::SerialNumber;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::domain::slot::MissReason;
-use crate::exchange::feasible::LinePlan;
+pub use crate::exchange::feasible::LinePlan;
 use crate::port::field::LinkStats;
 use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use async_trait::async_trait;

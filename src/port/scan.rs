@@ -1,6 +1,7 @@
 //! Looking for meters on a line: what a scan tells while it runs, and what it proposes when it is over.
 
 pub use crate::exchange::scan::ScanPlan;
+pub use crate::protocol::Protocol;
 use serde::Serialize;
 use std::sync::Arc;
 
