@@ -230,7 +230,10 @@ impl Meter {
         if heard.items.is_empty() {
             return None;
         }
-        heard.items.extend(self.drift_to_store());
+        // how far the clock is off belongs to the present
+        if source != Source::BackFill {
+            heard.items.extend(self.drift_to_store());
+        }
         Some(Reading {
             account: self.parts.record.account,
             meter: self.parts.record.id,

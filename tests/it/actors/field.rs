@@ -141,7 +141,11 @@ impl World {
         let value = Decimal::from(i64::from(job.meter.0) * 100_000 + count);
         self.said.lock().unwrap().insert(job.poll, (job.meter, value));
         if let Some(Request::Dlt645(_)) = job.requests.first() {
-            return job.requests.iter().map(|request| self.say_645(request)).collect();
+            return job
+                .requests
+                .iter()
+                .map(|request| self.say_645(job.meter, request))
+                .collect();
         }
         let model = CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap();
         let Profile::Modbus(profile) = &model.profile else {
@@ -151,10 +155,8 @@ impl World {
         let energy = Measurand::Standard(Quantity::ActiveEnergyTotal);
         image.set(&energy, Value::Decimal(value)).unwrap();
         let answer = |request: &Request| {
-            let request = match request {
-                Request::Modbus(request) => request,
-                Request::Dlt645(request) => return frozen(job.meter, request, self.clock.now()),
-                other => panic!("spoken by no meter here: {other:?}"),
+            let Request::Modbus(request) = request else {
+                panic!("not Modbus: {request:?}")
             };
             assert_eq!(i32::from(request.unit()), job.meter.0, "asked at another's address");
             request.reply_frame(&image.reply(request)).unwrap()
@@ -163,10 +165,13 @@ impl World {
     }
 
     /// What a DL/T 645 meter says whose clock is [`CLOCK_AHEAD_S`] ahead.
-    fn say_645(&self, request: &Request) -> Vec<u8> {
+    fn say_645(&self, meter: MeterId, request: &Request) -> Vec<u8> {
         let Request::Dlt645(request) = request else {
             panic!("{request:?}")
         };
+        if let Some(dlt645::Di::E2007(di @ 0x0506_0000..=0x0506_FFFF)) = request.di() {
+            return frozen(meter, request, di, self.clock.now());
+        }
         let ahead = self.clock.now() + TimeDelta::seconds(CLOCK_AHEAD_S);
         let clock = ahead.with_timezone(&ZONE);
         let digits = |format: &str| {
@@ -193,28 +198,20 @@ impl World {
     }
 }
 
-/// What a DL/T 645 meter says that keeps its last ten daily freezes, in Kyiv's time, and refuses everything else. The register of
-/// meter 51 at midnight of 3 April shows 5103.04.
-fn frozen(meter: MeterId, request: &polyphase::protocol::dlt645::Request, now: DateTime<Utc>) -> Vec<u8> {
-    use polyphase::protocol::dlt645::{Address, Di, Reply, bcd};
-    let address = Address::parse(&format!("{:012}", meter.0)).unwrap();
-    let Some(Di::E2007(di)) = request.di() else {
-        panic!("not of 2007: {request:?}")
-    };
+/// What a DL/T 645 meter says that keeps its last ten daily freezes and refuses older ones. The register of meter 51 at
+/// midnight of 3 April shows 5103.04.
+fn frozen(meter: MeterId, request: &dlt645::Request, di: u32, now: DateTime<Utc>) -> Vec<u8> {
     let back = i64::from(di & 0xFF);
-    let day = now.with_timezone(&chrono_tz::Europe::Kyiv).date_naive() - TimeDelta::days(back - 1);
+    let day = now.with_timezone(&ZONE).date_naive() - TimeDelta::days(back - 1);
     let data = match di >> 8 {
-        0x05_0600 if back <= 10 => {
-            let digits = day.format("%y%m%d0000").to_string();
-            bcd::bytes(digits.parse().unwrap(), 5)
-        }
+        0x05_0600 if back <= 10 => dlt645::bcd::bytes(day.format("%y%m%d0000").to_string().parse().unwrap(), 5),
         0x05_0601 if back <= 10 => {
             let value = i64::from(meter.0) * 10_000 + i64::from(day.day()) * 100 + i64::from(day.month());
-            bcd::bytes(u64::try_from(value).unwrap(), 4)
+            dlt645::bcd::bytes(u64::try_from(value).unwrap(), 4)
         }
-        _ => return request.refusal_frame(address, 0x02),
+        _ => return request.refusal_frame(request.address(), 0x02),
     };
-    request.reply_frame(address, &Reply::Data(data))
+    request.reply_frame(request.address(), &dlt645::Reply::Data(data))
 }
 
 /// A line.
@@ -252,7 +249,7 @@ impl FakeLink {
         for (place, items) in job.instead.iter().enumerate().filter(|(_, items)| !items.is_empty()) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             reports[place] = report(Err(TransactionError::Refused(2)));
-            reports.extend(items.iter().map(|item| report(Ok(self.world.say_645(item)))));
+            reports.extend(items.iter().map(|item| report(Ok(self.world.say_645(job.meter, item)))));
         }
         reports
     }
