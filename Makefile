@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test field kills drill drill-disk storm bench lint sqlx
+.PHONY: demo test scan field kills drill drill-disk storm bench lint sqlx
 
 demo:
 	@scripts/install.sh demo
@@ -42,6 +42,11 @@ drill-disk:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_drill.py $(DRILL) --small-disk --fill 240
+
+scan:
+	@scripts/install.sh test
+	cargo build --locked
+	target/peers/bin/python tests/peers/run_scan.py --limit 330
 
 # every query of every panel and rule of grafana/, as `make test` runs it too
 panels:
