@@ -48,6 +48,9 @@ class Range:
     def begin(self):
         return self.to - self.since
 
+    def moved_to_now(self):
+        return Range(self.name, self.since)
+
     @property
     def step(self):
         exact = self.since.total_seconds() / POINTS
@@ -133,6 +136,11 @@ class Sql:
         answer = self.connection.execute(text)
         rows = answer.fetchall()
         return [column.name for column in answer.description], rows, time.monotonic() - begun
+
+    def blocks(self, text):
+        """How many blocks of tables and indices a statement touched, and of its sorts on disk."""
+        plan = self.connection.execute("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) " + text).fetchone()[0][0]["Plan"]
+        return sum(plan[kind] for kind in ("Shared Hit Blocks", "Shared Read Blocks", "Temp Read Blocks", "Temp Written Blocks"))
 
     def raw_rows(self, text):
         """How many rows of raw tables a statement read, by its plan as it ran."""
