@@ -11,6 +11,7 @@ use crate::actor::messages::{
 use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;
 use crate::base::clock::Clock;
+use crate::base::hex;
 use crate::base::ids::{AccountId, ConnectionId, DtuId, GrowingIds, MeterId, SessionId};
 use crate::domain::device::{Connect, DtuRecord};
 use crate::exchange::admission::{Admissions, FlapLimits, Introduced, Live};
@@ -186,7 +187,10 @@ impl Registry {
         live.handle.close(cause);
     }
 
-    fn end_row(&self, session: &Session, cause: EndCause, stats: LinkStats) {
+    fn end_row(&mut self, session: &Session, cause: EndCause, stats: LinkStats) {
+        let heartbeats = stats.learned.heartbeats_hex.iter();
+        self.book
+            .heard(session.dtu, heartbeats.filter_map(|package| hex::decode(package).ok()));
         self.show(session, "down", Some(cause));
         self.parts.log.save(row_of(
             session,
@@ -283,8 +287,10 @@ impl Registry {
         } else {
             None
         };
-        let now = self.parts.clock.now();
-        if let Some(live) = self.book.know(dtu, sn, now) {
+        let (now, heartbeats) = (self.parts.clock.now(), record.heartbeats.clone());
+        let waiting = self.book.know(dtu, sn, now);
+        self.book.heard(dtu, heartbeats);
+        if let Some(live) = waiting {
             let handle = Arc::clone(&live.handle);
             match self.begin_session(dtu, live.connection, live.peer, Arc::clone(&handle)) {
                 Some(owner) => handle.adopt(owner),

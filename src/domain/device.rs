@@ -139,6 +139,9 @@ pub struct DtuRecord {
     pub pause_ms: u32,
     /// Disabled DTUs are refused at the port.
     pub enabled: bool,
+    /// Heartbeat packages that earlier sessions saw, at most 4: how its SN is told from a heartbeat that is glued to it.
+    #[serde(default)]
+    pub heartbeats: Vec<Vec<u8>>,
     /// Its meters.
     pub meters: Vec<MeterRecord>,
 }

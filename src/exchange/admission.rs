@@ -31,6 +31,8 @@ struct Known<H> {
     offline_since: Option<DateTime<Utc>>,
     take_overs: VecDeque<TakeOver>,
     flap: Flap,
+    /// Heartbeat packages of earlier sessions.
+    heartbeats: Vec<Vec<u8>>,
 }
 
 /// A live session was replaced.
@@ -152,6 +154,9 @@ pub const CLONE_TAKE_OVERS: usize = 5;
 /// The window, seconds.
 pub const CLONE_WINDOW_S: i64 = 600;
 const FIRST_BYTES_MAX: usize = 64;
+/// A single byte says too little to be split off a serial number.
+const HEARTBEAT_LEN_MIN: usize = 2;
+const HEARTBEATS_MAX: usize = 4;
 
 /// The book.
 #[derive(Debug)]
@@ -208,6 +213,7 @@ impl<H: Clone> Admissions<H> {
             offline_since: None,
             take_overs: VecDeque::new(),
             flap: Flap::default(),
+            heartbeats: Vec::new(),
         });
         if known.sn != sn {
             if let Some(old) = known.sn.take() {
@@ -243,6 +249,34 @@ impl<H: Clone> Admissions<H> {
         known.live
     }
 
+    /// Heartbeats that a DTU sent. When a fleet comes back at once, some say their SN and a heartbeat in one breath.
+    pub fn heard(&mut self, dtu: DtuId, heartbeats: impl IntoIterator<Item = Vec<u8>>) {
+        let Some(known) = self.dtus.get_mut(&dtu) else { return };
+        for package in heartbeats {
+            if package.len() >= HEARTBEAT_LEN_MIN && !known.heartbeats.contains(&package) {
+                known.heartbeats.push(package);
+            }
+        }
+        let older = known.heartbeats.len().saturating_sub(HEARTBEATS_MAX);
+        known.heartbeats.drain(..older);
+    }
+
+    /// The DTU of this SN, or of its front when the rest is nothing but that DTU's own heartbeats. Another DTU can hold
+    /// the whole text as its SN: then it is that one.
+    fn owner_of(&self, sn: &SerialNumber) -> Option<DtuId> {
+        if let Some(dtu) = self.by_sn.get(sn) {
+            return Some(*dtu);
+        }
+        let text = sn.as_str();
+        (1..text.len()).rev().find_map(|len| {
+            let (front, rest) = text.split_at_checked(len)?;
+            let dtu = *self.by_sn.get(&SerialNumber::parse(front).ok()?)?;
+            let own = &self.dtus.get(&dtu)?.heartbeats;
+            let is_heartbeats = |one: &Vec<u8>| rest.as_bytes().chunks(one.len()).all(|chunk| chunk == one);
+            own.iter().any(is_heartbeats).then_some(dtu)
+        })
+    }
+
     /// A connection said its SN.
     pub fn introduce(
         &mut self,
@@ -253,7 +287,7 @@ impl<H: Clone> Admissions<H> {
         handle: H,
         now: DateTime<Utc>,
     ) -> Introduced<H> {
-        if let Some(dtu) = self.by_sn.get(sn).copied() {
+        if let Some(dtu) = self.owner_of(sn) {
             let limits = self.flap_limits;
             let known = self.dtus.get_mut(&dtu);
             if let Some((until, begun)) = known.and_then(|known| known.flap.connect(now, limits)) {
@@ -548,6 +582,46 @@ mod tests {
         let mut left: Vec<_> = book.waiting().map(|(sn, _)| sn.as_str().to_owned()).collect();
         left.sort();
         assert_eq!(left, ["Q2", "Q3"]);
+    }
+
+    #[test]
+    fn an_sn_with_the_dtus_own_heartbeats_behind_it_is_that_dtu() {
+        let mut book = Admissions::new(9);
+        book.know(DtuId(1), Some(sn("SN1")), at(0));
+        book.know(DtuId(2), Some(sn("SN12")), at(0));
+        assert!(
+            matches!(introduce(&mut book, "SN1HB", 1, 1), Introduced::Waits { .. }),
+            "not learned yet"
+        );
+        book.heard(DtuId(1), [b"HB".to_vec(), b"2".to_vec(), b"LOG".to_vec(), Vec::new()]);
+        let owner = |introduced| match introduced {
+            Introduced::Owner { dtu, .. } => Some(dtu.0),
+            _ => None,
+        };
+        assert_eq!(owner(introduce(&mut book, "SN1HB", 2, 2)), Some(1));
+        assert_eq!(owner(introduce(&mut book, "SN1LOGLOG", 3, 3)), Some(1));
+        assert_eq!(
+            owner(introduce(&mut book, "SN12", 4, 4)),
+            Some(2),
+            "a known SN is itself"
+        );
+        for (n, stranger) in ["SN1HBX", "SN1H", "SN1HBLOG", "SN12HB", "SN122", "XSN1HB"]
+            .iter()
+            .enumerate()
+        {
+            assert_eq!(
+                owner(introduce(&mut book, stranger, 10 + n as u64, 20)),
+                None,
+                "{stranger}"
+            );
+        }
+        book.heard(DtuId(1), (0..9).map(|n| vec![b'A', b'0' + n]));
+        assert_eq!(
+            owner(introduce(&mut book, "SN1HB", 30, 30)),
+            None,
+            "only the last ones are kept"
+        );
+        assert_eq!(owner(introduce(&mut book, "SN1A8A8", 31, 31)), Some(1));
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct FleetStats {
 }
 
 const HEARTBEAT: &[u8] = b"HB";
+/// Between a serial number and the first heartbeat, if the interval is not shorter.
+const HELLO_PAUSE: Duration = Duration::from_secs(5);
 /// Most bytes kept of what may be the beginning of a request.
 const PENDING_MAX: usize = 512;
 /// Turn-round of a meter on a line with a speed.
@@ -113,8 +115,10 @@ impl SimDtu {
         } else {
             self.heartbeat
         };
-        // the first one at a random point of the interval, so that a fleet does not beat as one heart
-        let mut beat = Instant::now() + idle.mul_f64(dice.below(1000) as f64 / 1000.0);
+        // the first one at a random point of the interval, so that a fleet does not beat as one heart, and not so soon
+        // that it becomes a part of the serial number: what ends a bare text is a pause
+        let first = idle.mul_f64(dice.below(1000) as f64 / 1000.0);
+        let mut beat = Instant::now() + first.max(idle.min(HELLO_PAUSE));
         loop {
             tokio::select! {
                 ready = stream.readable() => ready?,

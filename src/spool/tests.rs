@@ -73,7 +73,7 @@ pub(super) async fn ready(
     drain: &mut Drain,
     records_max: usize,
 ) -> Option<(Vec<PollRecord>, crate::port::ledger::SpoolPosition)> {
-    let next = tokio::time::timeout(Duration::from_millis(200), drain.next(records_max));
+    let next = tokio::time::timeout(Duration::from_secs(2), drain.next(records_max));
     next.await.ok().and_then(|batch| batch.unwrap())
 }
 

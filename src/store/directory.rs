@@ -1,6 +1,7 @@
 //! DTUs, meters and the schedules that apply to them, across accounts, as the front end needs them. With the `ingest`
 //! role. A row that does not fit the program is left out with an error in the log: it must not stop the others.
 
+use crate::base::hex;
 use crate::base::ids::{AccountId, DtuId, MeterId, ScheduleId};
 use crate::domain::device::{AppliedSchedule, Connect, DtuRecord, MeterRecord, SerialNumber};
 use crate::port::ledger::{DeviceDirectory, StoreUnavailable};
@@ -69,6 +70,7 @@ impl DeviceDirectory for PgDirectory {
 async fn dtus(connection: &mut PgConnection, only: Option<i32>) -> Result<BTreeMap<DtuId, DtuRecord>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT d.id, d.account_id, d.sn, d.connect, d.profile, d.silence_s, d.timeout_ms, d.pause_ms,
+                  d.learned -> 'heartbeats_hex' AS "heartbeats",
                   d.enabled AND a.disabled_at IS NULL AS "enabled!"
            FROM dtu d JOIN account a ON a.id = d.account_id
            WHERE d.deleted_at IS NULL AND ($1::int IS NULL OR d.id = $1)"#,
@@ -98,11 +100,20 @@ async fn dtus(connection: &mut PgConnection, only: Option<i32>) -> Result<BTreeM
             timeout_ms: row.timeout_ms.unsigned_abs(),
             pause_ms: row.pause_ms.unsigned_abs(),
             enabled: row.enabled,
+            heartbeats: heartbeats(row.heartbeats),
             meters: Vec::new(),
         };
         records.insert(id, record);
     }
     Ok(records)
+}
+
+/// What was learned is only a help: what is not as this program writes it is as if it was never learned.
+fn heartbeats(learned: Option<serde_json::Value>) -> Vec<Vec<u8>> {
+    let hex: Vec<String> = learned
+        .and_then(|list| serde_json::from_value(list).ok())
+        .unwrap_or_default();
+    hex.iter().filter_map(|package| hex::decode(package).ok()).collect()
 }
 
 async fn meters(connection: &mut PgConnection, only: Option<i32>) -> Result<Vec<(DtuId, MeterRecord)>, StoreError> {

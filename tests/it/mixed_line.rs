@@ -64,7 +64,7 @@ impl Line {
         self.stream.write_all(&question.wire()).await.unwrap();
         let (mut buffer, mut chunk) = (Vec::new(), [0; 512]);
         loop {
-            let read = timeout(Duration::from_millis(250), self.stream.read(&mut chunk)).await;
+            let read = timeout(Duration::from_millis(1500), self.stream.read(&mut chunk)).await;
             let last = read.is_err();
             buffer.extend_from_slice(&chunk[..read.map_or(0, |read| read.unwrap())]);
             loop {

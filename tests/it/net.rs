@@ -160,7 +160,7 @@ fn job(questions: &[modbus::Request]) -> PollJob {
         priority: Priority::OnDemand,
         requests: questions.iter().cloned().map(Request::Modbus).collect(),
         attempts: 2,
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_millis(1_500),
         byte_time: Duration::ZERO,
         evidence: false,
         instead: Vec::new(),
@@ -287,6 +287,7 @@ fn dialled(connect: Connect) -> DtuRecord {
         timeout_ms: 300,
         pause_ms: 0,
         enabled: true,
+        heartbeats: Vec::new(),
         meters: Vec::new(),
     }
 }
@@ -330,7 +331,7 @@ async fn a_converter_is_dialled_again_when_it_hangs_up() {
     assert_eq!(port.ends(2).await[1], EndCause::Shutdown);
 }
 
-/// A Modbus TCP gateway of the test's own: unit 1 answers, unit 2 a second late, unit 3 refuses.
+/// A Modbus TCP gateway of the test's own: unit 1 answers, unit 2 four seconds late, unit 3 refuses.
 async fn gateway(listener: TcpListener, connections: Arc<Mutex<usize>>) {
     loop {
         let (mut socket, _) = listener.accept().await.unwrap();
@@ -344,7 +345,7 @@ async fn gateway(listener: TcpListener, connections: Arc<Mutex<usize>>) {
                     unit => vec![3, 4, unit, 0, address.to_be_bytes()[0], address.to_be_bytes()[1]],
                 };
                 if adu[6] == 2 {
-                    tokio::time::sleep(Duration::from_millis(1_000)).await;
+                    tokio::time::sleep(Duration::from_millis(4_000)).await;
                 }
                 let length = u8::try_from(pdu.len() + 1).unwrap();
                 let mut answer = vec![adu[0], adu[1], 0, 0, 0, length, adu[6]];

@@ -571,6 +571,7 @@ pub fn dtu(id: i32, meters: i32) -> DtuRecord {
         timeout_ms: 1000,
         pause_ms: 50,
         enabled: true,
+        heartbeats: Vec::new(),
         meters: (1..=meters).map(meter).collect(),
     }
 }

@@ -66,7 +66,7 @@ impl Listener {
                 self.text.push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
         };
-        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
         assert!(waited.is_ok(), "{end:?} did not come");
     }
 
@@ -81,7 +81,7 @@ impl Listener {
                 self.text.push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), whole)
+        tokio::time::timeout(Duration::from_secs(60), whole)
             .await
             .expect("a whole event");
         let end = from + self.text[from..].find("\n\n").expect("found") + 2;
@@ -223,7 +223,7 @@ async fn a_closing_feed_ends_the_streams() {
     house.api.live.close();
     assert_eq!(stream.next().await.name, "end");
     let House { api, .. } = house;
-    tokio::time::timeout(Duration::from_secs(8), api.stop())
+    tokio::time::timeout(Duration::from_secs(60), api.stop())
         .await
         .expect("no stream holds the stop up");
 }

@@ -219,6 +219,7 @@ fn record(dtu: DtuId, meters: &[(&MeterId, &Meter)]) -> DtuRecord {
         timeout_ms: 200,
         pause_ms: 0,
         enabled: true,
+        heartbeats: Vec::new(),
         meters: meters
             .iter()
             .map(|(id, meter)| MeterRecord {
