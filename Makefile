@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test scan field kills drill drill-disk storm bench lint sqlx
+.PHONY: demo test scan field kills control drill drill-disk storm bench lint sqlx
 
 demo:
 	@scripts/install.sh demo
@@ -24,6 +24,12 @@ kills:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_kills.py --kills 20 --dtus 40 --meters 4
+
+# some 40 minutes
+control:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_control.py --commands 300 --kills 60 --expiries 80 --forged --flood 5000
 
 # about 40 minutes each, as root: the disks of the database and of the spool are small file systems of their own
 DRILL = --kills 40 --crashes 20 --outage 600 --hang 60 --full 120 --dtus 48 --meters 4 --field-dtus 12 --units 4 --every 5 --gap 5 20

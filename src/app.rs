@@ -3,6 +3,7 @@
 //! Start: database → spool → actors → the spool of a previous process drained → directory → slots recovered → device
 //! ports → HTTP. Stop: accept → schedules → commands → sessions → spool and storage flushed → HTTP last.
 
+pub mod audit;
 pub mod checks;
 pub mod database;
 pub mod field;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 const WATERMARK_EVERY: Duration = Duration::from_secs(10);
 const ROLL_UP_EVERY: Duration = Duration::from_secs(10);
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(3);
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1800);
 const STOP_SCHEDULES: Duration = Duration::from_secs(15);
 const STOP_SESSIONS: Duration = Duration::from_secs(5);
@@ -196,6 +198,9 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     dialler.provide(deps.clone());
 
     recover(&spool, &fleet, &shards, &*ledger, &*clock).await?;
+    let chain = crate::store::audit_chain::AuditChain::new(database);
+    let keeper = audit::Keeper::open(chain, &config.data.folder, Arc::clone(&clock))?;
+    actix::spawn(keep_checkpoints(keeper, closing.subscribe()));
     // before the device ports open: what may have been sent is known to be unknown when the first DTU comes back
     let desk = field::open_desk(config, database, &fleet, &common, Arc::new(live.clone())).await?;
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
@@ -372,6 +377,16 @@ fn api_state(
         check_profile: seams::check_profile,
         models: catalogue,
         reads: Arc::default(),
+    }
+}
+
+/// Writes checkpoints of the audit until the server stops, and the last one then.
+async fn keep_checkpoints(mut keeper: audit::Keeper, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CHECKPOINT_EVERY) => keeper.tick(false).await,
+            _ = stop.changed() => return keeper.tick(true).await,
+        }
     }
 }
 

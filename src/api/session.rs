@@ -13,6 +13,7 @@ use crate::port::auth::{NewSession, TokenKind};
 use crate::port::scope::{Actor, StoreError};
 use crate::port::users::{UserEdit, UserStore};
 use crate::telemetry::api::{SignInOutcome, SignInTried};
+use crate::telemetry::audit::AuditUnwritten;
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
@@ -75,6 +76,32 @@ pub struct SessionView {
     pub api_key_id: Option<ApiKeyId>,
 }
 
+/// Writes a refusal into the audit. Not what was typed: people type passwords into the wrong field. A refusal stays one
+/// when it cannot be written.
+async fn note_refusal(state: &ApiState, user: Option<UserId>, source: Option<String>) {
+    let Some(unwritten) = state.throttle.note(state.clock.monotonic()) else {
+        return;
+    };
+    let actor = Actor {
+        user: None,
+        api_key: None,
+        name: "nobody".to_owned(),
+        source,
+        request_id: super::edge::request_id(),
+    };
+    let written = state
+        .auth
+        .sign_in_refused(user, unwritten, state.clock.now(), &actor)
+        .await;
+    if let Err(error) = written {
+        AuditUnwritten {
+            what: "session.refused",
+            error: &error.to_string(),
+        }
+        .emit();
+    }
+}
+
 /// Signs in: gives a token, and the same as a `SameSite=Strict` cookie.
 #[utoipa::path(tag = "session", request_body = SignIn, responses((status = 201, body = SessionOpened)))]
 #[post("/session")]
@@ -111,11 +138,15 @@ async fn sign_in(
     let record = state.auth.sign_in_record(email.trim()).await?;
     let phc = record.as_ref().map(|record| record.password_hash.clone());
     let right = state.passwords.verify(password, phc).await?;
+    let tried_user = record.as_ref().map(|record| record.user);
     let refused = || {
         tried(SignInOutcome::Refused);
         ApiError::new(Kind::WrongCredentials, "the e-mail address or the password is wrong")
     };
-    let record = record.filter(|_| right).ok_or_else(refused)?;
+    let Some(record) = record.filter(|_| right) else {
+        note_refusal(&state, tried_user, source_text.clone()).await;
+        return Err(refused());
+    };
     state.throttle.succeeded(&email, source, monotonic);
 
     let token = Token::generate(TokenKind::Session).map_err(|error| StoreError::Internal(error.to_string()))?;
@@ -136,7 +167,10 @@ async fn sign_in(
         request_id: super::edge::request_id(),
     };
     match state.auth.open_session(session, &actor).await {
-        Err(StoreError::NotFound(_)) => return Err(refused()),
+        Err(StoreError::NotFound(_)) => {
+            note_refusal(&state, tried_user, source_text.clone()).await;
+            return Err(refused());
+        }
         other => other?,
     }
     tried(SignInOutcome::Granted);

@@ -15,6 +15,8 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 const PAIR_MAX: u32 = 5;
 const SOURCE_MAX: u32 = 30;
 const NAME_MAX: u32 = 100;
+/// Refusals in a window that are written down; a guesser from everywhere must not fill the audit.
+const NOTED_MAX: u32 = 120;
 /// Counters kept.
 pub const KEYS_MAX: usize = 20_000;
 
@@ -35,6 +37,8 @@ struct Count {
 struct State {
     counts: HashMap<Key, Count>,
     known: HashMap<([u8; 16], Option<IpAddr>), Instant>,
+    noted: Option<Count>,
+    unnoted: u32,
 }
 
 /// The counters.
@@ -104,6 +108,25 @@ impl Throttle {
         }
         state.known.insert((name, source), now);
         state.bound(now);
+    }
+
+    /// Whether a refusal is to be written down; if so, how many before it were not.
+    pub fn note(&self, now: Instant) -> Option<u32> {
+        let mut state = self.lock();
+        let fresh = |count: &Count| now.saturating_duration_since(count.since) < WINDOW;
+        let count = state.noted.filter(fresh).unwrap_or(Count {
+            failures: 0,
+            since: now,
+        });
+        if count.failures >= NOTED_MAX {
+            state.unnoted = state.unnoted.saturating_add(1);
+            return None;
+        }
+        state.noted = Some(Count {
+            failures: count.failures + 1,
+            ..count
+        });
+        Some(std::mem::take(&mut state.unnoted))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -186,6 +209,20 @@ mod tests {
         }
         assert!(throttle.admit("ann", ip(199), start).is_err());
         assert_eq!(throttle.admit("ann", ip(200), start), Ok(()));
+    }
+
+    #[test]
+    fn what_is_written_down_is_bounded_and_says_what_is_missing() {
+        let throttle = Throttle::default();
+        let start = Instant::now();
+        for _ in 0..NOTED_MAX {
+            assert_eq!(throttle.note(start), Some(0));
+        }
+        for _ in 0..7 {
+            assert_eq!(throttle.note(start + WINDOW / 2), None);
+        }
+        assert_eq!(throttle.note(start + WINDOW), Some(7));
+        assert_eq!(throttle.note(start + WINDOW), Some(0));
     }
 
     #[test]

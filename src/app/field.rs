@@ -19,12 +19,14 @@ use crate::exchange::shed::PressureGauge;
 use crate::net::{Accepted, Gate, Listener, NetDeps, NetSettings};
 use crate::port::frames::FrameRecorder;
 use crate::port::live::LiveFeed;
+use crate::protocol::dlt645::{Operator, Password, Security};
 use crate::protocol::dtu::Profile;
 use crate::store::Database;
 use crate::store::commands::PgCommandLog;
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
 use chrono::TimeDelta;
+use secrecy::ExposeSecret;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -172,6 +174,11 @@ pub async fn open_desk(
         },
         visits_max: control.visits_max,
         open_max: control.open_max,
+        security: Security {
+            password: Password::new(control.dlt645_level, control.dlt645_password.expose_secret())
+                .context("control.dlt645_password")?,
+            operator: Operator::new(&control.dlt645_operator).context("control.dlt645_operator")?,
+        },
     };
     let parts = DeskParts {
         clock: Arc::clone(&common.clock),
@@ -180,6 +187,7 @@ pub async fn open_desk(
         catalogue: Arc::clone(&common.catalogue),
         live,
         polls: Arc::clone(&common.polls),
+        frames: Arc::clone(&common.log),
         settings,
     };
     ControlDesk::open(parts).await.context("the control desk")

@@ -1,6 +1,7 @@
 //! The command line (interface contract): one sub-command a file. 0 done, 1 failed, 2 wrong usage or configuration.
 
 pub mod access;
+pub mod audit;
 pub mod check_config;
 pub mod decode;
 pub mod demo;
@@ -58,6 +59,9 @@ enum Command {
     /// Keys of programs
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Make a read-only PostgreSQL login that sees one account, for Grafana; prints its password, alone, once
     GrafanaLogin(grafana_login::GrafanaLoginArgs),
 }
@@ -66,6 +70,12 @@ enum Command {
 enum UserCommand {
     /// Add a person; makes the account if it is new
     Add(people::UserAddArgs),
+}
+
+#[derive(Subcommand, Debug)]
+enum AuditCommand {
+    /// Check every entry against its hash, its neighbour and the checkpoints outside the database
+    Verify(ConfigArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -87,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::User(UserCommand::Add(args)) => people::add_user(args),
         Command::ApiKey(ApiKeyCommand::Create(args)) => people::create_api_key(args),
+        Command::Audit(AuditCommand::Verify(args)) => audit::verify(&args),
         Command::GrafanaLogin(args) => grafana_login::run(args),
     }
 }

@@ -167,6 +167,12 @@ pub struct Control {
     pub open_max: usize,
     /// Visits for commands at once.
     pub visits_max: usize,
+    /// Level of the password of DL/T 645 meters.
+    pub dlt645_level: u8,
+    /// The password, six digits.
+    pub dlt645_password: SecretString,
+    /// The operator that meters note down, eight digits.
+    pub dlt645_operator: String,
 }
 
 /// Who may claim an unknown SN.

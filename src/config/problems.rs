@@ -119,6 +119,17 @@ fn control(config: &Config, found: &mut Vec<String>) {
             control.open_max
         ));
     }
+    use crate::base::hex;
+    let digits = |text: &str, count: usize| text.len() == count && hex::decode(text).is_ok();
+    if !digits(secrecy::ExposeSecret::expose_secret(&control.dlt645_password), 6) {
+        found.push("control.dlt645_password: takes six digits".to_owned());
+    }
+    if !digits(&control.dlt645_operator, 8) {
+        found.push(format!(
+            "control.dlt645_operator: {:?} is not eight digits",
+            control.dlt645_operator
+        ));
+    }
     if !(1..=10_000).contains(&control.visits_max) {
         found.push(format!(
             "control.visits_max: {} is outside 1 to 10000",

@@ -56,3 +56,56 @@ pub trait AuditStore: Send + Sync {
     /// [`StoreError`].
     async fn list(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
 }
+
+/// The newest entry of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainHead {
+    /// Its number.
+    pub id: i64,
+    /// When it was written.
+    pub at: DateTime<Utc>,
+    /// Its hash, as hex.
+    pub hash: String,
+}
+
+/// A head of the chain, written down outside the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Checkpoint {
+    /// The entry.
+    pub id: i64,
+    /// Its hash, as hex.
+    pub hash: String,
+    /// When it was written down.
+    pub at: DateTime<Utc>,
+}
+
+/// What is wrong with the chain: the first fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainFault {
+    /// An entry was changed.
+    #[error("entry {id} was edited: it does not fit its hash, or not the entry before")]
+    Edited {
+        /// Which.
+        id: i64,
+    },
+    /// An entry is gone.
+    #[error("entry {id} was removed")]
+    Removed {
+        /// Which.
+        id: i64,
+    },
+    /// The chain is shorter than it was.
+    #[error("the chain ends at entry {id}, but entry {known} was there: entries were cut off")]
+    Truncated {
+        /// Where it ends.
+        id: i64,
+        /// The last that was written down outside.
+        known: i64,
+    },
+    /// The chain holds, but it is another one than it was.
+    #[error("entry {id} is another one than was written down outside: the chain was written anew")]
+    Rewritten {
+        /// Which.
+        id: i64,
+    },
+}

@@ -98,6 +98,19 @@ pub trait AuthStore: Send + Sync {
     /// [`StoreError::NotFound`] when the person was disabled or got another password meanwhile.
     async fn open_session(&self, session: NewSession, actor: &Actor) -> Result<(), StoreError>;
 
+    /// Writes an audit row of a refused sign-in. `user`: whose address was tried, if it is somebody's; `unwritten`: how many
+    /// refusals before this one got no row, because there were too many.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn sign_in_refused(
+        &self,
+        user: Option<UserId>,
+        unwritten: u32,
+        now: DateTime<Utc>,
+        actor: &Actor,
+    ) -> Result<(), StoreError>;
+
     /// Ends the session of this token, with an audit row; false: there was none.
     ///
     /// # Errors

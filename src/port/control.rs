@@ -50,6 +50,8 @@ pub struct FactSheet {
     pub policy: Policy,
     /// Its time zone.
     pub zone: String,
+    /// That of the first meter's DTU, if it has its own.
+    pub meter_zone: Option<String>,
     /// The meters that are there, as they stand now, with their places.
     pub meters: Vec<(Target, Site)>,
     /// The people asked for, as they stand now.

@@ -74,6 +74,12 @@ impl Quirks {
 struct State {
     address: Address,
     relay_open: bool,
+    /// The last command was to open; it is taken back by an allowance to close.
+    told_open: bool,
+    /// Keeps the supply whatever is asked.
+    kept: bool,
+    /// How often a command moved the relay, or would have if it had stood otherwise.
+    switched: u64,
     /// How far its clock is ahead.
     drift: Duration,
     /// Data of which a part was sent.
@@ -113,6 +119,9 @@ impl Meter645 {
         let state = State {
             address,
             relay_open: false,
+            told_open: false,
+            kept: false,
+            switched: 0,
             drift: Duration::zero(),
             rest: None,
         };
@@ -138,6 +147,11 @@ impl Meter645 {
     /// Whether its relay is open.
     pub fn is_open(&self) -> bool {
         self.lock().relay_open
+    }
+
+    /// How often a trip or a close was carried out.
+    pub fn switched(&self) -> u64 {
+        self.lock().switched
     }
 
     /// Sets its clock this far ahead.
@@ -257,11 +271,22 @@ impl Meter645 {
         if command.until().is_some_and(|until| until < self.local(now)) {
             return Said::Refused(OTHER);
         }
+        let mut state = self.lock();
         match command.action() {
-            Action::Trip => self.lock().relay_open = true,
-            Action::Close => self.lock().relay_open = false,
-            // a customer who is to press the button is not here
-            Action::AllowClose | Action::AlarmOn | Action::AlarmOff | Action::ProtectOn | Action::ProtectOff => {}
+            Action::Trip if state.kept => return Said::Refused(OTHER),
+            Action::Trip => {
+                (state.relay_open, state.told_open) = (true, true);
+                state.switched += 1;
+            }
+            Action::Close => {
+                (state.relay_open, state.told_open) = (false, false);
+                state.switched += 1;
+            }
+            // the customer who is to press the button is not here
+            Action::AllowClose => state.told_open = false,
+            Action::ProtectOn => state.kept = true,
+            Action::ProtectOff => state.kept = false,
+            Action::AlarmOn | Action::AlarmOff => {}
         }
         Said::Done
     }
@@ -373,8 +398,12 @@ impl Meter645 {
             Measurand::Vendor(_) => return Some(Decimal::ZERO),
         };
         let canonical = match quantity {
-            // both are fields of one word
-            Quantity::RelayState | Quantity::StatusWord => return Some(Decimal::from(if open { 0x10 } else { 0x00 })),
+            // both are fields of one word: bit 4 the relay, bit 6 what it was told
+            Quantity::RelayState | Quantity::StatusWord => {
+                let told_open = self.lock().told_open;
+                let word = u8::from(open) << 4 | u8::from(told_open) << 6;
+                return Some(Decimal::from(word));
+            }
             Quantity::CreditBalance => Decimal::from(500) - shown.import_kwh % Decimal::from(500),
             Quantity::PurchaseCount => Decimal::from(3),
             Quantity::MaxDemandActiveImport => Decimal::from(4200),

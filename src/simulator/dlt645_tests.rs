@@ -235,7 +235,7 @@ fn a_relay_moves_by_the_right_password_in_time_and_status_word_3_says_so() {
         found.unwrap().value
     };
     assert_eq!(value(Quantity::RelayState), Value::Decimal(dec!(0)));
-    assert_eq!(value(Quantity::StatusWord), Value::Decimal(dec!(16)));
+    assert_eq!(value(Quantity::StatusWord), Value::Decimal(dec!(80)));
     assert_eq!(value(Quantity::CurrentL1), Value::Decimal(dec!(0.000)));
     let close = relay::close(Edition::E2007, address, security("000000"), None).unwrap();
     assert_eq!(act(close), Verdict::Answer);

@@ -126,6 +126,13 @@ impl FluidMeter {
         self.number(&state, quantity, now)
     }
 
+    /// Whether its valve is closed; one on its way is what it was.
+    pub fn is_closed(&self, now: DateTime<Utc>) -> bool {
+        let mut state = self.state();
+        self.settle(&mut state, now);
+        state.valve == Valve::Closed
+    }
+
     /// Lets the valve arrive where it was told to go.
     fn settle(&self, state: &mut State, now: DateTime<Utc>) {
         let Some((wanted, at)) = state.told else { return };

@@ -141,6 +141,29 @@ impl AuthStore for PgAuth {
         Ok(())
     }
 
+    async fn sign_in_refused(
+        &self,
+        user: Option<UserId>,
+        unwritten: u32,
+        now: DateTime<Utc>,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.database.platform().begin().await?;
+        let mut account = None;
+        if let Some(user) = user {
+            account = sqlx::query_scalar!("SELECT account_id FROM app_user WHERE id = $1", user.0)
+                .fetch_optional(&mut *tx)
+                .await?
+                .flatten();
+        }
+        let object = user.map_or_else(|| "user/unknown".to_owned(), |user| format!("user/{user}"));
+        let detail = json!({ "unwritten_before": unwritten });
+        let account = account.map(AccountId);
+        append(&mut tx, account, actor, now, "session.refused", &object, detail).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     async fn end_session(&self, token: &TokenHash, now: DateTime<Utc>, actor: &Actor) -> Result<bool, StoreError> {
         let mut tx = self.database.platform().begin().await?;
         let row = sqlx::query!(

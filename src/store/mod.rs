@@ -9,6 +9,7 @@
 mod accounts;
 mod api_keys;
 mod audit;
+pub mod audit_chain;
 pub mod auth;
 mod calendars;
 pub mod commands;

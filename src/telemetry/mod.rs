@@ -7,6 +7,7 @@
 
 pub mod actor;
 pub mod api;
+pub mod audit;
 pub mod control;
 pub mod field;
 pub mod live;
@@ -72,6 +73,7 @@ pub fn touch_all() {
     LazyLock::force(&PROCESS);
     actor::touch();
     api::touch();
+    audit::touch();
     control::touch();
     field::touch();
     spool::touch();

@@ -293,6 +293,24 @@ async fn guessing_is_throttled_and_the_owner_is_not_locked_out_for_long() {
     assert_eq!(unknown["detail"], known["detail"]);
     api.clock.advance(Duration::from_secs(wait));
     api.sign_in(&ann.email, PASSWORD).await.expect(201);
+    // each refusal is in the audit, without what was typed; the account sees those of its own people
+    let list = api
+        .call(&ann, "GET", "/audit?action=session.", None)
+        .await
+        .expect(200)
+        .json();
+    let items = list["items"].as_array().expect("items");
+    let actions: Vec<&str> = items.iter().filter_map(|entry| entry["action"].as_str()).collect();
+    assert_eq!(actions, [&["session.open"][..], &["session.refused"; 5]].concat());
+    assert_eq!(items[1]["object"], items[0]["object"], "whose address was tried");
+    assert_eq!(items[1]["detail"]["source"], "127.0.0.1");
+    let count = "SELECT count(*) FROM audit WHERE action = 'session.refused' AND account_id IS NULL
+                 AND NOT (audit::text LIKE '%nowhere%')";
+    let strangers: i64 = sqlx::query_scalar(count)
+        .fetch_one(&mut api.db.superuser().await)
+        .await
+        .expect("count");
+    assert_eq!(strangers, 2);
     api.stop().await;
 }
 

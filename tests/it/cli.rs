@@ -41,7 +41,7 @@ fn run(arguments: &[&str], input: &str) -> Ran {
     finished(&child.wait_with_output().unwrap())
 }
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["serve"],
     &["demo"],
@@ -54,6 +54,8 @@ const COMMANDS: [&[&str]; 13] = [
     &["user", "add"],
     &["api-key"],
     &["api-key", "create"],
+    &["audit"],
+    &["audit", "verify"],
     &["grafana-login"],
 ];
 
@@ -588,8 +590,31 @@ fn first_access_and_life_of_a_server_on_the_embedded_database() {
     assert_eq!(home.get("/readyz", "").unwrap().0, 200, "the first one goes on");
 
     // an end in order and a quick start
+    // the audit holds, with the server running and without; what was written down outside is looked at
+    let verify = || home.cli(&["audit", "verify"], "");
+    let ran = verify();
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.starts_with("audit holds: "), "{}", ran.out);
     assert_eq!(server.terminate(), 0);
     assert!(!home.pid_file().exists(), "the database stopped with the server");
+    let ran = verify();
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(!ran.err.contains("there is no checkpoint"), "{}", ran.err);
+    let checkpoints = home.folder.path().join("data/audit/checkpoints.jsonl");
+    let kept = std::fs::read_to_string(&checkpoints).unwrap();
+    std::fs::write(
+        &checkpoints,
+        format!("{kept}{{\"id\":900000,\"hash\":\"ab\",\"at\":\"2026-01-01T00:00:00Z\"}}\n"),
+    )
+    .unwrap();
+    let ran = verify();
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(
+        ran.out.starts_with("audit does not hold: the chain ends at entry "),
+        "{}",
+        ran.out
+    );
+    std::fs::write(&checkpoints, kept).unwrap();
     let server = Server::start(&home);
     for key in [&first, &second] {
         assert_eq!(home.get("/api/v1/session", key).unwrap().0, 200);

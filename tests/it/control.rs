@@ -3,4 +3,5 @@
 mod approvals;
 mod bounds;
 mod outcomes;
+mod relays;
 mod world;

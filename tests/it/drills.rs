@@ -1,5 +1,5 @@
 //! The drills of `tests/peers`, in their short form: a real server, seen from outside, against independent peers.
-//! The long forms run by hand: `make field`, `make kills`, `make drill`.
+//! The long forms run by hand: `make field`, `make kills`, `make control`, `make drill`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

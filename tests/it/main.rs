@@ -13,6 +13,7 @@
 mod actors;
 mod api_identity;
 mod api_metering;
+mod audit;
 mod cli;
 mod control;
 mod dashboards;

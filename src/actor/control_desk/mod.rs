@@ -14,6 +14,7 @@ mod visit;
 
 pub use handle::ControlHandle;
 
+use crate::actor::durable::PollLog;
 use crate::actor::messages::{GetLines, LineNow};
 use crate::actor::registry::Registry;
 use crate::base::clock::Clock;
@@ -23,6 +24,7 @@ use crate::domain::command::{BrakeLimits, State};
 use crate::port::control::{Admitted, CommandLog, CommandRequest, ControlError, Decision, Stop};
 use crate::port::live::LiveFeed;
 use crate::port::scope::{Actor as Who, Scope, StoreError};
+use crate::protocol::dlt645::Security;
 use crate::telemetry::actor::ACTORS;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use async_trait::async_trait;
@@ -44,17 +46,8 @@ pub struct DeskSettings {
     pub visits_max: usize,
     /// Open commands in all accounts.
     pub open_max: usize,
-}
-
-impl Default for DeskSettings {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            limits: BrakeLimits::default(),
-            visits_max: 64,
-            open_max: 100_000,
-        }
-    }
+    /// Password and operator of DL/T 645 meters.
+    pub security: Security,
 }
 
 /// Where the desk finds lines.
@@ -86,6 +79,8 @@ pub struct DeskParts {
     pub live: Arc<dyn LiveFeed>,
     /// Ids of visits.
     pub polls: Arc<GrowingIds>,
+    /// Where raw frames of control are kept.
+    pub frames: Arc<dyn PollLog>,
     /// Bounds.
     pub settings: DeskSettings,
 }

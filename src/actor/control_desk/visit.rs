@@ -4,18 +4,24 @@
 use super::desk::{Desk, With};
 use crate::actor::messages::LineNow;
 use crate::actor::meter::{byte_time_of, wants_of};
-use crate::base::ids::{CommandId, PollId, SessionId};
+use crate::base::ids::{CommandId, DtuId, PollId, SessionId};
 use crate::device::model::MeterModel;
-use crate::device::relay::{self, Judgement, RelayError};
+use crate::device::relay::{self, Judgement, Manner, RelayError};
 use crate::domain::command::brake::{Spot, Trip};
 use crate::domain::command::machine::{BRAKE_NEEDS, Evidence};
 use crate::domain::command::policy::clear;
 use crate::domain::command::{Clearance, Command, Edge, Facts, Hold, Obstacle, SessionProof, State};
+use crate::domain::schedule::parse_zone;
+use crate::exchange::evidence;
 use crate::port::control::FactSheet;
 use crate::port::field::{Effect, Link, LinkError, PollJob, PollOutcome, Priority, TransactionError};
+use crate::port::frames::RecordedFrame;
+use crate::port::ledger::PollRecord;
 use crate::port::scope::Actor;
 use crate::protocol::{Protocol, Request};
 use crate::telemetry::control::BrakeHeld;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,18 +29,16 @@ use std::time::Duration;
 
 /// How long reading may wait for the line.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
-/// Pauses before the read-backs behind a frame; a relay needs a moment.
-const SETTLE: [Duration; 5] = [
+/// Pauses before the read-backs behind a frame; a relay needs a moment, a valve a minute.
+const SETTLE: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_millis(800),
     Duration::from_secs(2),
     Duration::from_secs(4),
-    Duration::from_secs(8),
 ];
-/// A valve turns for a minute or more: so often it is asked again, with the last pause between.
-const MOVING_MAX: usize = 20;
-/// Two readings that contradict a lost command lie so far apart.
-const AGREE: Duration = Duration::from_secs(2);
+const SETTLE_LONGEST: Duration = Duration::from_secs(5);
+/// How long a read-back bears with a meter that does not answer.
+const SILENT_FOR: Duration = Duration::from_secs(12);
 
 /// Ends the visit in the books however the visit ends.
 pub(super) struct Guard {
@@ -63,18 +67,19 @@ struct Way {
     pause: Duration,
     byte_time: Duration,
     dtu_meters: usize,
+    zone: Option<Tz>,
 }
 
 pub(super) async fn visit(guard: Guard, command: Command, line: LineNow, effect: Effect) {
     let desk = Rc::clone(&guard.desk);
-    let way = match desk.way(&command, line) {
+    let mut way = match desk.way(&command, line) {
         Ok(way) => way,
         Err(why) => return desk.books().note(command.id, why),
     };
     if command.state == State::Unknown {
-        desk.find_out(&command, &way).await;
+        desk.find_out(&command, &mut way).await;
     } else {
-        desk.send(command, &way, effect).await;
+        desk.send(command, &mut way, effect).await;
     }
 }
 
@@ -106,6 +111,7 @@ impl Desk {
             pause,
             byte_time: byte_time_of(Some(record), &model),
             dtu_meters: record.meters.len(),
+            zone: None,
             model,
         })
     }
@@ -118,7 +124,8 @@ impl Desk {
             effect: None,
             ..self.job(command, way, requests.to_vec())
         };
-        let outcome = way.link.poll(job).await.map_err(|error| error.to_string())?;
+        let mut outcome = way.link.poll(job).await.map_err(|error| error.to_string())?;
+        self.keep_frames(command.target.dtu, std::mem::take(&mut outcome.evidence));
         let mut answers = Vec::with_capacity(requests.len());
         for report in outcome.reports {
             match report.result {
@@ -129,6 +136,26 @@ impl Desk {
         }
         answers.resize(requests.len(), None);
         Ok(answers)
+    }
+
+    /// Frames of control are kept in the database. What cannot be kept is in the recorder's ring all the same.
+    fn keep_frames(&self, dtu: DtuId, evidence: Vec<evidence::Evidence>) {
+        if evidence.is_empty() {
+            return;
+        }
+        let log = Arc::clone(&self.parts.frames);
+        let record = PollRecord {
+            evidence: evidence
+                .into_iter()
+                .map(|frame| RecordedFrame::of(frame, dtu))
+                .collect(),
+            ..PollRecord::default()
+        };
+        actix::spawn(async move {
+            if let Err(error) = log.append(record).await {
+                tracing::warn!(%error, "frames of a command are not kept");
+            }
+        });
     }
 
     fn job(&self, command: &Command, way: &Way, requests: Vec<Request>) -> PollJob {
@@ -148,6 +175,17 @@ impl Desk {
         }
     }
 
+    /// The meter's wall clock and what opens it. Without a known zone there is no deadline in the frame: one of another
+    /// zone could keep a command alive for hours.
+    fn manner(&self, command: &Command, way: &Way) -> Manner {
+        let local = |at: DateTime<Utc>| at.with_timezone(&way.zone.unwrap_or(Tz::UTC)).naive_local();
+        Manner {
+            now: local(self.parts.clock.now()),
+            until: way.zone.map(|_| local(command.expires_at)),
+            security: self.parts.settings.security,
+        }
+    }
+
     /// Reads the meter's own number through this session.
     async fn prove(&self, command: &Command, way: &Way) -> Result<SessionProof, String> {
         let text = |error: RelayError| error.to_string();
@@ -162,7 +200,7 @@ impl Desk {
         })
     }
 
-    async fn send(&self, command: Command, way: &Way, effect: Effect) {
+    async fn send(&self, command: Command, way: &mut Way, effect: Effect) {
         let proof = match self.prove(&command, way).await {
             Ok(proof) => proof,
             Err(why) => return self.books().note(command.id, why),
@@ -178,6 +216,7 @@ impl Desk {
             Ok(facts) => facts,
             Err(error) => return self.books().note(command.id, error.to_string()),
         };
+        way.zone = parse_zone(facts.meter_zone.as_deref().unwrap_or(&facts.zone)).ok();
         // people may have done something meanwhile
         let Some(command) = self.books().open.get(&command.id).cloned() else {
             return;
@@ -278,7 +317,7 @@ impl Desk {
             Err(error) => return Brought::Nothing(error.to_string()),
         };
         let left = (permit.begins_before() - at).to_std().unwrap_or(Duration::ZERO);
-        let request = match relay::encode(permit, &way.model) {
+        let request = match relay::encode(permit, &way.model, &self.manner(sent, way)) {
             Ok(request) => request,
             Err(error) => return Brought::Nothing(error.to_string()),
         };
@@ -287,11 +326,15 @@ impl Desk {
             effect: Some(effect),
             ..self.job(sent, way, vec![request])
         };
-        read_outcome(way.link.poll(job).await)
+        let mut outcome = way.link.poll(job).await;
+        if let Ok(outcome) = &mut outcome {
+            self.keep_frames(sent.target.dtu, std::mem::take(&mut outcome.evidence));
+        }
+        read_outcome(outcome)
     }
 
     /// What is known behind the frame.
-    async fn settle(&self, sent: Command, way: &Way, brought: Brought) {
+    async fn settle(&self, sent: Command, way: &mut Way, brought: Brought) {
         let (answer, what) = match brought {
             Brought::Nothing(why) => {
                 let detail = json!({ "cause": "not_sent", "detail": why });
@@ -305,7 +348,7 @@ impl Desk {
                 return;
             }
             Brought::Answer(frame) => (Some(frame), "the meter acknowledged".to_owned()),
-            Brought::Refusal(code) => (None, format!("the meter refused with code 0x{code:02x}")),
+            Brought::Refusal(code) => (None, format!("the meter refused: {}", relay::refusal(&way.model, code))),
         };
         let back = relay::read_back(&way.model, &sent.target.address, &sent.action).unwrap_or_default();
         if back.is_empty() {
@@ -335,7 +378,15 @@ impl Desk {
             return (Evidence::Refused, json!({ "cause": "refused", "answer": what }));
         };
         let asked = relay::question_of(&way.model, &sent.target.address, &sent.action);
-        let said = match asked.and_then(|asked| relay::judge(&way.model, &sent.action, &asked, &[Some(frame)])) {
+        let said = match asked.and_then(|asked| {
+            relay::judge(
+                &way.model,
+                &sent.action,
+                &asked,
+                &[Some(frame)],
+                &self.manner(sent, way),
+            )
+        }) {
             Ok(Judgement::AsWanted { said } | Judgement::Otherwise { said } | Judgement::Moving { said }) => said,
             Err(error) if sent.action.only_reads() => {
                 return (
@@ -355,45 +406,62 @@ impl Desk {
             .ok()
     }
 
-    /// Reads until the switch shows what is wanted, or shows the contrary to the last.
+    /// Reads until the switch shows what is wanted, or its time to show it is over: a valve that still turns says what it
+    /// was. Silence is borne for a while only; the session may be gone.
     async fn read_back(&self, command: &Command, way: &Way, back: &[Request]) -> Result<Judgement, String> {
-        let mut latest = Err("never asked".to_owned());
-        let pauses = SETTLE.iter().chain(std::iter::repeat_n(&SETTLE[4], MOVING_MAX));
-        for (n, pause) in pauses.enumerate() {
-            if n >= SETTLE.len() && !matches!(latest, Ok(Judgement::Moving { .. })) {
-                break;
-            }
-            tokio::time::sleep(*pause).await;
-            latest = self.look(command, way, back).await;
-            if matches!(latest, Ok(Judgement::AsWanted { .. })) {
-                break;
+        let begun = self.parts.clock.monotonic();
+        let most = relay::shows_within(&way.model);
+        let mut pauses = SETTLE.iter();
+        loop {
+            let pause = pauses.next().copied().unwrap_or(SETTLE_LONGEST);
+            tokio::time::sleep(pause).await;
+            let latest = self.look(command, way, back).await;
+            let most = if latest.is_err() { most.min(SILENT_FOR) } else { most };
+            let over = pauses.len() == 0 && self.parts.clock.monotonic().saturating_duration_since(begun) >= most;
+            if over || matches!(latest, Ok(Judgement::AsWanted { .. })) {
+                return latest;
             }
         }
-        latest
     }
 
     async fn look(&self, command: &Command, way: &Way, back: &[Request]) -> Result<Judgement, String> {
         let frames = self.read(command, way, back).await?;
-        relay::judge(&way.model, &command.action, back, &borrowed(&frames)).map_err(|error| error.to_string())
+        relay::judge(
+            &way.model,
+            &command.action,
+            back,
+            &borrowed(&frames),
+            &self.manner(command, way),
+        )
+        .map_err(|error| error.to_string())
     }
 
     /// Finds out what became of a command whose answer was lost. Reads, never sends.
-    async fn find_out(&self, unknown: &Command, way: &Way) {
+    async fn find_out(&self, unknown: &Command, way: &mut Way) {
         let back = relay::read_back(&way.model, &unknown.target.address, &unknown.action).unwrap_or_default();
         if back.is_empty() {
             return self
                 .books()
                 .note(unknown.id, "what it did has no state to be read".to_owned());
         }
+        if way.zone.is_none() {
+            match self
+                .parts
+                .log
+                .facts(unknown.account, &[unknown.target.meter], &[])
+                .await
+            {
+                Ok(facts) => way.zone = parse_zone(facts.meter_zone.as_deref().unwrap_or(&facts.zone)).ok(),
+                Err(error) => return self.books().note(unknown.id, error.to_string()),
+            }
+        }
+        let way = &*way;
         let found = async {
             // the answers must be this meter's, through whatever session it is now
             let proof = self.prove(unknown, way).await?;
-            let first = self.look(unknown, way, &back).await?;
-            if !matches!(first, Judgement::Otherwise { .. }) {
-                return Ok((first, proof));
-            }
-            tokio::time::sleep(AGREE).await;
-            self.look(unknown, way, &back).await.map(|second| (second, proof))
+            self.read_back(unknown, way, &back)
+                .await
+                .map(|judgement| (judgement, proof))
         };
         let (as_wanted, said, proof): (bool, String, SessionProof) = match found.await {
             Ok((Judgement::AsWanted { said }, proof)) => (true, said, proof),

@@ -5,12 +5,18 @@
 //! protocol has instead, see [`identified`]), [`encode`] makes the one frame that changes something, [`read_back`] and
 //! [`judge`] tell what the switch shows. It must not know sessions, clocks or the state machine.
 
+mod cjt188;
+mod dlt645;
 mod modbus;
 
 use super::model::{MeterModel, Profile};
 use super::plan::PlanError;
 use crate::domain::command::{Action, TripPermit};
 use crate::protocol::Request;
+use crate::protocol::dlt645::{ErrorWord, Security};
+use crate::protocol::modbus::exception_name;
+use chrono::NaiveDateTime;
+use std::time::Duration;
 
 /// Why a command cannot be made into frames, or its answers not into a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +71,17 @@ pub enum Judgement {
     },
 }
 
+/// What frames need besides the meter: its wall clock and what opens it.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The meter's local time now.
+    pub now: NaiveDateTime,
+    /// The command's deadline in the meter's local time, for protocols that carry one.
+    pub until: Option<NaiveDateTime>,
+    /// Password and operator for DL/T 645.
+    pub security: Security,
+}
+
 /// Answers of a visit, one per request; none where there is no answer.
 pub type Answers<'a> = &'a [Option<&'a [u8]>];
 
@@ -75,7 +92,9 @@ pub type Answers<'a> = &'a [Option<&'a [u8]>];
 pub fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::check(model, profile, action),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+        Profile::Dlt645(profile) => dlt645::check(model, profile, action),
+        Profile::Cjt188(_) => cjt188::check(model, action),
+        Profile::Mbus(_) => Err(not_supported(model, action)),
     }
 }
 
@@ -86,7 +105,9 @@ pub fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
 pub fn identify(model: &MeterModel, address: &str) -> Result<Vec<Request>, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::identify(model, profile, address),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Ok(Vec::new()),
+        Profile::Dlt645(profile) => dlt645::identify(model, profile, address),
+        Profile::Cjt188(_) => cjt188::identify(model, address),
+        Profile::Mbus(_) => Ok(Vec::new()),
     }
 }
 
@@ -97,9 +118,9 @@ pub fn identify(model: &MeterModel, address: &str) -> Result<Vec<Request>, Relay
 pub fn identified(model: &MeterModel, requests: &[Request], answers: Answers<'_>) -> Result<String, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::identified(model, profile, requests, answers),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => {
-            Err(RelayError::NotIdentified("no way is known".to_owned()))
-        }
+        Profile::Dlt645(_) => dlt645::identified(requests, answers),
+        Profile::Cjt188(_) => cjt188::identified(requests, answers),
+        Profile::Mbus(_) => Err(RelayError::NotIdentified("no way is known".to_owned())),
     }
 }
 
@@ -107,7 +128,7 @@ pub fn identified(model: &MeterModel, requests: &[Request], answers: Answers<'_>
 ///
 /// # Errors
 /// [`RelayError`]; the permit is gone all the same.
-pub fn encode(permit: TripPermit, model: &MeterModel) -> Result<Request, RelayError> {
+pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result<Request, RelayError> {
     let target = permit.target();
     if target.model != *model.name {
         return Err(RelayError::OtherTarget {
@@ -117,7 +138,9 @@ pub fn encode(permit: TripPermit, model: &MeterModel) -> Result<Request, RelayEr
     }
     match &model.profile {
         Profile::Modbus(profile) => modbus::encode(&permit, model, profile),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, permit.action())),
+        Profile::Dlt645(profile) => dlt645::encode(&permit, model, profile, manner),
+        Profile::Cjt188(profile) => cjt188::encode(&permit, model, profile),
+        Profile::Mbus(_) => Err(not_supported(model, permit.action())),
     }
 }
 
@@ -128,7 +151,9 @@ pub fn encode(permit: TripPermit, model: &MeterModel) -> Result<Request, RelayEr
 pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::read_back(model, profile, address, action),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+        Profile::Dlt645(_) => dlt645::read_back(model, address, action),
+        Profile::Cjt188(_) => cjt188::read_back(model, address, action),
+        Profile::Mbus(_) => Err(not_supported(model, action)),
     }
 }
 
@@ -139,7 +164,15 @@ pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<V
 pub fn question_of(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::question_of(model, profile, address, action),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+        Profile::Dlt645(profile) => match action {
+            Action::Raw { frame } => Ok(vec![Request::Dlt645(dlt645::raw(profile, frame)?)]),
+            other => Err(not_supported(model, other)),
+        },
+        Profile::Cjt188(_) => match action {
+            Action::Raw { frame } => Ok(vec![Request::Cjt188(cjt188::raw(frame)?)]),
+            other => Err(not_supported(model, other)),
+        },
+        Profile::Mbus(_) => Err(not_supported(model, action)),
     }
 }
 
@@ -152,10 +185,48 @@ pub fn judge(
     action: &Action,
     requests: &[Request],
     answers: Answers<'_>,
+    manner: &Manner,
 ) -> Result<Judgement, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::judge(profile, action, requests, answers),
-        Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => Err(not_supported(model, action)),
+        Profile::Dlt645(_) => dlt645::judge(model, action, requests, answers, manner),
+        Profile::Cjt188(_) => cjt188::judge(model, action, requests, answers, manner),
+        Profile::Mbus(_) => Err(not_supported(model, action)),
+    }
+}
+
+/// How far a meter's clock may be off and still count as set.
+const CLOCK_CLOSE_S: i64 = 10;
+
+/// What a meter's clock says, after it was set.
+fn clock(meter: Option<NaiveDateTime>, manner: &Manner) -> Result<Judgement, RelayError> {
+    let local = meter.ok_or_else(|| RelayError::Undecodable("the clock was not answered".to_owned()))?;
+    let off_s = (local - manner.now).num_seconds();
+    let said = format!("the clock says {local}, {off_s} s off");
+    Ok(if off_s.abs() <= CLOCK_CLOSE_S {
+        Judgement::AsWanted { said }
+    } else {
+        Judgement::Otherwise { said }
+    })
+}
+
+/// How long what a frame did may take to show: a relay snaps, a valve turns.
+pub fn shows_within(model: &MeterModel) -> Duration {
+    match &model.profile {
+        Profile::Cjt188(_) => Duration::from_secs(90),
+        Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Mbus(_) => Duration::from_secs(12),
+    }
+}
+
+/// What a device's refusal means, in the words of its protocol; a wrong password is called one.
+pub fn refusal(model: &MeterModel, code: u8) -> String {
+    match &model.profile {
+        Profile::Dlt645(profile) => {
+            let edition = profile.edition;
+            ErrorWord { edition, bits: code }.to_string()
+        }
+        Profile::Modbus(_) => format!("{} (exception 0x{code:02X})", exception_name(code)),
+        Profile::Cjt188(_) | Profile::Mbus(_) => format!("code 0x{code:02X}"),
     }
 }
 
@@ -165,3 +236,6 @@ fn not_supported(model: &MeterModel, action: &Action) -> RelayError {
         action: action.name(),
     }
 }
+
+#[cfg(test)]
+mod kit;

@@ -1,49 +1,21 @@
 //! Frames of the virtual meter's relay, by hand against the Modbus application protocol V1.1b3, 6.2, 6.3 and 6.5.
 
+use super::super::kit::{manner, model as found, permit as permitted};
 use super::super::*;
 use crate::base::hex;
-use crate::base::ids::{AccountId, CommandId, DtuId, MeterId, SessionId, UserId};
-use crate::device::catalogue::Catalogue;
-use crate::domain::command::permit::Mint;
-use crate::domain::command::{Command, State, Target};
 use crate::protocol::Protocol;
-use chrono::{DateTime, TimeDelta};
 
 fn model(name: &str) -> MeterModel {
-    let catalogue = Catalogue::load(&[]).unwrap();
-    let found = catalogue.get(Protocol::ModbusRtu, name).unwrap();
-    MeterModel::clone(found)
+    found(Protocol::ModbusRtu, name)
 }
 
 fn permit(action: Action, model: &str, address: &str) -> TripPermit {
-    let now = DateTime::UNIX_EPOCH;
-    let command = Command {
-        id: CommandId(1),
-        account: AccountId(1),
-        target: Target {
-            meter: MeterId(1),
-            dtu: DtuId(1),
-            protocol: "modbus-rtu".into(),
-            address: address.into(),
-            model: model.into(),
-        },
-        action,
-        state: State::Sent,
-        requested_by: UserId(1),
-        requested_at: now,
-        expires_at: now + TimeDelta::seconds(60),
-        holds: Vec::new(),
-        needs: 0,
-        approvals: Vec::new(),
-        sent_through: Some(SessionId(1)),
-        version: 2,
-    };
-    Mint::new().permit(&command, now).unwrap()
+    permitted(action, Protocol::ModbusRtu, model, address)
 }
 
 fn frame(action: Action, address: &str) -> Result<String, RelayError> {
     let permit = permit(action, "polyphase_virtual", address);
-    encode(permit, &model("polyphase_virtual")).map(|request| hex::encode(&request.wire()))
+    encode(permit, &model("polyphase_virtual"), &manner()).map(|request| hex::encode(&request.wire()))
 }
 
 #[test]
@@ -58,7 +30,7 @@ fn a_trip_is_the_frame_of_the_standard_to_the_meters_own_unit() {
 fn a_permit_opens_nothing_but_its_own_meter_and_model() {
     let stranger = permit(Action::Disconnect, "eastron_sdm120", "1");
     assert!(matches!(
-        encode(stranger, &model("polyphase_virtual")),
+        encode(stranger, &model("polyphase_virtual"), &manner()),
         Err(RelayError::OtherTarget { .. })
     ));
     // a raw frame to another unit behind the same DTU
@@ -88,7 +60,7 @@ fn judged(action: &Action, answer: &str) -> Result<Judgement, RelayError> {
     let requests = read_back(&model, "1", action).unwrap();
     let (requests, frames) = ask(&requests, &[answer]);
     let answers: Vec<Option<&[u8]>> = frames.iter().map(|frame| Some(frame.as_slice())).collect();
-    judge(&model, action, &requests, &answers)
+    judge(&model, action, &requests, &answers, &manner())
 }
 
 fn sealed(pdu: &str) -> String {

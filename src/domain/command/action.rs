@@ -104,13 +104,11 @@ impl Action {
         matches!(self.class(), ActionClass::Trip | ActionClass::Expert)
     }
 
-    /// Whether it is one of those of which a relay has at most one open. A raw frame may be anything, and what it did
-    /// cannot be read back, so it must not keep the relay for ever.
+    /// Whether it is one of those of which a relay has at most one open, and which end by a read-back alone. What a raw
+    /// frame or a kept supply did cannot be read back, so it must not keep the relay for ever; and a supply may be kept
+    /// while a disconnection is open.
     pub fn claims_relay(&self) -> bool {
-        matches!(
-            self,
-            Self::Disconnect | Self::Reconnect | Self::Arm | Self::KeepPower | Self::ReleaseKeepPower
-        )
+        matches!(self, Self::Disconnect | Self::Reconnect | Self::Arm)
     }
 
     /// Whether it only reads: a lost answer leaves nothing unknown.

@@ -52,8 +52,8 @@ pub(super) async fn sheet(
     .collect();
     let ids: Vec<i32> = meters.iter().map(|meter| meter.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT m.id, m.dtu_id, m.protocol, m.address, m.model, m.group_id, p.kind AS "kind?", p.until AS "until?"
-           FROM meter m LEFT JOIN meter_protection p ON p.meter_id = m.id
+        r#"SELECT m.id, m.dtu_id, m.protocol, m.address, m.model, m.group_id, d.time_zone, p.kind AS "kind?", p.until AS "until?"
+           FROM meter m JOIN dtu d ON d.id = m.dtu_id LEFT JOIN meter_protection p ON p.meter_id = m.id
            WHERE m.account_id = $1 AND m.id = ANY($2) AND m.deleted_at IS NULL
              AND NOT EXISTS (SELECT FROM installation i WHERE i.meter_id = m.id AND i.valid_to IS NOT NULL
                              AND NOT EXISTS (SELECT FROM installation o WHERE o.meter_id = m.id AND o.valid_to IS NULL))"#,
@@ -62,6 +62,7 @@ pub(super) async fn sheet(
     )
     .fetch_all(&mut *connection)
     .await?;
+    let meter_zone = rows.first().and_then(|row| row.time_zone.clone());
     let meters = rows
         .into_iter()
         .map(|row| {
@@ -107,6 +108,7 @@ pub(super) async fn sheet(
     Ok(FactSheet {
         policy,
         zone: head.time_zone,
+        meter_zone,
         meters,
         people,
     })

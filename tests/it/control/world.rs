@@ -5,21 +5,28 @@ use actix::Addr;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use polyphase::actor::control_desk::{CloseDesk, ControlDesk, ControlHandle, DeskParts, DeskSettings, Lines};
+use polyphase::actor::durable::{Durable, PollLog};
 use polyphase::actor::live::{LiveHub, LiveLimits};
 use polyphase::actor::messages::LineNow;
 use polyphase::base::clock::{Clock, ManualClock};
 use polyphase::base::ids::{AccountId, ApiKeyId, CommandId, DtuId, FrameRange, GrowingIds, MeterId, SessionId, UserId};
 use polyphase::device::catalogue::Catalogue;
-use polyphase::domain::command::{Action, State};
+use polyphase::device::model::Profile;
+use polyphase::domain::command::{Action, BrakeLimits, State};
 use polyphase::domain::device::{Connect, DtuRecord, MeterRecord};
 use polyphase::port::control::{Admitted, CommandRequest, CommandStore, CommandView, Control, ControlError, Decision};
 use polyphase::port::field::{
     EndCause, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome, TransactionError, TransactionReport,
 };
+use polyphase::port::ledger::{PollRecord, SinkError};
 use polyphase::port::scope::{Actor, InAccount, Scope};
-use polyphase::protocol::{Protocol, Request, modbus};
+use polyphase::protocol::dlt645::{Operator, Password, Security};
+use polyphase::protocol::{Finding, Protocol, Request, Verdict, cjt188, dlt645};
+use polyphase::simulator::dlt645::{ItemMeter, Meter645};
+use polyphase::simulator::fluid::{FluidMeter, Quirks};
 use polyphase::simulator::line::{LineMeter, Question};
 use polyphase::simulator::meter::{Mould, SimMeter};
+use polyphase::simulator::physics::Load;
 use polyphase::store::PgStores;
 use polyphase::store::commands::PgCommandLog;
 use rust_decimal::Decimal;
@@ -48,7 +55,107 @@ pub enum Fate {
 /// Behind which DTU a meter hangs, and its relay.
 pub struct Meter {
     pub dtu: DtuId,
-    pub sim: SimMeter,
+    pub protocol: Protocol,
+    pub model: &'static str,
+    pub address: String,
+    pub sim: Device,
+}
+
+/// A virtual meter of any protocol that has relays or valves.
+pub enum Device {
+    Modbus(SimMeter),
+    Item(ItemMeter),
+    Fluid(FluidMeter),
+}
+
+impl Meter {
+    pub fn modbus(dtu: i32, unit: u8, seed: u64) -> Self {
+        let model = CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap();
+        Self {
+            dtu: DtuId(dtu),
+            protocol: Protocol::ModbusRtu,
+            model: MODEL,
+            address: unit.to_string(),
+            sim: Device::Modbus(SimMeter::new(unit, Mould::new(Arc::clone(model)), seed, false)),
+        }
+    }
+
+    /// A meter of DL/T 645 that opens to this password, in a zone so many hours ahead.
+    pub fn item(dtu: i32, protocol: Protocol, model: &'static str, address: &str, password: &str, hours: i64) -> Self {
+        let found = CATALOGUE.get(protocol, model).unwrap();
+        let Profile::Dlt645(profile) = &found.profile else {
+            panic!("{model}")
+        };
+        let own = dlt645::Address::parse(address).unwrap();
+        let mut meter = Meter645::new(own, Arc::new(profile.clone()), Password::new(2, password).unwrap());
+        meter.offset = TimeDelta::hours(hours);
+        Self {
+            dtu: DtuId(dtu),
+            protocol,
+            model,
+            address: address.to_owned(),
+            sim: Device::Item(ItemMeter {
+                meter,
+                load: Load::new(7, found.phases),
+                mute: false,
+            }),
+        }
+    }
+
+    pub fn fluid(dtu: i32, model: &'static str, address: &str, quirks: Quirks) -> Self {
+        let found = CATALOGUE.get(Protocol::Cjt188, model).unwrap();
+        let own = cjt188::Address::parse(address).unwrap();
+        Self {
+            dtu: DtuId(dtu),
+            protocol: Protocol::Cjt188,
+            model,
+            address: address.to_owned(),
+            sim: Device::Fluid(FluidMeter::new(own, found, 9, quirks)),
+        }
+    }
+
+    fn is_off(&self, now: DateTime<Utc>) -> bool {
+        match &self.sim {
+            Device::Modbus(meter) => meter.switch().unwrap().is_off(),
+            Device::Item(meter) => meter.meter.is_open(),
+            Device::Fluid(meter) => meter.is_closed(now),
+        }
+    }
+
+    /// What the line brings of its answer.
+    fn say(&self, request: &Request, now: DateTime<Utc>) -> Result<Vec<u8>, TransactionError> {
+        let spoken = match (&self.sim, request) {
+            (Device::Modbus(meter), Request::Modbus(request)) => {
+                assert_eq!(request.unit(), meter.unit, "asked at another's address");
+                meter.answer(&Question::Modbus(request.clone()), now)
+            }
+            (Device::Item(meter), Request::Dlt645(request)) => {
+                assert_eq!(
+                    request.address().to_string(),
+                    self.address,
+                    "asked at another's address"
+                );
+                meter.answer(&Question::Dlt645(request.clone()), now)
+            }
+            (Device::Fluid(meter), Request::Cjt188(request)) => {
+                let frame = cjt188::Frame::parse(&request.wire()).unwrap();
+                meter.answer(&Question::Cjt188(frame), now)
+            }
+            (_, other) => panic!("{other:?} to a {}", self.model),
+        };
+        let bytes = spoken.ok_or(TransactionError::Timeout)?.bytes;
+        match request.find(&bytes) {
+            Finding::Frame {
+                span,
+                verdict: Verdict::Answer,
+            } => Ok(bytes[span].to_vec()),
+            Finding::Frame {
+                verdict: Verdict::Refused(code),
+                ..
+            } => Err(TransactionError::Refused(code)),
+            other => panic!("{other:?}: {bytes:02X?} to {request:?}"),
+        }
+    }
 }
 
 /// All relays.
@@ -58,6 +165,8 @@ pub struct Field {
     fates: Mutex<HashMap<MeterId, Vec<Fate>>>,
     /// Every frame that could change something: when, whose meter, off or on.
     pub frames: Mutex<Vec<(DateTime<Utc>, MeterId, bool)>>,
+    /// Their bytes.
+    pub wires: Mutex<Vec<Vec<u8>>>,
     online: Mutex<HashSet<DtuId>>,
     session: Mutex<i64>,
     /// Every read waits so long.
@@ -79,7 +188,7 @@ impl Field {
     }
 
     pub fn is_off(&self, meter: i32) -> bool {
-        self.meters[&MeterId(meter)].sim.switch().unwrap().is_off()
+        self.meters[&MeterId(meter)].is_off(self.clock.now())
     }
 
     pub fn fate(&self, meter: i32, fate: Fate) {
@@ -95,19 +204,30 @@ impl Field {
         self.online.lock().unwrap().remove(&DtuId(dtu));
     }
 
-    fn say(&self, job: &PollJob, request: &modbus::Request) -> Option<Result<Vec<u8>, TransactionError>> {
+    fn say(&self, job: &PollJob, request: &Request) -> Option<Result<Vec<u8>, TransactionError>> {
         let meter = &self.meters[&job.meter];
-        assert_eq!(request.unit(), meter.sim.unit, "asked at another's address");
         let now = self.clock.now();
-        if request.function().is_read() {
-            return Some(Ok(say(&meter.sim, request, now)));
+        if job.effect.is_none() {
+            let reads = match request {
+                Request::Modbus(request) => request.function().is_read(),
+                Request::Dlt645(request) => matches!(request.body(), dlt645::Body::Read { .. }),
+                Request::Cjt188(request) => request.function() == cjt188::Function::Read,
+                Request::Mbus(_) => false,
+            };
+            assert!(reads, "a frame that changes something without a permit: {request:?}");
+            return Some(meter.say(request, now));
         }
-        assert!(
-            job.effect.is_some() && job.attempts == 1,
-            "a relay frame that a line may repeat"
-        );
-        let off = request.wire()[4] == 0;
+        assert_eq!(job.attempts, 1, "a relay frame that a line may repeat");
+        let off = match request {
+            Request::Modbus(request) => request.wire()[4] == 0,
+            Request::Dlt645(request) => match request.body() {
+                dlt645::Body::Relay(command) => command.action() == dlt645::relay::Action::Trip,
+                _ => false,
+            },
+            _ => request.wire().ends_with(&[0x99, 0x10, 0x16]),
+        };
         self.frames.lock().unwrap().push((now, job.meter, off));
+        self.wires.lock().unwrap().push(request.wire());
         let fate = self
             .fates
             .lock()
@@ -118,17 +238,13 @@ impl Field {
         if fate == Fate::RequestLost {
             return Some(Err(TransactionError::Timeout));
         }
-        let answer = say(&meter.sim, request, now);
+        let answer = meter.say(request, now);
         match fate {
-            Fate::Answers => Some(Ok(answer)),
+            Fate::Answers => Some(answer),
             Fate::Hangs => None,
             _ => Some(Err(TransactionError::Timeout)),
         }
     }
-}
-
-fn say(sim: &SimMeter, request: &modbus::Request, now: DateTime<Utc>) -> Vec<u8> {
-    sim.answer(&Question::Modbus(request.clone()), now).unwrap().bytes
 }
 
 struct TestLink {
@@ -160,9 +276,6 @@ impl Link for TestLink {
                 reports.push(report(Err(TransactionError::Deadline), 0));
                 break;
             }
-            let Request::Modbus(request) = request else {
-                panic!("not modbus")
-            };
             match self.field.say(&job, request) {
                 Some(result) => reports.push(report(result, 1)),
                 None => std::future::pending().await,
@@ -183,6 +296,16 @@ impl Link for TestLink {
 
     fn stats(&self) -> LinkStats {
         LinkStats::default()
+    }
+}
+
+/// Keeps raw frames nowhere.
+struct FramesKept;
+
+#[async_trait]
+impl PollLog for FramesKept {
+    async fn append(&self, _record: PollRecord) -> Result<Durable, SinkError> {
+        Err(SinkError::Full("kept nowhere".into()))
     }
 }
 
@@ -226,9 +349,9 @@ fn record(dtu: DtuId, meters: &[(&MeterId, &Meter)]) -> DtuRecord {
                 id: **id,
                 account: ACCOUNT,
                 dtu,
-                protocol: "modbus-rtu".into(),
-                address: meter.sim.unit.to_string(),
-                model: MODEL.into(),
+                protocol: meter.protocol.name().into(),
+                address: meter.address.clone(),
+                model: meter.model.into(),
                 ct_ratio: Decimal::ONE,
                 vt_ratio: Decimal::ONE,
                 schedules: Vec::new(),
@@ -262,6 +385,27 @@ pub fn person(user: i32) -> Scope {
 
 impl World {
     pub async fn new(dtus: i32, meters_each: u8) -> Self {
+        let seed = |dtu: i32, unit: u8| u64::try_from((dtu - 1) * i32::from(meters_each) + i32::from(unit)).unwrap();
+        let meters = (1..=dtus)
+            .flat_map(|dtu| (1..=meters_each).map(move |unit| Meter::modbus(dtu, unit, seed(dtu, unit))))
+            .collect();
+        Self::of(meters).await
+    }
+
+    /// With these meters, whose ids count from 1.
+    pub async fn of(meters: Vec<Meter>) -> Self {
+        let dtus = meters.iter().map(|meter| meter.dtu.0).max().unwrap();
+        let rows: Vec<String> = meters
+            .iter()
+            .map(|meter| {
+                let (protocol, model) = (meter.protocol.name(), meter.model);
+                format!(
+                    "(1, {}, '{protocol}', '{}', '{model}', 'm', now())",
+                    meter.dtu, meter.address
+                )
+            })
+            .collect();
+        let rows = rows.join(",\n");
         let db = TestDb::new().await;
         db.sql(&format!(
             "INSERT INTO account (name, created_at) VALUES ('a', now()), ('b', now());
@@ -271,34 +415,33 @@ impl World {
              FROM generate_series(1, 6) g;
              INSERT INTO dtu (account_id, sn, name, created_at)
              SELECT 1, 'SN-' || g, 'd' || g, now() FROM generate_series(1, {dtus}) g;
-             INSERT INTO meter (account_id, dtu_id, protocol, address, model, name, created_at)
-             SELECT 1, d, 'modbus-rtu', m::text, '{MODEL}', 'm', now()
-             FROM generate_series(1, {dtus}) d, generate_series(1, {meters_each}) m ORDER BY d, m"
+             INSERT INTO meter (account_id, dtu_id, protocol, address, model, name, created_at) VALUES {rows}"
         ))
         .await;
         let clock = Arc::new(ManualClock::new(
             Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap(),
         ));
-        let model = CATALOGUE.get(Protocol::ModbusRtu, MODEL).unwrap();
-        let mould = Mould::new(Arc::clone(model));
-        let mut meters = HashMap::new();
-        for dtu in 1..=dtus {
-            for unit in 1..=meters_each {
-                let id = (dtu - 1) * i32::from(meters_each) + i32::from(unit);
-                let sim = SimMeter::new(unit, mould.clone(), u64::try_from(id).unwrap(), false);
-                meters.insert(MeterId(id), Meter { dtu: DtuId(dtu), sim });
-            }
-        }
+        let meters = (1..).map(MeterId).zip(meters).collect();
         let field = Arc::new(Field {
             clock: Arc::clone(&clock),
             meters,
             fates: Mutex::default(),
             frames: Mutex::default(),
+            wires: Mutex::default(),
             online: Mutex::new((1..=dtus).map(DtuId).collect()),
             session: Mutex::new(1),
             slow: Mutex::default(),
         });
-        let settings = DeskSettings::default();
+        let settings = DeskSettings {
+            enabled: true,
+            limits: BrakeLimits::default(),
+            visits_max: 64,
+            open_max: 100_000,
+            security: Security {
+                password: Password::new(2, "000000").unwrap(),
+                operator: Operator::new("00000001").unwrap(),
+            },
+        };
         let desk = open(&db, &clock, &field, settings.clone()).await;
         Self {
             db,
@@ -373,12 +516,17 @@ impl World {
 
     /// Waits for a state, the clocks going on meanwhile.
     pub async fn until(&self, command: CommandId, wanted: State) -> CommandView {
-        for _ in 0..600 {
+        self.until_by(command, wanted, 4).await
+    }
+
+    /// The same, the clocks going on so many times as fast as real time.
+    pub async fn until_by(&self, command: CommandId, wanted: State, factor: u32) -> CommandView {
+        for _ in 0..1200 {
             let view = self.get(command).await;
             if view.state == wanted {
                 return view;
             }
-            self.pass(Duration::from_millis(25), 4).await;
+            self.pass(Duration::from_millis(25), factor).await;
         }
         let view = self.get(command).await;
         panic!("{command} is {:?}, not {wanted:?}: {view:#?}", view.state);
@@ -418,6 +566,7 @@ async fn open(db: &TestDb, clock: &Arc<ManualClock>, field: &Arc<Field>, setting
         catalogue: Arc::clone(&CATALOGUE),
         live: Arc::new(LiveHub::new(&**clock, LiveLimits::default())),
         polls: Arc::new(GrowingIds::starting_at(clock.now())),
+        frames: Arc::new(FramesKept),
         settings,
     };
     ControlDesk::open(parts).await.unwrap()

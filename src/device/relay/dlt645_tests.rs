@@ -1,0 +1,184 @@
+//! Relay frames of DL/T 645-2007 against captures of two real controllers (shared vectors), with the answers of real meters.
+
+use super::super::kit::{manner, model as found, permit as permitted};
+use super::super::*;
+use crate::base::hex;
+use crate::protocol::Protocol;
+use crate::protocol::dlt645::{Address, Control, Password, answer_frame};
+use chrono::NaiveDate;
+
+/// Of the captures.
+const METER: &str = "151230011061";
+const MODEL: &str = "dlt645_2007_single_phase";
+
+fn model() -> MeterModel {
+    found(Protocol::Dlt645_2007, MODEL)
+}
+
+fn permit(action: Action, address: &str) -> TripPermit {
+    permitted(action, Protocol::Dlt645_2007, MODEL, address)
+}
+
+fn frame(action: Action, manner: &Manner) -> String {
+    let request = encode(permit(action, METER), &model(), manner).unwrap();
+    hex::encode(&request.wire())
+}
+
+/// An answer of the meter: data with the identifier in front, low byte first.
+fn says(address: &str, data: &str) -> Vec<u8> {
+    let address = Address::parse(address).unwrap();
+    answer_frame(address, Control(0x91), 0, &hex::decode(data).unwrap())
+}
+
+#[test]
+fn the_frames_are_those_of_real_controllers() {
+    assert_eq!(
+        frame(Action::Disconnect, &manner()),
+        "FEFEFEFE68611001301215681C10356A3935343333334D333333336345CC2C16"
+    );
+    assert_eq!(
+        frame(Action::Arm, &manner()),
+        "FEFEFEFE68611001301215681C10356A3935343333334E333333336345CC2D16"
+    );
+    // N1 of the others (DL/T 645-2007, annex on cost control): 1C, 3A, 3B, 2A, 2B
+    for (action, n1) in [
+        (Action::Reconnect, 0x1C),
+        (Action::KeepPower, 0x3A),
+        (Action::ReleaseKeepPower, 0x3B),
+        (Action::AlarmOn, 0x2A),
+        (Action::AlarmOff, 0x2B),
+    ] {
+        let bytes = hex::decode(&frame(action, &manner())).unwrap();
+        assert_eq!((bytes[12], bytes[22].wrapping_sub(0x33)), (0x1C, n1));
+    }
+}
+
+#[test]
+fn the_deadline_stands_in_the_frame_in_the_meters_time() {
+    let mut manner = manner();
+    manner.until = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap().and_hms_opt(17, 4, 59);
+    let bytes = hex::decode(&frame(Action::Disconnect, &manner)).unwrap();
+    let until: Vec<u8> = bytes[24..30].iter().map(|byte| byte.wrapping_sub(0x33)).collect();
+    // N3 to N8: ss mm hh DD MM YY
+    assert_eq!(hex::encode(&until), "590417211126");
+    // a meter whose zone is not known gets no deadline rather than one of another zone
+    manner.until = None;
+    let bytes = hex::decode(&frame(Action::Disconnect, &manner)).unwrap();
+    assert!(bytes[24..30].iter().all(|byte| *byte == 0x33));
+}
+
+#[test]
+fn only_one_meter_is_ever_switched() {
+    for address in ["AAAAAAAAAAAA", "AAAA00000001", "999999999999"] {
+        assert!(
+            encode(permit(Action::Disconnect, address), &model(), &manner()).is_err(),
+            "{address}"
+        );
+        assert!(identify(&model(), address).is_err(), "{address}");
+    }
+    // the permit is for another model
+    let stranger = permitted(Action::Disconnect, Protocol::Dlt645_2007, "dlt645_2007_prepaid", METER);
+    assert!(matches!(
+        encode(stranger, &model(), &manner()),
+        Err(RelayError::OtherTarget { .. })
+    ));
+    // a raw trip to the neighbour, and to all
+    for frame in [
+        "68989921000000681C1035333333636363634D333333333333335A16",
+        "68999999999999681C10356A3935343333334D333333336345CCF916",
+    ] {
+        let action = Action::Raw { frame: frame.into() };
+        assert!(encode(permit(action, METER), &model(), &manner()).is_err(), "{frame}");
+    }
+}
+
+#[test]
+fn the_meters_own_address_is_read_before() {
+    let model = model();
+    let requests = identify(&model, METER).unwrap();
+    let asked: Vec<String> = requests.iter().map(|request| hex::encode(&request.wire())).collect();
+    // 04000401 first, then status word 3
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].contains("110434373337"), "{asked:?}");
+    assert!(asked[1].contains("110436383337"), "{asked:?}");
+
+    let word = hex::decode("686110013012156891063638333733336E16").unwrap();
+    let own = says(METER, "01040004611001301215");
+    let said = identified(&model, &requests, &[Some(&own), Some(&word)]).unwrap();
+    assert_eq!(said, "communication address 151230011061");
+    // the frame is of the one we asked, what it says is of another: a meter behind a box that rewrites addresses
+    let other = says(METER, "01040004621001301215");
+    let error = identified(&model, &requests, &[Some(&other), Some(&word)]).unwrap_err();
+    assert!(error.to_string().contains("151230011062"), "{error}");
+    // it does not know the identifier, and answers under its address
+    let said = identified(&model, &requests, &[None, Some(&word)]).unwrap();
+    assert_eq!(said, "the meter answers under its address 151230011061");
+    // another meter's answer, and none at all
+    let stranger = says("151230011062", "030500040000");
+    assert!(identified(&model, &requests, &[None, Some(&stranger)]).is_err());
+    assert!(identified(&model, &requests, &[None, None]).is_err());
+}
+
+fn judged(action: &Action, word: &str) -> Judgement {
+    let model = model();
+    let requests = read_back(&model, METER, action).unwrap();
+    let answer = says(METER, &format!("03050004{word}"));
+    let answers: Vec<Option<&[u8]>> = requests.iter().map(|_| Some(answer.as_slice())).collect();
+    judge(&model, action, &requests, &answers, &manner()).unwrap()
+}
+
+#[test]
+fn status_word_3_tells_what_became_of_it() {
+    // low byte first: bit 4 the relay is open, bit 6 it is commanded open
+    for (action, closed, open, permitted) in [
+        (Action::Disconnect, false, true, true),
+        (Action::Reconnect, true, false, false),
+        (Action::Arm, true, false, true),
+    ] {
+        for (word, as_wanted) in [("0000", closed), ("5000", open), ("1000", permitted)] {
+            let judgement = judged(&action, word);
+            assert_eq!(
+                matches!(judgement, Judgement::AsWanted { .. }),
+                as_wanted,
+                "{action:?} {word}: {judgement:?}"
+            );
+            assert!(!matches!(judgement, Judgement::Moving { .. }));
+        }
+    }
+    // the capture of a closed relay
+    let model = model();
+    let requests = read_back(&model, METER, &Action::Disconnect).unwrap();
+    let captured = hex::decode("686110013012156891063638333733336E16").unwrap();
+    let verdict = judge(&model, &Action::Disconnect, &requests, &[Some(&captured)], &manner());
+    assert!(matches!(verdict, Ok(Judgement::Otherwise { .. })), "{verdict:?}");
+    let silent = judge(&model, &Action::Disconnect, &requests, &[None], &manner());
+    assert!(matches!(silent, Err(RelayError::Undecodable(_))), "{silent:?}");
+}
+
+#[test]
+fn a_wrong_password_is_called_one() {
+    // 68 … DC 01 04: refused, error word bit 2
+    assert_eq!(
+        refusal(&model(), 0x04),
+        "wrong password or not authorised (error word 04)"
+    );
+    let text = format!("{:?}", manner());
+    assert!(!text.contains("020637") && !text.contains("37"), "{text}");
+    assert!(Password::new(2, "nonsense").is_err());
+}
+
+#[test]
+fn meters_without_a_relay_are_not_switched() {
+    for (protocol, name) in [
+        (Protocol::Dlt645_2007, "dlt645_2007_three_phase_ct"),
+        (Protocol::Dlt645_1997, "dlt645_1997_single_phase"),
+    ] {
+        let model = found(protocol, name);
+        for action in [Action::Disconnect, Action::Reconnect, Action::Arm] {
+            let error = check(&model, &action).unwrap_err();
+            assert!(matches!(error, RelayError::NotSupported { .. }), "{name}: {error}");
+            let permit = permitted(action, protocol, name, METER);
+            assert!(encode(permit, &model, &manner()).is_err(), "{name}");
+        }
+    }
+}
