@@ -82,6 +82,14 @@ id!(
     ControlScheduleId(i32)
 );
 id!(
+    /// An alarm.
+    AlarmId(i64)
+);
+id!(
+    /// A rule by which alarms are raised.
+    AlarmRuleId(i32)
+);
+id!(
     /// One visit to one meter; may serve several slots.
     PollId(i64)
 );

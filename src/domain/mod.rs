@@ -1,6 +1,7 @@
 //! Floor 1: the vocabulary of metering. Knows no wire format, no I/O, no clock ("now" is an argument).
 
 pub mod access;
+pub mod alarm;
 pub mod command;
 pub mod consumption;
 pub mod device;

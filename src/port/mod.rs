@@ -2,6 +2,7 @@
 //! and the account-scoped handles that the API works through. No sqlx, no tokio, no actix types.
 
 pub mod accounts;
+pub mod alarms;
 pub mod api_keys;
 pub mod audit;
 pub mod auth;

@@ -6,6 +6,7 @@
 
 use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::port::accounts::AccountStore;
+use crate::port::alarms::{AlarmRuleStore, AlarmStore};
 use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
 use crate::port::calendars::CalendarStore;
@@ -138,6 +139,9 @@ pub trait Stores:
     + InAccount<dyn GroupStore>
     + InAccount<dyn CountStore>
     + InAccount<dyn CommandStore>
+    + InAccount<dyn AlarmStore>
+    + AcrossAccounts<dyn AlarmStore>
+    + InAccount<dyn AlarmRuleStore>
     + 'static
 {
 }

@@ -26,13 +26,13 @@ use std::collections::{BTreeMap, HashMap};
 type Key = (DateTime<Utc>, i16);
 
 /// A header row of a wide table, not yet joined with its side rows.
-struct Header {
-    reading: Reading,
-    laid: Laid,
-    source: i16,
+pub(super) struct Header {
+    pub(super) reading: Reading,
+    pub(super) laid: Laid,
+    pub(super) source: i16,
 }
 
-fn header(row: &PgRow, table: Table) -> Result<Header, StoreError> {
+pub(super) fn header(row: &PgRow, table: Table) -> Result<Header, StoreError> {
     let source: i16 = row.try_get("source")?;
     let count: i16 = row.try_get("frame_count")?;
     let quality: Option<Json<QualityExceptions>> = row.try_get("quality")?;

@@ -7,6 +7,7 @@
 //! It must not know HTTP, actors or sockets of the field.
 
 mod accounts;
+pub mod alarms;
 mod api_keys;
 mod audit;
 pub mod audit_chain;

@@ -1,0 +1,154 @@
+//! What alarms are judged by, beside readings: hours of consumption, shares of slots, commands, conflicts, registers.
+
+use crate::base::ids::{AccountId, CommandId, DtuId, MeterId, PointId};
+use crate::domain::quantity::Quantity;
+use crate::port::alarms::{CommandFact, ConflictFact, HourValue, HoursAsked, LastRegister, SlotShare};
+use crate::store::StoreError;
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+
+/// Commands that are looked at, at most.
+const COMMANDS_MAX: i64 = 10_000;
+
+/// The newest registers that alarms compare with, of every meter.
+pub(super) async fn registers(tx: &mut PgConnection) -> Result<HashMap<MeterId, Vec<LastRegister>>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT l.meter_id, l.read_at, e.active_energy_import, e.active_energy_total, e.active_energy_export,
+                  NULL::numeric AS volume_total, NULL::numeric AS heat_energy, NULL::numeric AS gas_volume
+           FROM latest_reading l
+           JOIN reading_electricity e ON e.ts = l.ts AND e.meter_id = l.meter_id AND e.source = l.source
+           WHERE l.family = 0
+           UNION ALL
+           SELECT l.meter_id, l.read_at, NULL, NULL, NULL, f.volume_total, f.heat_energy, f.gas_volume
+           FROM latest_reading l
+           JOIN reading_fluid f ON f.ts = l.ts AND f.meter_id = l.meter_id AND f.source = l.source
+           WHERE l.family = 1"#
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut found: HashMap<MeterId, Vec<LastRegister>> = HashMap::new();
+    for row in rows {
+        let (Some(meter), Some(at)) = (row.meter_id, row.read_at) else {
+            continue;
+        };
+        let list = found.entry(MeterId(meter)).or_default();
+        let values: [(Quantity, Option<Decimal>); 6] = [
+            (Quantity::ActiveEnergyImport, row.active_energy_import),
+            (Quantity::ActiveEnergyTotal, row.active_energy_total),
+            (Quantity::ActiveEnergyExport, row.active_energy_export),
+            (Quantity::VolumeTotal, row.volume_total),
+            (Quantity::HeatEnergy, row.heat_energy),
+            (Quantity::GasVolume, row.gas_volume),
+        ];
+        for (quantity, value) in values {
+            let Some(value) = value else { continue };
+            // of several sets of quantities with the same register the newest counts
+            match list.iter_mut().find(|last| last.quantity == quantity) {
+                Some(last) if last.at < at => *last = LastRegister { quantity, at, value },
+                Some(_) => {}
+                None => list.push(LastRegister { quantity, at, value }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whole hours of these points that begin at these instants.
+pub(super) async fn hours(
+    tx: &mut PgConnection,
+    asked: &HoursAsked,
+) -> Result<HashMap<PointId, Vec<HourValue>>, StoreError> {
+    let points: Vec<i32> = asked.points.iter().map(|point| point.0).collect();
+    let rows = sqlx::query!(
+        "SELECT point_id, start, value FROM consumption_hour
+         WHERE point_id = ANY($1) AND quantity = $2 AND start = ANY($3) AND NOT incomplete AND quality < 2",
+        &points,
+        asked.quantity.name(),
+        &asked.starts
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut found: HashMap<PointId, Vec<HourValue>> = HashMap::new();
+    for row in rows {
+        let Some(value) = row.value.to_f64() else { continue };
+        found.entry(PointId(row.point_id)).or_default().push(HourValue {
+            start: row.start,
+            value,
+        });
+    }
+    Ok(found)
+}
+
+/// How the slots of an account ended, from the roll-up.
+pub(super) async fn slots(
+    tx: &mut PgConnection,
+    account: AccountId,
+    since: DateTime<Utc>,
+) -> Result<SlotShare, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT coalesce(sum(actual + late + estimated + missing), 0)::bigint AS "slots!",
+                  coalesce(sum(actual + late + estimated), 0)::bigint AS "collected!"
+           FROM meter_hour WHERE account_id = $1 AND hour >= $2"#,
+        account.0,
+        since
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(SlotShare {
+        slots: row.slots,
+        collected: row.collected,
+    })
+}
+
+/// Commands that somebody has to look at.
+pub(super) async fn commands(tx: &mut PgConnection, since: DateTime<Utc>) -> Result<Vec<CommandFact>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT id, account_id, meter_id, dtu_id, action ->> 'action' AS action, state,
+                  jsonb_path_exists(holds, '$[*].brake') AS "braked!",
+                  coalesce(CASE WHEN state = 'unknown' THEN sent_at ELSE ended_at END, requested_at) AS "since!"
+           FROM command
+           WHERE state IN ('unknown', 'held')
+              OR (action ->> 'action' = 'reconnect' AND state IN ('failed', 'expired') AND ended_at >= $1)
+           ORDER BY id LIMIT $2"#,
+        since,
+        COMMANDS_MAX
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| CommandFact {
+            id: CommandId(row.id),
+            account: AccountId(row.account_id),
+            meter: MeterId(row.meter_id),
+            dtu: DtuId(row.dtu_id),
+            action: row.action.unwrap_or_default(),
+            state: row.state,
+            braked: row.braked,
+            since: row.since,
+        })
+        .collect())
+}
+
+/// Other values that came under taken keys.
+pub(super) async fn conflicts(tx: &mut PgConnection, since: DateTime<Utc>) -> Result<Vec<ConflictFact>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT account_id, meter_id, count(*) AS "count!", max(found_at) AS "found_at!"
+           FROM reading_conflict WHERE found_at >= $1 GROUP BY 1, 2"#,
+        since
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ConflictFact {
+            account: AccountId(row.account_id),
+            meter: MeterId(row.meter_id),
+            count: u64::try_from(row.count).unwrap_or_default(),
+            found_at: row.found_at,
+        })
+        .collect())
+}
