@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 /// Tables without an account, each with the reason why none is needed.
 const WITHOUT_ACCOUNT: &[(&str, &str)] = &[
     ("_sqlx_migrations", "the schema's own"),
+    ("alarm_mark", "one instant for the whole server"),
     ("claim_code", "by SN, before an account has it; platform only"),
     ("consumption_round", "one number for the whole server"),
     ("login_throttle", "before the account is known; platform only"),

@@ -82,6 +82,19 @@ const SEED: &str = "
            CASE a WHEN 2 THEN '{\"zebra\": 1}'::jsonb END FROM generate_series(1, 2) a;
     INSERT INTO meter_day (day, meter_id, account_id, reads, actual, late, estimated, missing)
     SELECT date_trunc('day', now()), a, a, 1, 1, 0, 0, CASE a WHEN 1 THEN 1 ELSE 98765431 END FROM generate_series(1, 2) a;
+    INSERT INTO alarm_rule (account_id, name, meter_id, enabled, severity, kind, judgement, created_at)
+    SELECT a, CASE a WHEN 1 THEN 'r' ELSE 'zebra' END, a, true, 'info', CASE a WHEN 1 THEN 'clock_drift' ELSE 'zebra' END,
+           CASE a WHEN 1 THEN '{}' ELSE '{\"over_s\": \"zebra\"}' END::jsonb, now() FROM generate_series(1, 2) a;
+    INSERT INTO alarm (account_id, key, kind, severity, dtu_id, meter_id, detail, sentence, raised_at, cause_at, judged_at)
+    SELECT a, CASE a WHEN 1 THEN 'k' ELSE 'zebra' END, CASE a WHEN 1 THEN 'clock_drift' ELSE 'zebra' END, 'info', a, a,
+           CASE a WHEN 1 THEN '{}' ELSE '{\"value\": \"zebra\"}' END::jsonb, CASE a WHEN 1 THEN 's' ELSE 'zebra' END,
+           now(), now(), now() FROM generate_series(1, 2) a;
+    INSERT INTO alarm_edge (alarm_id, account_id, at, step, actor, note, quiet)
+    SELECT a, a, now(), 'raised', CASE a WHEN 1 THEN 'alarms' ELSE 'zebra' END, CASE a WHEN 1 THEN 's' ELSE 'zebra' END, false
+    FROM generate_series(1, 2) a;
+    INSERT INTO alarm_victim (alarm_id, dtu_id, account_id, since) SELECT a, a, a, now() FROM generate_series(1, 2) a;
+    INSERT INTO alarm_watch (meter_id, account_id, state, at)
+    SELECT a, a, CASE a WHEN 1 THEN '{}' ELSE '\"zebra\"' END::jsonb, now() FROM generate_series(1, 2) a;
     INSERT INTO watermark (at) VALUES (now());
     ANALYZE;
 ";
