@@ -1,7 +1,7 @@
 //! Frames explained for people and scripts: what each byte is. The words are shared by all protocols; each protocol's
 //! folder fills them in.
 
-use super::{Protocol, cjt188, dlt645, mbus, modbus};
+use super::{Protocol, cjt188, dlt645, dlt698, mbus, modbus};
 use serde::Serialize;
 use std::cmp::Reverse;
 
@@ -133,7 +133,9 @@ pub fn explain_all(protocol: Option<Protocol>, bytes: &[u8]) -> Vec<Result<Expla
     if let Some(protocol) = protocol {
         return explain(protocol);
     }
-    let tried: Vec<_> = Protocol::ALL.iter().map(|protocol| explain(*protocol)).collect();
+    let mut tried: Vec<_> = Protocol::ALL.iter().map(|protocol| explain(*protocol)).collect();
+    // of concentrators, not of a meter on a line
+    tried.push(dlt698::explain(bytes));
     let errors = |frames: &Vec<Result<Explained, ExplainError>>| frames.iter().filter(|f| f.is_err()).count();
     let useful = |frames: &Vec<Result<Explained, ExplainError>>| frames.iter().any(Result::is_ok);
     // of what explains nothing, that which has at least the shape of a frame, and of those that which gets furthest

@@ -5,6 +5,7 @@
 
 pub mod cjt188;
 pub mod dlt645;
+pub mod dlt698;
 pub mod dtu;
 pub mod explain;
 pub mod mbus;
