@@ -1,7 +1,7 @@
 //! Frames explained for people and scripts: what each byte is. The words are shared by all protocols; each protocol's
 //! folder fills them in.
 
-use super::{Protocol, cjt188, dlt645, dlt698, mbus, modbus};
+use super::{Protocol, cjt188, dlt645, dlt698, gdw376, mbus, modbus};
 use serde::Serialize;
 use std::cmp::Reverse;
 
@@ -129,6 +129,7 @@ pub fn explain_all(protocol: Option<Protocol>, bytes: &[u8]) -> Vec<Result<Expla
         Protocol::Dlt645_1997 => dlt645::explain(dlt645::Edition::E1997, bytes),
         Protocol::Mbus => mbus::explain(bytes),
         Protocol::Cjt188 => cjt188::explain(bytes),
+        Protocol::Gdw376 => gdw376::explain(bytes),
     };
     if let Some(protocol) = protocol {
         return explain(protocol);

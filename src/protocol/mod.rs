@@ -8,6 +8,7 @@ pub mod dlt645;
 pub mod dlt698;
 pub mod dtu;
 pub mod explain;
+pub mod gdw376;
 pub mod mbus;
 pub mod modbus;
 
@@ -29,6 +30,8 @@ pub enum Protocol {
     Mbus,
     /// CJ/T 188-2004 and -2018 on a line: water, heat and gas meters.
     Cjt188,
+    /// Q/GDW 1376.1 of concentrators: not of a line, spoken on the connection itself.
+    Gdw376,
 }
 
 impl Protocol {
@@ -40,6 +43,7 @@ impl Protocol {
         Self::Dlt645_1997,
         Self::Mbus,
         Self::Cjt188,
+        Self::Gdw376,
     ];
 
     /// The name.
@@ -51,6 +55,7 @@ impl Protocol {
             Self::Dlt645_1997 => "dlt645-1997",
             Self::Mbus => "mbus",
             Self::Cjt188 => "cjt188",
+            Self::Gdw376 => "gdw376.1",
         }
     }
 
