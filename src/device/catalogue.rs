@@ -60,7 +60,7 @@ impl Catalogue {
 
     /// The model of a name that a protocol can read.
     pub fn get(&self, protocol: Protocol, name: &str) -> Option<&Arc<MeterModel>> {
-        let found = self.models.get(&(Folder::of(protocol), name.into()));
+        let found = self.models.get(&(Folder::of(protocol)?, name.into()));
         found.filter(|model| model.protocols().contains(&protocol))
     }
 

@@ -82,14 +82,15 @@ impl Folder {
         }
     }
 
-    /// Where models of a protocol stand.
-    pub fn of(protocol: Protocol) -> Self {
-        match protocol {
+    /// Where models of a protocol stand; none for what concentrators speak, whose data the standard lays out.
+    pub fn of(protocol: Protocol) -> Option<Self> {
+        Some(match protocol {
             Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
             Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => Self::Dlt645,
             Protocol::Mbus => Self::Mbus,
             Protocol::Cjt188 => Self::Cjt188,
-        }
+            Protocol::Gdw376 => return None,
+        })
     }
 
     /// The protocols that its models can be read with.

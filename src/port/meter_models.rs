@@ -168,6 +168,8 @@ fn canonical(protocol: Protocol, address: &str) -> String {
         }
         // a secondary address in capitals, a primary one without zeros in front
         Protocol::Cjt188 => format!("{:0>14}", address.trim().to_ascii_uppercase()),
+        // no model, so never here
+        Protocol::Gdw376 => address.trim().to_owned(),
         Protocol::Mbus => {
             mbus::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |address| address.to_string())
         }

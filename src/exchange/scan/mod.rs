@@ -123,7 +123,8 @@ impl Survey {
                 Protocol::Dlt645_1997 => Box::new(DigitSearch::dlt645_1997(plan.thorough)),
                 Protocol::Cjt188 => Box::new(DigitSearch::cjt188(plan.thorough)),
                 Protocol::Mbus => Box::new(MbusSearch::new(plan.thorough)),
-                Protocol::ModbusTcp => continue,
+                // not of a line
+                Protocol::ModbusTcp | Protocol::Gdw376 => continue,
             };
             searches.push_back((*protocol, search));
         }

@@ -62,7 +62,10 @@ impl Address {
 
     /// Whether the region is made of decimal digits, as the standard wants it.
     pub fn is_decimal(self) -> bool {
-        self.region.to_le_bytes().iter().all(|byte| crate::base::bcd::byte(*byte).is_some())
+        self.region
+            .to_le_bytes()
+            .iter()
+            .all(|byte| crate::base::bcd::byte(*byte).is_some())
     }
 
     /// From the wire: A1 low digits first, A2 low byte first, A3.
@@ -117,12 +120,25 @@ mod tests {
     #[test]
     fn the_worked_address_reads_and_writes() {
         let address = Address::from_wire([0x03, 0x44, 0x04, 0x00, 0x00]);
-        assert_eq!((address.region, address.terminal, address.msa(), address.group), (0x4403, 4, 0, false));
+        assert_eq!(
+            (address.region, address.terminal, address.msa(), address.group),
+            (0x4403, 4, 0, false)
+        );
         assert_eq!(address.to_string(), "4403-00004");
         assert_eq!(Address::parse("4403-4"), Ok(address));
         let group = Address::from_wire([0x00, 0x00, 0xFF, 0xFF, 0x21]);
         assert!(group.is_broadcast() && group.msa() == 16);
-        for wrong in ["", "4403", "4403-", "4403-0", "4403-65536", "44034", "403-00004", "4403-+0004", "44O3-1"] {
+        for wrong in [
+            "",
+            "4403",
+            "4403-",
+            "4403-0",
+            "4403-65536",
+            "44034",
+            "403-00004",
+            "4403-+0004",
+            "44O3-1",
+        ] {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
         }
         assert!(!Address::new(0x44A3, 1).is_decimal() && address.is_decimal());

@@ -65,7 +65,10 @@ impl Afn {
 
     /// Whether a master's frame of it ends with the message's authentication PW (6.5.2): what changes something.
     pub fn has_password(self) -> bool {
-        matches!(self, Self::RESET | Self::SET | Self::CONTROL | Self::FILE | Self::FORWARD)
+        matches!(
+            self,
+            Self::RESET | Self::SET | Self::CONTROL | Self::FILE | Self::FORWARD
+        )
     }
 }
 

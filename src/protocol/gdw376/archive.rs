@@ -161,7 +161,13 @@ impl ArchiveMeter {
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
         let place = self.place;
-        let fits = |holds: bool, field| if holds { Ok(()) } else { Err(ArchiveError::Range { place, field }) };
+        let fits = |holds: bool, field| {
+            if holds {
+                Ok(())
+            } else {
+                Err(ArchiveError::Range { place, field })
+            }
+        };
         fits(self.speed < 8, "speed")?;
         fits(self.port < 32, "port")?;
         fits(self.tariffs < 64, "tariffs")?;
@@ -216,6 +222,8 @@ pub fn write(meters: &[ArchiveMeter]) -> Result<Vec<u8>, ArchiveError> {
 pub fn places(places: &[u16]) -> Result<Vec<u8>, ArchiveError> {
     let count = u16::try_from(places.len()).map_err(|_| ArchiveError::Many(places.len()))?;
     let mut out = count.to_le_bytes().to_vec();
-    places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes()));
+    places
+        .iter()
+        .for_each(|place| out.extend_from_slice(&place.to_le_bytes()));
     Ok(out)
 }

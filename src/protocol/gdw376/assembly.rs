@@ -74,7 +74,9 @@ impl Assembly {
             self.clear();
         } else {
             let last = self.frames.last().ok_or(AssemblyError::Orphan(found))?;
-            let same = last.address == frame.address && last.afn == frame.afn && last.control.0 & 0xDF == frame.control.0 & 0xDF;
+            let same = last.address == frame.address
+                && last.afn == frame.afn
+                && last.control.0 & 0xDF == frame.control.0 & 0xDF;
             if !same {
                 return Err(AssemblyError::Foreign);
             }

@@ -1,11 +1,11 @@
 //! Frames explained: terminal, function, points and items, values, and the place of every field.
 
 use super::confirm::Confirmation;
+use super::format::Value;
 use super::frame::{Candidate, HEAD, OVERHEAD, judge, sum};
 use super::items::{Edition, Way, layout};
 use super::layout::{Entry, Stamped};
 use super::message::{Message, Unit};
-use super::format::Value;
 use super::{Afn, Frame, FrameError, archive, event, forward};
 use crate::base::hex;
 use crate::protocol::explain::{Direction, ExplainError, Explained, ExplainedItem, Field, Refusal};
@@ -44,15 +44,19 @@ pub fn explain(bytes: &[u8]) -> Frames {
 
 /// What is wrong with bytes that hold no whole frame, and where.
 fn fault(bytes: &[u8], at: usize) -> ExplainError {
-    let heads = |start: &usize| bytes.get(*start) == Some(&0x68) && bytes.get(start + 5).is_none_or(|byte| *byte == 0x68);
+    let heads =
+        |start: &usize| bytes.get(*start) == Some(&0x68) && bytes.get(start + 5).is_none_or(|byte| *byte == 0x68);
     let Some(start) = (0..bytes.len()).find(heads) else {
         return ExplainError::new("no 68 that begins a frame", at);
     };
     let rest = bytes.get(start..).unwrap_or_default();
     // what follows the length that the frame claims is not its own
-    let claimed = rest.get(1..3).and_then(|length| length.try_into().ok()).map_or(rest.len(), |length| {
-        OVERHEAD + usize::from(u16::from_le_bytes(length) >> 2)
-    });
+    let claimed = rest
+        .get(1..3)
+        .and_then(|length| length.try_into().ok())
+        .map_or(rest.len(), |length| {
+            OVERHEAD + usize::from(u16::from_le_bytes(length) >> 2)
+        });
     let frame = rest.get(..claimed.min(rest.len())).unwrap_or_default();
     let Err(error) = Frame::parse(frame) else {
         return ExplainError::new("not a frame", at + start);
@@ -106,21 +110,37 @@ fn describe(frame: &Frame, start: usize) -> Result<Explained, ExplainError> {
     fields.add("length", 4, format!("{length}, {}", frame.dialect.name()));
     fields.add("start", 1, "68");
     let control = frame.control;
-    let from = if control.is_from_terminal() { "from the terminal" } else { "to the terminal" };
+    let from = if control.is_from_terminal() {
+        "from the terminal"
+    } else {
+        "to the terminal"
+    };
     let begins = if control.is_primary() { ", begins" } else { ", answers" };
     let waits = if control.has_events() { ", an event waits" } else { "" };
-    fields.add("control", 1, format!("{control}, {}, {from}{begins}{waits}", control.function_name()));
+    fields.add(
+        "control",
+        1,
+        format!("{control}, {}, {from}{begins}{waits}", control.function_name()),
+    );
     let group = match (frame.address.is_broadcast(), frame.address.group) {
         (true, _) => ", all terminals",
         (false, true) => ", a group",
         (false, false) => "",
     };
-    fields.add("address", 5, format!("{}, master station {}{group}", frame.address, frame.address.msa()));
+    fields.add(
+        "address",
+        5,
+        format!("{}, master station {}{group}", frame.address, frame.address.msa()),
+    );
     fields.add("function", 1, format!("{}, {}", message.afn, message.afn.name()));
     fields.add("sequence", 1, sequence(&message));
     let mut explained = Explained {
         protocol: NAME,
-        direction: if control.is_from_terminal() { Direction::Response } else { Direction::Request },
+        direction: if control.is_from_terminal() {
+            Direction::Response
+        } else {
+            Direction::Request
+        },
         address: frame.address.to_string(),
         function: Some(message.afn.0),
         function_name: Some(message.afn.name()),
@@ -140,7 +160,9 @@ fn describe(frame: &Frame, start: usize) -> Result<Explained, ExplainError> {
     fields.add("end", 1, "16");
     explained.fields = fields.list;
     if !frame.address.is_decimal() {
-        explained.notes.push("the region has other digits than decimal ones".to_owned());
+        explained
+            .notes
+            .push("the region has other digits than decimal ones".to_owned());
     }
     Ok(explained)
 }
@@ -153,14 +175,22 @@ fn sequence(message: &Message) -> String {
         (false, true) => "last of several frames",
         (false, false) => "one of several frames",
     };
-    let confirm = if seq.wants_confirmation() { ", to be confirmed" } else { "" };
+    let confirm = if seq.wants_confirmation() {
+        ", to be confirmed"
+    } else {
+        ""
+    };
     let tag = if seq.has_time_tag() { ", with time tag" } else { "" };
     format!("{seq}, number {}, {part}{confirm}{tag}", seq.number())
 }
 
 fn auxiliary(message: &Message, fields: &mut Fields) {
     if message.password.is_some() {
-        let length = if message.dialect == super::Dialect::Gdw130 { 2 } else { 16 };
+        let length = if message.dialect == super::Dialect::Gdw130 {
+            2
+        } else {
+            16
+        };
         fields.add("password", length, "not shown");
     }
     if let Some(events) = message.events {
@@ -202,16 +232,25 @@ fn body(message: &Message, explained: &mut Explained, fields: &mut Fields) {
         let id = begin + unit.start;
         if id > fields.place {
             // the identifier stands before the first of its units
-            let named = units.iter().filter(|other| other.start >= unit.start).take(1).map(|unit| unit.id.to_string());
+            let named = units
+                .iter()
+                .filter(|other| other.start >= unit.start)
+                .take(1)
+                .map(|unit| unit.id.to_string());
             let id_text = message.body.get(fields.place - begin..unit.start).unwrap_or_default();
-            fields.add("identifier", id - fields.place, format!("{} {}", hex::encode(id_text), named.collect::<String>()));
+            fields.add(
+                "identifier",
+                id - fields.place,
+                format!("{} {}", hex::encode(id_text), named.collect::<String>()),
+            );
         }
         one(message, unit, edition, explained, fields);
     }
 }
 
 fn one(message: &Message, unit: &Unit, edition: Edition, explained: &mut Explained, fields: &mut Fields) {
-    let name = layout(message.afn, unit.id.item, message.way(), edition).map_or("not in the standard", |layout| layout.name);
+    let name =
+        layout(message.afn, unit.id.item, message.way(), edition).map_or("not in the standard", |layout| layout.name);
     let start = explained.items.len();
     match (message.afn, unit.id.item.number(), message.way()) {
         (Afn::CONFIRM, ..) => confirmation(message, explained),
@@ -221,10 +260,14 @@ fn one(message: &Message, unit: &Unit, edition: Edition, explained: &mut Explain
         _ => {
             if let Some(reading) = &unit.reading {
                 if let Stamped::Period(at) = &reading.stamped {
-                    let value = at.as_ref().map_or_else(|error| Err(error.to_string()), |value| Ok(text_of(value)));
+                    let value = at
+                        .as_ref()
+                        .map_or_else(|error| Err(error.to_string()), |value| Ok(text_of(value)));
                     explained.items.push(listed(unit, name, "of", value));
                 }
-                explained.items.extend(reading.entries.iter().map(|entry| entered(unit, entry)));
+                explained
+                    .items
+                    .extend(reading.entries.iter().map(|entry| entered(unit, entry)));
             }
         }
     }
@@ -236,8 +279,13 @@ fn one(message: &Message, unit: &Unit, edition: Edition, explained: &mut Explain
             ..ExplainedItem::default()
         });
     }
-    if unit.reading.is_none() && !unit.data.is_empty() && !matches!(message.afn, Afn::FORWARD | Afn::EVENTS | Afn::CONFIRM) {
-        explained.notes.push(format!("how the data of {} are laid out is not known", unit.id));
+    if unit.reading.is_none()
+        && !unit.data.is_empty()
+        && !matches!(message.afn, Afn::FORWARD | Afn::EVENTS | Afn::CONFIRM)
+    {
+        explained
+            .notes
+            .push(format!("how the data of {} are laid out is not known", unit.id));
     }
     fields.add("data", unit.data.len(), format!("{}, {name}", unit.id));
 }
@@ -259,7 +307,11 @@ fn entered(unit: &Unit, entry: &Entry) -> ExplainedItem {
         None => {}
     }
     if let Some(index) = entry.index {
-        name.push_str(&entry.at.map_or_else(|| format!(", {}", index + 1), |at| format!(", {at}")));
+        name.push_str(
+            &entry
+                .at
+                .map_or_else(|| format!(", {}", index + 1), |at| format!(", {at}")),
+        );
     }
     // what opens something is not repeated
     let secret = entry.field.name == "password";
@@ -312,7 +364,13 @@ fn confirmation(message: &Message, explained: &mut Explained) {
             });
         }
         Ok(Confirmation::Each { afn, items }) => {
-            let words = |error: u8| if error == 0 { "confirmed".to_owned() } else { format!("denied, error {error}") };
+            let words = |error: u8| {
+                if error == 0 {
+                    "confirmed".to_owned()
+                } else {
+                    format!("denied, error {error}")
+                }
+            };
             explained.items.extend(items.iter().map(|(id, error)| ExplainedItem {
                 id: id.to_string(),
                 name: format!("{} ({afn})", afn.name()),
@@ -334,9 +392,14 @@ fn forwarded(unit: &Unit, way: Way, explained: &mut Explained) {
     let read = match way {
         Way::Down => forward::Question::read(&unit.data).map(|question| {
             let wait = question.passage.wait_ms();
-            (question.passage.port, format!("frame to the meter, waits {wait} ms"), question.frame)
+            (
+                question.passage.port,
+                format!("frame to the meter, waits {wait} ms"),
+                question.frame,
+            )
         }),
-        Way::Up => forward::Answer::read(&unit.data).map(|answer| (answer.port, "frame from the meter".to_owned(), answer.frame)),
+        Way::Up => forward::Answer::read(&unit.data)
+            .map(|answer| (answer.port, "frame from the meter".to_owned(), answer.frame)),
     };
     match read {
         Ok((port, words, frame)) => explained.items.push(ExplainedItem {
@@ -351,13 +414,15 @@ fn forwarded(unit: &Unit, way: Way, explained: &mut Explained) {
 
 fn events(unit: &Unit, explained: &mut Explained) {
     match event::read(&unit.data) {
-        Ok(events) => explained.items.extend(events.records.iter().map(|record| ExplainedItem {
-            id: format!("ERC{}", record.code),
-            name: record.name().to_owned(),
-            value: record.at().ok().map(|at| text_of(&at)),
-            raw: Some(hex::encode(&record.data)),
-            ..ExplainedItem::default()
-        })),
+        Ok(events) => explained
+            .items
+            .extend(events.records.iter().map(|record| ExplainedItem {
+                id: format!("ERC{}", record.code),
+                name: record.name().to_owned(),
+                value: record.at().ok().map(|at| text_of(&at)),
+                raw: Some(hex::encode(&record.data)),
+                ..ExplainedItem::default()
+            })),
         Err(error) => explained.notes.push(error.to_string()),
     }
 }
@@ -366,7 +431,12 @@ fn meters(unit: &Unit, explained: &mut Explained) {
     match archive::read(&unit.data) {
         Ok(meters) => explained.items.extend(meters.iter().map(|meter| ExplainedItem {
             id: format!("place {}", meter.place),
-            name: format!("meter of p{}, {}, port {}", meter.point, meter.protocol.name(), meter.port),
+            name: format!(
+                "meter of p{}, {}, port {}",
+                meter.point,
+                meter.protocol.name(),
+                meter.port
+            ),
             value: Some(meter.address_text()),
             ..ExplainedItem::default()
         })),

@@ -29,7 +29,10 @@ fn a_login_is_a_login() {
     assert_eq!(login.direction, Direction::Response);
     assert_eq!(field(&login, "control"), "C9, link test, from the terminal, begins");
     assert_eq!(field(&login, "sequence"), "71, number 1, single frame, to be confirmed");
-    assert_eq!((login.items[0].id.as_str(), login.items[0].name.as_str()), ("F1 of p0", "login"));
+    assert_eq!(
+        (login.items[0].id.as_str(), login.items[0].name.as_str()),
+        ("F1 of p0", "login")
+    );
 }
 
 #[test]
@@ -38,8 +41,14 @@ fn values_have_units_and_codes() {
         "6856015601688800410100200CE30101010318152208164203003300002600008102000060030034000024000001038806960664078306702370237023200000100000000200EEEEEEEEEEEEEEEEEEEEEEEEEEEEEE042621152205AE16",
     );
     let power = &answer.items[1];
-    assert_eq!((power.name.as_str(), power.value.as_deref(), power.unit.as_deref()), ("active power", Some("0.0342"), Some("kW")));
-    assert_eq!((power.quantity.as_deref(), power.raw.as_deref()), (Some("1-0:1.7.0"), Some("420300")));
+    assert_eq!(
+        (power.name.as_str(), power.value.as_deref(), power.unit.as_deref()),
+        ("active power", Some("0.0342"), Some("kW"))
+    );
+    assert_eq!(
+        (power.quantity.as_deref(), power.raw.as_deref()),
+        (Some("1-0:1.7.0"), Some("420300"))
+    );
     let nothing = answer.items.iter().find(|item| item.name == "neutral current").unwrap();
     assert_eq!(nothing.value, None);
     assert_eq!(field(&answer, "time tag"), "frame 4, sent day 22 15:21:26, valid 5 min");

@@ -192,12 +192,18 @@ impl Format {
 
     /// Whether EE or FF in every byte says that there is no value.
     fn has_marker(self) -> bool {
-        !matches!(self, Self::Bin(_) | Self::Bits(_) | Self::Text(_) | Self::Ip | Self::Phone(_) | Self::Bytes(_))
+        !matches!(
+            self,
+            Self::Bin(_) | Self::Bits(_) | Self::Text(_) | Self::Ip | Self::Phone(_) | Self::Bytes(_)
+        )
     }
 
     /// Whether it is a time, which zeros alone are not.
     fn is_time(self) -> bool {
-        matches!(self, Self::A1 | Self::A15 | Self::A16 | Self::A17 | Self::A18 | Self::A20 | Self::A21 | Self::A24)
+        matches!(
+            self,
+            Self::A1 | Self::A15 | Self::A16 | Self::A17 | Self::A18 | Self::A20 | Self::A21 | Self::A24
+        )
     }
 
     /// Reads a field.
@@ -223,7 +229,9 @@ impl Format {
             Self::Bin(_) => Ok(Value::Number(Decimal::from(low_first(bytes)))),
             Self::Bits(_) => Ok(Value::Bits(low_first(bytes))),
             Self::Text(_) => Ok(Value::Text(text(bytes))),
-            Self::Ip => Ok(Value::Text(bytes.iter().map(u8::to_string).collect::<Vec<_>>().join("."))),
+            Self::Ip => Ok(Value::Text(
+                bytes.iter().map(u8::to_string).collect::<Vec<_>>().join("."),
+            )),
             Self::Phone(_) => Ok(Value::Digits(hex::encode(bytes).trim_end_matches('F').to_owned())),
             Self::Bytes(_) => Ok(Value::Bytes(bytes.to_vec())),
             _ => self.time(bytes),
@@ -234,23 +242,30 @@ impl Format {
         let mut part = [0u8; 6];
         for (index, (part, byte)) in part.iter_mut().zip(bytes).enumerate() {
             // the weekday stands in the month's top three bits
-            let byte = if self == Self::A1 && index == 4 { byte & 0x1F } else { *byte };
+            let byte = if self == Self::A1 && index == 4 {
+                byte & 0x1F
+            } else {
+                *byte
+            };
             *part = bcd::byte(byte).ok_or_else(|| ValueError::Digits(hex::encode(bytes)))?;
         }
         let [a, b, c, d, e, f] = part;
-        let date = |year: u8, month: u8, day: u8| {
-            NaiveDate::from_ymd_opt(2000 + i32::from(year), month.into(), day.into())
-        };
-        let time = |hour: u8, minute: u8, second: u8| {
-            NaiveTime::from_hms_opt(hour.into(), minute.into(), second.into())
-        };
+        let date =
+            |year: u8, month: u8, day: u8| NaiveDate::from_ymd_opt(2000 + i32::from(year), month.into(), day.into());
+        let time =
+            |hour: u8, minute: u8, second: u8| NaiveTime::from_hms_opt(hour.into(), minute.into(), second.into());
         let moment = |month: Option<u8>, day: u8, time: Option<NaiveTime>| {
             let exists = (1..=31).contains(&day) && month.is_none_or(|month| (1..=12).contains(&month));
-            time.filter(|_| exists).map(|time| Value::Moment(Moment { month, day, time }))
+            time.filter(|_| exists)
+                .map(|time| Value::Moment(Moment { month, day, time }))
         };
         let value = match self {
-            Self::A1 => date(f, e, d).zip(time(c, b, a)).map(|(date, time)| Value::Time(date.and_time(time))),
-            Self::A15 => date(e, d, c).zip(time(b, a, 0)).map(|(date, time)| Value::Time(date.and_time(time))),
+            Self::A1 => date(f, e, d)
+                .zip(time(c, b, a))
+                .map(|(date, time)| Value::Time(date.and_time(time))),
+            Self::A15 => date(e, d, c)
+                .zip(time(b, a, 0))
+                .map(|(date, time)| Value::Time(date.and_time(time))),
             Self::A16 => moment(None, d, time(c, b, a)),
             Self::A17 => moment(Some(d), c, time(b, a, 0)),
             Self::A18 => moment(None, c, time(b, a, 0)),
@@ -349,7 +364,11 @@ impl Format {
 }
 
 fn low_first(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn to_low_first(number: u64, size: usize) -> Option<Vec<u8>> {
@@ -359,10 +378,21 @@ fn to_low_first(number: u64, size: usize) -> Option<Vec<u8>> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().rposition(|byte| !matches!(byte, 0 | b' ')).map_or(0, |last| last + 1);
+    let end = bytes
+        .iter()
+        .rposition(|byte| !matches!(byte, 0 | b' '))
+        .map_or(0, |last| last + 1);
     let kept = bytes.get(..end).unwrap_or_default();
     // what is no printable ASCII must not reach a log or a console
-    kept.iter().map(|byte| if matches!(byte, 0x20..=0x7E) { char::from(*byte) } else { '\u{FFFD}' }).collect()
+    kept.iter()
+        .map(|byte| {
+            if matches!(byte, 0x20..=0x7E) {
+                char::from(*byte)
+            } else {
+                '\u{FFFD}'
+            }
+        })
+        .collect()
 }
 
 fn digits(bytes: &[u8]) -> Result<u64, ValueError> {
@@ -414,10 +444,16 @@ fn to_power_of_ten(value: Decimal) -> Option<Vec<u8>> {
     let size = value.abs();
     (0..=7u8).rev().find_map(|power| {
         let factor = Decimal::from(10i64.pow(7 - u32::from(power))) / Decimal::ONE_THOUSAND;
-        let digits = u16::try_from((size / factor).trunc()).ok().filter(|digits| *digits < 1000)?;
+        let digits = u16::try_from((size / factor).trunc())
+            .ok()
+            .filter(|digits| *digits < 1000)?;
         let hundreds = u8::try_from(digits / 100).ok()?;
         let low = bcd::pack(u8::try_from(digits % 100).ok()?)?;
-        let sign = if value.is_sign_negative() && digits != 0 { 0x10 } else { 0 };
+        let sign = if value.is_sign_negative() && digits != 0 {
+            0x10
+        } else {
+            0
+        };
         Some(vec![low, power << 5 | sign | hundreds])
     })
 }
@@ -435,10 +471,18 @@ fn energy(bytes: &[u8]) -> Result<Value, ValueError> {
 /// In kWh where seven digits hold it, else in MWh.
 fn to_energy(value: Decimal) -> Option<Vec<u8>> {
     let whole = u64::try_from(value.abs().trunc()).ok()?;
-    let (number, unit) = if whole < 10_000_000 { (whole, 0) } else { (whole / 1000, 0x40) };
+    let (number, unit) = if whole < 10_000_000 {
+        (whole, 0)
+    } else {
+        (whole / 1000, 0x40)
+    };
     let million = u8::try_from(number / 1_000_000).ok().filter(|digit| *digit < 10)?;
     let mut bytes = bcd::to_low_first(number % 1_000_000, 3)?;
-    let sign = if value.is_sign_negative() && number != 0 { 0x10 } else { 0 };
+    let sign = if value.is_sign_negative() && number != 0 {
+        0x10
+    } else {
+        0
+    };
     bytes.push(unit | sign | million);
     Some(bytes)
 }

@@ -83,7 +83,13 @@ fn numbers_mean_what_annex_a_says() {
 
 #[test]
 fn times_mean_what_annex_a_says() {
-    let moment = |month, day, time: &str| Value::Moment(Moment { month, day, time: time.parse().unwrap() });
+    let moment = |month, day, time: &str| {
+        Value::Moment(Moment {
+            month,
+            day,
+            time: time.parse().unwrap(),
+        })
+    };
     for (format, wire, value) in [
         (Format::A1, "494811155215", Value::Time(at("2015-12-15 11:48:49"))),
         (Format::A15, "1815220816", Value::Time(at("2016-08-22 15:18:00"))),
@@ -96,7 +102,11 @@ fn times_mean_what_annex_a_says() {
         (Format::A24, "1522", moment(None, 22, "15:00:00")),
         (Format::A12, "610000123456", Value::Digits("563412000061".to_owned())),
         (Format::Ip, "C0A80142", Value::Text("192.168.1.66".to_owned())),
-        (Format::Phone(8), "13800138000FFFFF", Value::Digits("13800138000".to_owned())),
+        (
+            Format::Phone(8),
+            "13800138000FFFFF",
+            Value::Digits("13800138000".to_owned()),
+        ),
         (Format::Text(8), "464B474132330000", Value::Text("FKGA23".to_owned())),
     ] {
         let wire = bytes(wire);
@@ -106,8 +116,14 @@ fn times_mean_what_annex_a_says() {
             assert_eq!(format.write(&value), Some(wire), "{format:?}");
         }
     }
-    assert_eq!(Format::A1.write(&Value::Time(at("2015-12-15 11:48:49"))), Some(bytes("494811155215")));
-    assert_eq!(Format::A1.read(&bytes("512023071018")), Ok(Value::Time(at("2018-10-07 23:20:51"))));
+    assert_eq!(
+        Format::A1.write(&Value::Time(at("2015-12-15 11:48:49"))),
+        Some(bytes("494811155215"))
+    );
+    assert_eq!(
+        Format::A1.read(&bytes("512023071018")),
+        Ok(Value::Time(at("2018-10-07 23:20:51")))
+    );
 }
 
 #[test]
@@ -138,7 +154,11 @@ fn what_is_no_value_is_none_and_what_is_no_digit_is_named() {
         (Format::A20, "310415"),
         (Format::A21, "1315"),
     ] {
-        assert_eq!(format.read(&bytes(wire)), Err(ValueError::Time(wire.to_owned())), "{format:?}");
+        assert_eq!(
+            format.read(&bytes(wire)),
+            Err(ValueError::Time(wire.to_owned())),
+            "{format:?}"
+        );
     }
     assert_eq!(Format::A15.read(&[0; 5]), Ok(Value::None));
     // midnight is one
@@ -172,7 +192,11 @@ fn what_does_not_fit_is_not_written() {
 #[test]
 fn a_moment_lies_in_the_past() {
     let limit = at("2026-03-01 08:00:00");
-    let moment = |month, day, hour| Moment { month, day, time: NaiveTime::from_hms_opt(hour, 0, 0).unwrap() };
+    let moment = |month, day, hour| Moment {
+        month,
+        day,
+        time: NaiveTime::from_hms_opt(hour, 0, 0).unwrap(),
+    };
     assert_eq!(moment(None, 1, 7).before(limit), Some(at("2026-03-01 07:00:00")));
     assert_eq!(moment(None, 1, 9).before(limit), Some(at("2026-02-01 09:00:00")));
     assert_eq!(moment(None, 31, 0).before(limit), Some(at("2026-01-31 00:00:00")));

@@ -29,7 +29,11 @@ impl Passage {
     /// How long the terminal waits, ms.
     pub fn wait_ms(self) -> u32 {
         let count = u32::from(self.wait & 0x7F);
-        if self.wait & 0x80 != 0 { count * 1000 } else { count * 10 }
+        if self.wait & 0x80 != 0 {
+            count * 1000
+        } else {
+            count * 10
+        }
     }
 }
 

@@ -131,7 +131,9 @@ impl Frame {
             address,
             data,
         };
-        (LENGTH_MIN - LINK..=DATA_MAX).contains(&frame.data.len()).then_some(frame)
+        (LENGTH_MIN - LINK..=DATA_MAX)
+            .contains(&frame.data.len())
+            .then_some(frame)
     }
 
     /// The same in another dialect.

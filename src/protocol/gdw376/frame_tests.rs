@@ -55,10 +55,16 @@ fn faults_are_named() {
     };
     assert_eq!(broken(0, 0x69), FrameError::Start { place: 0, found: 0x69 });
     assert_eq!(broken(5, 0x16), FrameError::Start { place: 5, found: 0x16 });
-    let lengths = FrameError::Lengths { first: 0x32, second: 0x36 };
+    let lengths = FrameError::Lengths {
+        first: 0x32,
+        second: 0x36,
+    };
     assert_eq!(broken(3, 0x36), lengths);
     assert_eq!(broken(19, 0x17), FrameError::End(0x17));
-    let checksum = FrameError::Checksum { found: 0x89, computed: 0x88 };
+    let checksum = FrameError::Checksum {
+        found: 0x89,
+        computed: 0x88,
+    };
     assert_eq!(broken(18, 0x89), checksum);
     assert_eq!(Frame::parse(&wire[..19]), Err(FrameError::Short { have: 19, need: 20 }));
     assert_eq!(Frame::parse(&wire[..3]), Err(FrameError::Short { have: 3, need: 16 }));

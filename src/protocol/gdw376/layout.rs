@@ -104,7 +104,13 @@ pub enum Density {
 }
 
 impl Density {
-    const ALL: [Self; 5] = [Self::Minute, Self::Minutes5, Self::Minutes15, Self::Minutes30, Self::Hour];
+    const ALL: [Self; 5] = [
+        Self::Minute,
+        Self::Minutes5,
+        Self::Minutes15,
+        Self::Minutes30,
+        Self::Hour,
+    ];
 
     /// The code.
     pub fn code(self) -> u8 {
@@ -226,11 +232,7 @@ impl Stamp {
                 let Ok(Value::Time(start)) = start else {
                     return Err(LayoutError::Stamp);
                 };
-                Stamped::Curve(Curve {
-                    start,
-                    density,
-                    points,
-                })
+                Stamped::Curve(Curve { start, density, points })
             }
         })
     }
@@ -318,7 +320,10 @@ impl Collector<'_, '_> {
             }
             Part::List(size, fields) => {
                 let size = self.reader.take(size.into())?;
-                let count = size.iter().rev().fold(0u16, |count, byte| count << 8 | u16::from(*byte));
+                let count = size
+                    .iter()
+                    .rev()
+                    .fold(0u16, |count, byte| count << 8 | u16::from(*byte));
                 let each: usize = fields.iter().map(|field| field.format.size()).sum();
                 // before anything is kept: a count that lies costs nothing
                 let (offset, left) = (self.reader.offset(), self.reader.rest().len());
@@ -410,7 +415,10 @@ impl Layout {
                 // nothing says which hour: whoever writes one writes its bytes
                 Part::Hour(_) => return None,
                 Part::List(size, fields) => {
-                    let (count, above) = points.to_le_bytes().split_at_checked(size.into()).map(|(a, b)| (a.to_vec(), b.to_vec()))?;
+                    let (count, above) = points
+                        .to_le_bytes()
+                        .split_at_checked(size.into())
+                        .map(|(a, b)| (a.to_vec(), b.to_vec()))?;
                     if above.iter().any(|byte| *byte != 0) {
                         return None;
                     }
@@ -426,7 +434,10 @@ impl Layout {
 impl Reading {
     /// A number of the reading by the field's name and tariff.
     pub fn number(&self, name: &str, rate: Option<u8>) -> Option<Decimal> {
-        let entry = self.entries.iter().find(|entry| entry.field.name == name && entry.rate == rate)?;
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.field.name == name && entry.rate == rate)?;
         match entry.value {
             Ok(Value::Number(number)) => Some(number),
             _ => None,
@@ -440,9 +451,12 @@ impl Reading {
 
     /// The first time among the values that is called so.
     pub fn time(&self, name: &str) -> Option<NaiveDateTime> {
-        self.entries.iter().find(|entry| entry.field.name == name).and_then(|entry| match entry.value {
-            Ok(Value::Time(at)) => Some(at),
-            _ => None,
-        })
+        self.entries
+            .iter()
+            .find(|entry| entry.field.name == name)
+            .and_then(|entry| match entry.value {
+                Ok(Value::Time(at)) => Some(at),
+                _ => None,
+            })
     }
 }

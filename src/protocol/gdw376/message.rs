@@ -6,6 +6,7 @@
 //!                                     | EC (2, of a terminal whose ACD is set)   Tp (6, where TpV is set)
 //! ```
 
+use super::Address;
 use super::afn::Afn;
 use super::control::{Control, Seq};
 use super::format::{Format, Moment, Value, ValueError};
@@ -13,7 +14,6 @@ use super::frame::{Dialect, Frame};
 use super::items::{Edition, Way, layout};
 use super::layout::{LayoutError, Reading};
 use super::point::{Id, UnitId, UnitIdError};
-use super::Address;
 use crate::base::bytes::{Reader, ShortRead};
 use chrono::{NaiveDateTime, NaiveTime};
 use std::fmt;
@@ -270,7 +270,11 @@ impl Message {
 
     /// Which way it goes.
     pub fn way(&self) -> Way {
-        if self.control.is_from_terminal() { Way::Up } else { Way::Down }
+        if self.control.is_from_terminal() {
+            Way::Up
+        } else {
+            Way::Down
+        }
     }
 
     /// Its data units in order, each with its values where the layout is known.

@@ -14,6 +14,7 @@
 
 mod address;
 mod afn;
+mod answer;
 pub mod archive;
 mod assembly;
 mod confirm;
@@ -35,6 +36,7 @@ mod terminal;
 
 pub use address::{Address, AddressError};
 pub use afn::Afn;
+pub use answer::{Answer, Mismatch, Said};
 pub use archive::ArchiveMeter;
 pub use assembly::{Assembly, AssemblyError, FRAMES_MAX};
 pub use confirm::{Confirmation, ConfirmationError};
@@ -47,7 +49,7 @@ pub use message::{
 };
 pub use point::{Fn, ITEM_MAX, Id, POINT_MAX, Pn, UnitId, UnitIdError};
 pub use report::{Clock, Replays, clock};
-pub use request::{Answer, Ask, Mismatch, Request, RequestError, Said};
+pub use request::{Ask, Request, RequestError};
 pub use terminal::{Spoken, Terminal};
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Reading many points and items with the fewest questions.
 
+use super::Address;
 use super::afn::Afn;
 use super::items::{Edition, Way, layout};
 use super::layout::Stamp;
 use super::point::{Id, Pn, UnitId};
 use super::request::{Ask, Request, RequestError};
-use super::Address;
 use std::collections::BTreeMap;
 
 /// What an item whose layout is not known is taken to have.

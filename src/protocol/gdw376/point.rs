@@ -110,10 +110,7 @@ pub struct Id {
 impl Id {
     /// An item of the terminal itself.
     pub fn terminal(item: Fn) -> Self {
-        Self {
-            pn: Pn::TERMINAL,
-            item,
-        }
+        Self { pn: Pn::TERMINAL, item }
     }
 }
 
@@ -182,12 +179,15 @@ impl UnitId {
     pub fn items(self) -> impl Iterator<Item = Fn> + Clone {
         let [.., dt1, dt2] = self.0;
         let base = dt2.saturating_mul(8).saturating_add(1);
-        (0..8u8).filter(move |bit| dt1 >> bit & 1 != 0).map(move |bit| Fn(base.saturating_add(bit)))
+        (0..8u8)
+            .filter(move |bit| dt1 >> bit & 1 != 0)
+            .map(move |bit| Fn(base.saturating_add(bit)))
     }
 
     /// What it stands for, in the order in which the data follow: point by point, and of each the items (6.3.3).
     pub fn ids(self) -> impl Iterator<Item = Id> {
-        self.points().flat_map(move |pn| self.items().map(move |item| Id { pn, item }))
+        self.points()
+            .flat_map(move |pn| self.items().map(move |item| Id { pn, item }))
     }
 
     /// How many data units it stands for.
@@ -210,7 +210,9 @@ impl UnitId {
         for ((da2, pn, dt2), dt1) in wanted {
             *shared.entry((da2, pn == Pn::ALL, dt2, dt1)).or_default() |= pn.place().1;
         }
-        let ids = shared.into_iter().map(|((da2, _, dt2, dt1), da1)| Self([da1, da2, dt1, dt2]));
+        let ids = shared
+            .into_iter()
+            .map(|((da2, _, dt2, dt1), da1)| Self([da1, da2, dt1, dt2]));
         ids.collect()
     }
 }
@@ -248,7 +250,13 @@ mod tests {
         assert_eq!(UnitId::of(id(2, 129)).wire(), [2, 1, 1, 0x10]);
         assert_eq!(UnitId::of(id(2040, 248)).wire(), [0x80, 0xFF, 0x80, 30]);
         let all = UnitId::parse([0xFF, 0, 1, 0]).unwrap();
-        assert_eq!(all.ids().collect::<Vec<_>>(), [Id { pn: Pn::ALL, item: Fn::F1 }]);
+        assert_eq!(
+            all.ids().collect::<Vec<_>>(),
+            [Id {
+                pn: Pn::ALL,
+                item: Fn::F1
+            }]
+        );
         assert_eq!(all.to_string(), "F1 of all points");
         let several = UnitId::parse([0x05, 0x02, 0x81, 0x10]).unwrap();
         let said: Vec<Id> = several.ids().collect();

@@ -3,12 +3,12 @@
 //!
 //! Called by `device/relay` alone, which demands a permit. [`super::Request::new`] refuses all of these.
 
+use super::Address;
 use super::afn::Afn;
 use super::forward::{Kind, Question};
 use super::message::Password;
 use super::point::{Fn, Id, Pn};
 use super::request::{Ask, Request, RequestError};
-use super::Address;
 
 /// The most that four bits hold.
 const NIBBLE_MAX: u8 = 0x0F;
@@ -30,7 +30,10 @@ pub fn trip(
     if warning_min > NIBBLE_MAX || half_hours > NIBBLE_MAX {
         return Err(RequestError::Long(usize::from(warning_min.max(half_hours))));
     }
-    let id = Id { pn: round, item: Fn::F1 };
+    let id = Id {
+        pn: round,
+        item: Fn::F1,
+    };
     let data = vec![warning_min << 4 | half_hours];
     Ok(Request::any(address, Afn::CONTROL, [Ask { id, data }])?.with_password(password))
 }
@@ -40,7 +43,10 @@ pub fn trip(
 /// # Errors
 /// As [`Request::new`].
 pub fn allow_close(address: Address, round: Pn, password: Password) -> Result<Request, RequestError> {
-    let id = Id { pn: round, item: Fn::F2 };
+    let id = Id {
+        pn: round,
+        item: Fn::F2,
+    };
     Ok(Request::any(address, Afn::CONTROL, [Ask::plain(id)])?.with_password(password))
 }
 

@@ -37,7 +37,9 @@ fn mark(message: &Message) -> u64 {
     let address = message.address.wire();
     let head = [message.afn.0, message.seq.0];
     let all = address.iter().chain(&head).chain(&message.body);
-    all.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+    all.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    })
 }
 
 /// A terminal's clock beside ours.

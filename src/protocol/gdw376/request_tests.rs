@@ -1,8 +1,12 @@
 //! What is taken for an answer and what is not; forms of questions; batches.
 
 use super::*;
+use crate::protocol::gdw376::confirm::Confirmation;
+use crate::protocol::gdw376::items::Edition;
+use crate::protocol::gdw376::message::UnitError;
 use crate::protocol::gdw376::plan::{self, Limits};
 use crate::protocol::gdw376::{Dialect, MessageError, relay};
+use crate::protocol::gdw376::{Mismatch, Said};
 use proptest::prelude::*;
 
 pub(crate) fn id(pn: u16, item: u8) -> Id {
@@ -60,7 +64,9 @@ fn ask(pns: &[u16], item: u8) -> Request {
 
 #[test]
 fn an_answer_is_ours_by_its_head() {
-    let request = Request::new(terminal(), Afn::REALTIME, [Ask::plain(id(0, 2))]).unwrap().numbered(3);
+    let request = Request::new(terminal(), Afn::REALTIME, [Ask::plain(id(0, 2))])
+        .unwrap()
+        .numbered(3);
     let good = answer(&request, &[(id(0, 2), clock())]);
     let said = request.answer(std::slice::from_ref(&good), Edition::E2013).unwrap();
     assert!(said.missing.is_empty() && said.units().count() == 1);
@@ -72,10 +78,16 @@ fn an_answer_is_ours_by_its_head() {
     let other = Address::new(0x4403, 5).with_msa(2);
     assert_eq!(with(&|m| m.address = other), Mismatch::Terminal(other));
     assert_eq!(with(&|m| m.address = m.address.with_msa(9)), Mismatch::Master(9));
-    assert_eq!(with(&|m| m.seq = Seq::single(4)), Mismatch::Sequence { asked: 3, found: 4 });
+    assert_eq!(
+        with(&|m| m.seq = Seq::single(4)),
+        Mismatch::Sequence { asked: 3, found: 4 }
+    );
     assert_eq!(with(&|m| m.control = Control::REPORT), Mismatch::Report);
     assert_eq!(with(&|m| m.control = Control::ASK_2), Mismatch::Direction);
-    let function = Mismatch::Function { asked: Afn::REALTIME, found: Afn::HISTORY };
+    let function = Mismatch::Function {
+        asked: Afn::REALTIME,
+        found: Afn::HISTORY,
+    };
     assert_eq!(with(&|m| m.afn = Afn::HISTORY), function);
     assert_eq!(request.answer(&[], Edition::E2013), Err(Mismatch::Nothing));
 }
@@ -90,20 +102,37 @@ fn other_points_than_asked_are_named_and_nothing_is_read() {
     // the same item of the terminal itself, or another item of the same point
     for (wrong, data) in [(id(0, 129), register(1)), (id(1, 130), register(1)[..14].to_vec())] {
         let foreign = answer(&request, &[(wrong, data)]);
-        assert_eq!(request.answer(&[foreign], Edition::E2013), Err(Mismatch::Unasked(vec![wrong])));
+        assert_eq!(
+            request.answer(&[foreign], Edition::E2013),
+            Err(Mismatch::Unasked(vec![wrong]))
+        );
     }
     let twice = answer(&request, &[(id(1, 129), register(1)), (id(1, 129), register(2))]);
-    assert_eq!(request.answer(&[twice], Edition::E2013), Err(Mismatch::Twice(id(1, 129))));
+    assert_eq!(
+        request.answer(&[twice], Edition::E2013),
+        Err(Mismatch::Twice(id(1, 129)))
+    );
     // fewer points are an answer, and what is missing is said
     let fewer = answer(&request, &[(id(2, 129), register(1))]);
     let said = request.answer(&[fewer], Edition::E2013).unwrap();
     assert_eq!(said.missing, [id(1, 129), id(3, 129)]);
     // all points take every one, but not the terminal itself
-    let everyone = Request::new(terminal(), Afn::REALTIME, [Ask::plain(Id { pn: Pn::ALL, item: Fn::of(129) })]).unwrap();
+    let everyone = Request::new(
+        terminal(),
+        Afn::REALTIME,
+        [Ask::plain(Id {
+            pn: Pn::ALL,
+            item: Fn::of(129),
+        })],
+    )
+    .unwrap();
     let said = answer(&everyone, &[(id(1, 129), register(1)), (id(77, 129), register(2))]);
     assert_eq!(everyone.answer(&[said], Edition::E2013).unwrap().units().count(), 2);
     let own = answer(&everyone, &[(id(0, 129), register(1))]);
-    assert_eq!(everyone.answer(&[own], Edition::E2013), Err(Mismatch::Unasked(vec![id(0, 129)])));
+    assert_eq!(
+        everyone.answer(&[own], Edition::E2013),
+        Err(Mismatch::Unasked(vec![id(0, 129)]))
+    );
 }
 
 #[test]
@@ -114,10 +143,21 @@ fn another_day_than_asked_is_named() {
     let good = answer(&request, &[(id(7, 161), with_day(&ask.data))]);
     assert!(request.answer(&[good], Edition::E2013).is_ok());
     let other = answer(&request, &[(id(7, 161), with_day(&[0x08, 0x03, 0x26]))]);
-    assert_eq!(request.answer(&[other], Edition::E2013), Err(Mismatch::Time(id(7, 161))));
+    assert_eq!(
+        request.answer(&[other], Edition::E2013),
+        Err(Mismatch::Time(id(7, 161)))
+    );
     // a curve may have fewer points, not more, and no other start
     let curve = [0x00, 0x00, 0x09, 0x03, 0x26, 0x01, 2];
-    let request = Request::new(terminal(), Afn::HISTORY, [Ask { id: id(7, 89), data: curve.to_vec() }]).unwrap();
+    let request = Request::new(
+        terminal(),
+        Afn::HISTORY,
+        [Ask {
+            id: id(7, 89),
+            data: curve.to_vec(),
+        }],
+    )
+    .unwrap();
     for (points, start, fits) in [(2u8, 0x00, true), (1, 0x00, true), (3, 0x00, false), (2, 0x15, false)] {
         let mut data = curve.to_vec();
         (data[0], data[6]) = (start, points);
@@ -132,7 +172,16 @@ fn confirmations_are_told_apart() {
     let set = Request::new(
         terminal(),
         Afn::SET,
-        [Ask { id: id(1, 25), data: vec![1; 11] }, Ask { id: id(2, 25), data: vec![1; 11] }],
+        [
+            Ask {
+                id: id(1, 25),
+                data: vec![1; 11],
+            },
+            Ask {
+                id: id(2, 25),
+                data: vec![1; 11],
+            },
+        ],
     )
     .unwrap()
     .numbered(9);
@@ -143,24 +192,47 @@ fn confirmations_are_told_apart() {
     let both = judged(&each(vec![(id(1, 25), 0), (id(2, 25), 0)])).unwrap();
     assert_eq!(both.said, Said::Confirmed);
     let partly = judged(&each(vec![(id(1, 25), 0), (id(2, 25), 1)])).unwrap();
-    let denied = Said::Partly { confirmed: vec![id(1, 25)], denied: vec![(id(2, 25), 1)] };
+    let denied = Said::Partly {
+        confirmed: vec![id(1, 25)],
+        denied: vec![(id(2, 25), 1)],
+    };
     assert_eq!((partly.said, partly.missing), (denied, vec![]));
     // an item that is not named was not confirmed
     let silent = judged(&each(vec![(id(1, 25), 0)])).unwrap();
-    let kept = Said::Partly { confirmed: vec![id(1, 25)], denied: vec![] };
+    let kept = Said::Partly {
+        confirmed: vec![id(1, 25)],
+        denied: vec![],
+    };
     assert_eq!((silent.said, silent.missing), (kept, vec![id(2, 25)]));
-    assert_eq!(judged(&each(vec![(id(3, 25), 0)])), Err(Mismatch::Unasked(vec![id(3, 25)])));
-    assert_eq!(judged(&each(vec![(id(1, 25), 0), (id(1, 25), 1)])), Err(Mismatch::Twice(id(1, 25))));
-    let of_control = Confirmation::Each { afn: Afn::CONTROL, items: vec![(id(1, 25), 0)] };
-    let function = Mismatch::Function { asked: Afn::SET, found: Afn::CONTROL };
+    assert_eq!(
+        judged(&each(vec![(id(3, 25), 0)])),
+        Err(Mismatch::Unasked(vec![id(3, 25)]))
+    );
+    assert_eq!(
+        judged(&each(vec![(id(1, 25), 0), (id(1, 25), 1)])),
+        Err(Mismatch::Twice(id(1, 25)))
+    );
+    let of_control = Confirmation::Each {
+        afn: Afn::CONTROL,
+        items: vec![(id(1, 25), 0)],
+    };
+    let function = Mismatch::Function {
+        asked: Afn::SET,
+        found: Afn::CONTROL,
+    };
     assert_eq!(judged(&of_control), Err(function));
     // data are no answer to a command
     let mut data = answer(&set, &[(id(1, 25), vec![1; 11])]);
     data.afn = Afn::SET;
-    assert!(matches!(set.answer(&[data], Edition::E2013), Err(Mismatch::Function { .. })));
+    assert!(matches!(
+        set.answer(&[data], Edition::E2013),
+        Err(Mismatch::Function { .. })
+    ));
     // a denial of a read says that there are no data
     let read = ask(&[1], 129);
-    let denied = read.answer(&[confirmation(&read, &Confirmation::None)], Edition::E2013).unwrap();
+    let denied = read
+        .answer(&[confirmation(&read, &Confirmation::None)], Edition::E2013)
+        .unwrap();
     assert_eq!(denied.said, Said::Denied);
 }
 
@@ -187,7 +259,10 @@ fn bodies_that_lie_are_named() {
     for cut in 5..whole.len() {
         message.body = whole[..cut].to_vec();
         let error = request.answer(&[message.clone()], Edition::E2013).unwrap_err();
-        assert!(matches!(error, Mismatch::Units(UnitError::Layout { .. })), "{cut}: {error}");
+        assert!(
+            matches!(error, Mismatch::Units(UnitError::Layout { .. })),
+            "{cut}: {error}"
+        );
     }
     message.body = [whole.as_slice(), &[1, 1]].concat();
     let error = request.answer(&[message.clone()], Edition::E2013).unwrap_err();
@@ -204,7 +279,9 @@ fn a_relay_moves_by_the_relay_room_alone() {
         let refused = Request::new(terminal(), Afn::CONTROL, [Ask { id, data }]);
         assert_eq!(refused, Err(RequestError::Relay(id)));
     }
-    let trip = relay::trip(terminal(), Pn::new(1).unwrap(), 2, 15, Password([7; 16])).unwrap().numbered(5);
+    let trip = relay::trip(terminal(), Pn::new(1).unwrap(), 2, 15, Password([7; 16]))
+        .unwrap()
+        .numbered(5);
     assert_eq!(
         crate::base::hex::encode(&trip.wire()),
         "687600760068 4A 0344040004 05 65 01010100 2F 07070707070707070707070707070707 A516".replace(' ', "")
@@ -214,15 +291,27 @@ fn a_relay_moves_by_the_relay_room_alone() {
     assert!(relay::trip(terminal(), Pn::TERMINAL, 16, 0, Password::ZERO).is_err());
     // frames that are nobody's, and a valve
     let passage = forward::Passage::CARRIER;
-    let nonsense = forward::Question { passage, frame: vec![0x68, 0x16] };
+    let nonsense = forward::Question {
+        passage,
+        frame: vec![0x68, 0x16],
+    };
     assert_eq!(Request::forward(terminal(), &nonsense), Err(RequestError::Unknown));
-    assert_eq!(relay::forward(terminal(), &nonsense, Password::ZERO), Err(RequestError::Unknown));
+    assert_eq!(
+        relay::forward(terminal(), &nonsense, Password::ZERO),
+        Err(RequestError::Unknown)
+    );
     let valve = crate::base::hex::decode("FEFEFEFE6810690590051533780404A01701555016").unwrap();
     let valve = forward::Question { passage, frame: valve };
-    assert_eq!(Request::forward(terminal(), &valve), Err(RequestError::Relay(Id::terminal(Fn::F1))));
+    assert_eq!(
+        Request::forward(terminal(), &valve),
+        Err(RequestError::Relay(Id::terminal(Fn::F1)))
+    );
     assert!(relay::forward(terminal(), &valve, Password::ZERO).is_ok());
     for item in [9, 10, 11] {
-        let asks = [Ask { id: id(0, item), data: vec![0; 20] }];
+        let asks = [Ask {
+            id: id(0, item),
+            data: vec![0; 20],
+        }];
         assert!(Request::new(terminal(), Afn::FORWARD, asks).is_err(), "F{item}");
     }
 }
@@ -233,7 +322,10 @@ fn questions_have_the_standards_form() {
     let at = day().and_hms_opt(7, 15, 30).unwrap();
     // Monday, 9 March 2026
     let clock = Request::set_clock(terminal(), at).unwrap();
-    assert_eq!(clock.message().body, [0, 0, 0x40, 3, 0x30, 0x15, 0x07, 0x09, 0x23, 0x26]);
+    assert_eq!(
+        clock.message().body,
+        [0, 0, 0x40, 3, 0x30, 0x15, 0x07, 0x09, 0x23, 0x26]
+    );
     assert_eq!(clock.message().password, Some(Password::ZERO));
     let read = ask(&[2], 129).with_tag(TimeTag::new(7, at, 5).unwrap());
     assert_eq!(wire(read), "684A004A00684B03440400040CE302010110073015070905FE16");
@@ -242,12 +334,36 @@ fn questions_have_the_standards_form() {
     let archive = Request::read_archive(terminal(), &[1, 600]).unwrap();
     assert_eq!(archive.message().body, [0, 0, 2, 1, 2, 0, 1, 0, 0x58, 2]);
     assert_eq!(Request::new(terminal(), Afn::REALTIME, []), Err(RequestError::Empty));
-    let twice = [Ask::of_day(id(1, 1), day()).unwrap(), Ask { id: id(1, 1), data: vec![1, 1, 1] }];
-    assert_eq!(Request::new(terminal(), Afn::HISTORY, twice), Err(RequestError::Twice(id(1, 1))));
-    let mixed = [Ask::plain(id(1, 129)), Ask::plain(Id { pn: Pn::ALL, item: Fn::of(129) })];
-    assert_eq!(Request::new(terminal(), Afn::REALTIME, mixed), Err(RequestError::AllAndOne));
-    let long = Ask { id: id(0, 7), data: vec![0; DATA_MAX] };
-    assert!(matches!(Request::new(terminal(), Afn::SET, [long]), Err(RequestError::Long(_))));
+    let twice = [
+        Ask::of_day(id(1, 1), day()).unwrap(),
+        Ask {
+            id: id(1, 1),
+            data: vec![1, 1, 1],
+        },
+    ];
+    assert_eq!(
+        Request::new(terminal(), Afn::HISTORY, twice),
+        Err(RequestError::Twice(id(1, 1)))
+    );
+    let mixed = [
+        Ask::plain(id(1, 129)),
+        Ask::plain(Id {
+            pn: Pn::ALL,
+            item: Fn::of(129),
+        }),
+    ];
+    assert_eq!(
+        Request::new(terminal(), Afn::REALTIME, mixed),
+        Err(RequestError::AllAndOne)
+    );
+    let long = Ask {
+        id: id(0, 7),
+        data: vec![0; DATA_MAX],
+    };
+    assert!(matches!(
+        Request::new(terminal(), Afn::SET, [long]),
+        Err(RequestError::Long(_))
+    ));
     assert_eq!(format!("{:?}", Password([9; 16])), "Password(..)");
 }
 
@@ -276,9 +392,15 @@ fn the_archive_reads_and_writes() {
     assert_eq!(meter.address_text(), "151230011061");
     assert!(!format!("{meter:?}").contains("password"));
     assert!(archive::read(&data[..20]).is_err());
-    assert_eq!(archive::read(&[data.as_slice(), &[0]].concat()), Err(archive::ArchiveError::Trailing(1)));
+    assert_eq!(
+        archive::read(&[data.as_slice(), &[0]].concat()),
+        Err(archive::ArchiveError::Trailing(1))
+    );
     let wrong = ArchiveMeter { port: 32, ..meter };
-    let range = archive::ArchiveError::Range { place: 7, field: "port" };
+    let range = archive::ArchiveError::Range {
+        place: 7,
+        field: "port",
+    };
     assert_eq!(archive::write(&[wrong]), Err(range));
     // a count that lies costs nothing
     assert!(archive::read(&[0xFF, 0xFF, 1]).is_err());
@@ -304,10 +426,19 @@ fn five_hundred_meters_are_asked_with_the_fewest_questions() {
     // the least: each answer holds (4096 - 4 an eighth) / 31 of them
     let least = (500 * 31 + 63 * 4usize).div_ceil(4096);
     assert_eq!(questions.len(), least);
-    let asked: Vec<Id> = questions.iter().flat_map(|question| question.asks().map(|(id, _)| id)).collect();
+    let asked: Vec<Id> = questions
+        .iter()
+        .flat_map(|question| question.asks().map(|(id, _)| id))
+        .collect();
     assert_eq!(asked.len(), 500);
     // registers and demands of one group of points share frames
-    let two = plan::questions(terminal(), Afn::REALTIME, batch(16, &[129, 131, 145]), Limits::default()).unwrap();
+    let two = plan::questions(
+        terminal(),
+        Afn::REALTIME,
+        batch(16, &[129, 131, 145]),
+        Limits::default(),
+    )
+    .unwrap();
     assert_eq!(two.len(), 1);
     assert_eq!(two[0].message().body.len(), 2 * 2 * 4);
 }

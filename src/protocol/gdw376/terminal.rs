@@ -96,7 +96,10 @@ impl Terminal {
 
     /// How many events of each kind it counts.
     fn counters(&self) -> EventCounters {
-        let [important, ordinary] = self.events.each_ref().map(|kept| u8::try_from(kept.len()).unwrap_or(u8::MAX));
+        let [important, ordinary] = self
+            .events
+            .each_ref()
+            .map(|kept| u8::try_from(kept.len()).unwrap_or(u8::MAX));
         EventCounters { important, ordinary }
     }
 
@@ -137,7 +140,11 @@ impl Terminal {
         }
         let last = replies.len().saturating_sub(1);
         let frames = replies.into_iter().enumerate().map(|(index, (control, afn, body))| {
-            let number = message.seq.number().wrapping_add(u8::try_from(index % 16).unwrap_or_default()) & 0x0F;
+            let number = message
+                .seq
+                .number()
+                .wrapping_add(u8::try_from(index % 16).unwrap_or_default())
+                & 0x0F;
             let mut seq = Seq::single(number).part(index == 0, index == last);
             if message.tag.is_some() {
                 seq = seq.with_time_tag();
@@ -162,8 +169,10 @@ impl Terminal {
     fn reply(&mut self, message: &Message, units: &[Unit], spoken: &mut dyn Spoken) -> Vec<(Control, Afn, Vec<u8>)> {
         match message.afn {
             Afn::SET | Afn::CONTROL | Afn::RESET => {
-                let done: Vec<(Id, u8)> =
-                    units.iter().map(|unit| (unit.id, u8::from(!self.carry_out(message.afn, unit, spoken)))).collect();
+                let done: Vec<(Id, u8)> = units
+                    .iter()
+                    .map(|unit| (unit.id, u8::from(!self.carry_out(message.afn, unit, spoken))))
+                    .collect();
                 let failed = done.iter().filter(|(_, error)| *error != 0).count();
                 let confirmation = match failed {
                     0 => Confirmation::All,
@@ -176,8 +185,7 @@ impl Terminal {
                 vec![(Control::CONFIRMED, Afn::CONFIRM, confirmation.body())]
             }
             afn => {
-                let found: Vec<(Id, Vec<u8>)> =
-                    units.iter().flat_map(|unit| self.look_up(afn, unit, spoken)).collect();
+                let found: Vec<(Id, Vec<u8>)> = units.iter().flat_map(|unit| self.look_up(afn, unit, spoken)).collect();
                 if found.is_empty() {
                     return vec![(Control::NO_DATA, Afn::CONFIRM, Confirmation::None.body())];
                 }
@@ -219,7 +227,8 @@ impl Terminal {
                     *their == afn && id.item == unit.id.item && id.pn != Pn::TERMINAL && *stamp == unit.data
                 };
                 let keys = self.table.keys().filter(of_item);
-                keys.filter_map(|key| Some((key.1, self.table.get(key)?.clone()))).collect()
+                keys.filter_map(|key| Some((key.1, self.table.get(key)?.clone())))
+                    .collect()
             }
             _ => one(self.table.get(&(afn, unit.id, unit.data.clone())).cloned()),
         }
@@ -231,7 +240,10 @@ impl Terminal {
         let places = asked.filter_map(|place| Some(u16::from_le_bytes(place.try_into().ok()?)));
         let meters: Vec<ArchiveMeter> = places.filter_map(|place| self.archive.get(&place).cloned()).collect();
         let in_frame = (self.frame_max.saturating_sub(6) / archive::METER_LEN).max(1);
-        meters.chunks(in_frame).filter_map(|meters| Some((unit.id, archive::write(meters).ok()?))).collect()
+        meters
+            .chunks(in_frame)
+            .filter_map(|meters| Some((unit.id, archive::write(meters).ok()?)))
+            .collect()
     }
 
     fn records(&self, important: bool, pointers: &[u8]) -> Option<Vec<u8>> {

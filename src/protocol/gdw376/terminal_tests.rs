@@ -4,8 +4,8 @@ use super::super::format::{Format, Value};
 use super::super::items::{Way, layout};
 use super::super::plan::{self, Limits};
 use super::super::request::tests::{id, terminal as address};
-use super::super::{Answer, Ask, Assembly, AssemblyError, Mismatch, Password, Replays, Request, Said, advance};
 use super::super::{Advance, relay};
+use super::super::{Answer, Ask, Assembly, AssemblyError, Mismatch, Password, Replays, Request, Said, advance};
 use super::*;
 use crate::base::hex;
 use chrono::NaiveDate;
@@ -47,9 +47,15 @@ fn answer_of(terminal: &mut Terminal, request: &Request, meters: &mut Meters) ->
 /// A terminal with 40 points that have import registers now and at the end of a day, and powers.
 fn populated() -> Terminal {
     let mut terminal = Terminal::new(Address::new(0x4403, 4), Edition::E2013);
-    let day = Format::A20.write(&Value::Date(NaiveDate::from_ymd_opt(2026, 3, 9).unwrap())).unwrap();
+    let day = Format::A20
+        .write(&Value::Date(NaiveDate::from_ymd_opt(2026, 3, 9).unwrap()))
+        .unwrap();
     for pn in 1..=40u16 {
-        for (afn, item, stamp) in [(Afn::REALTIME, 129, &[][..]), (Afn::REALTIME, 25, &[]), (Afn::HISTORY, 161, &day)] {
+        for (afn, item, stamp) in [
+            (Afn::REALTIME, 129, &[][..]),
+            (Afn::REALTIME, 25, &[]),
+            (Afn::HISTORY, 161, &day),
+        ] {
             let layout = layout(afn, Fn::of(item), Way::Up, Edition::E2013).unwrap();
             let data = layout.write(stamp, 4, 0, |field, rate, _| match field.format {
                 Format::A15 => Value::None,
@@ -65,8 +71,13 @@ fn populated() -> Terminal {
 fn many_points_come_back_under_their_own_numbers() {
     let mut terminal = populated().with_frames_of(700);
     let day = NaiveDate::from_ymd_opt(2026, 3, 9).unwrap();
-    let now = (1..=40).flat_map(|pn| [id(pn, 129), id(pn, 25)]).map(Ask::plain).collect::<Vec<_>>();
-    let then = (1..=40).map(|pn| Ask::of_day(id(pn, 161), day).unwrap()).collect::<Vec<_>>();
+    let now = (1..=40)
+        .flat_map(|pn| [id(pn, 129), id(pn, 25)])
+        .map(Ask::plain)
+        .collect::<Vec<_>>();
+    let then = (1..=40)
+        .map(|pn| Ask::of_day(id(pn, 161), day).unwrap())
+        .collect::<Vec<_>>();
     let mut read = 0;
     for (afn, asks) in [(Afn::REALTIME, now), (Afn::HISTORY, then)] {
         for question in plan::questions(address(), afn, asks, Limits::default()).unwrap() {
@@ -103,8 +114,9 @@ fn what_a_terminal_does_not_have_is_missing_or_denied() {
 #[test]
 fn an_archive_comes_in_pieces_and_is_written_whole() {
     let mut terminal = Terminal::new(Address::new(0x4403, 4), Edition::E2013).with_frames_of(300);
-    let meters: Vec<ArchiveMeter> =
-        (1..=100u16).map(|place| ArchiveMeter::new(place, place, [u8::try_from(place % 90).unwrap(), 1, 2, 3, 4, 5])).collect();
+    let meters: Vec<ArchiveMeter> = (1..=100u16)
+        .map(|place| ArchiveMeter::new(place, place, [u8::try_from(place % 90).unwrap(), 1, 2, 3, 4, 5]))
+        .collect();
     for meters in meters.chunks(30) {
         let said = ask_it(&mut terminal, &Request::write_archive(address(), meters).unwrap());
         assert_eq!(said.said, Said::Confirmed);
@@ -113,7 +125,10 @@ fn an_archive_comes_in_pieces_and_is_written_whole() {
     let answer = ask_it(&mut terminal, &Request::read_archive(address(), &places).unwrap());
     assert_eq!(answer.archive().unwrap(), meters);
     // point 0 takes a meter out
-    let gone = ArchiveMeter { point: 0, ..meters[49].clone() };
+    let gone = ArchiveMeter {
+        point: 0,
+        ..meters[49].clone()
+    };
     ask_it(&mut terminal, &Request::write_archive(address(), &[gone]).unwrap());
     assert_eq!(terminal.archive().count(), 99);
 }
@@ -122,16 +137,30 @@ fn an_archive_comes_in_pieces_and_is_written_whole() {
 fn controls_are_confirmed_or_denied() {
     let mut terminal = Terminal::new(Address::new(0x4403, 4), Edition::E2013);
     let mut meters = Meters::default();
-    let at = NaiveDate::from_ymd_opt(2026, 3, 9).unwrap().and_hms_opt(7, 15, 30).unwrap();
+    let at = NaiveDate::from_ymd_opt(2026, 3, 9)
+        .unwrap()
+        .and_hms_opt(7, 15, 30)
+        .unwrap();
     let clock = Request::set_clock(address(), at).unwrap();
-    assert_eq!(answer_of(&mut terminal, &clock, &mut meters).unwrap().said, Said::Confirmed);
+    assert_eq!(
+        answer_of(&mut terminal, &clock, &mut meters).unwrap().said,
+        Said::Confirmed
+    );
     assert_eq!(meters.controls, [(id(0, 31), hex::decode("301507092326").unwrap())]);
     meters.refuses = true;
     let trip = relay::trip(address(), Pn::new(1).unwrap(), 0, 0, Password::ZERO).unwrap();
     assert_eq!(answer_of(&mut terminal, &trip, &mut meters).unwrap().said, Said::Denied);
     assert_eq!(meters.controls.len(), 2);
     // a parameter that is set can be queried
-    let set = Request::new(address(), Afn::SET, [Ask { id: id(3, 25), data: vec![1; 11] }]).unwrap();
+    let set = Request::new(
+        address(),
+        Afn::SET,
+        [Ask {
+            id: id(3, 25),
+            data: vec![1; 11],
+        }],
+    )
+    .unwrap();
     assert_eq!(ask_it(&mut terminal, &set).said, Said::Confirmed);
     let query = Request::new(address(), Afn::QUERY, [Ask::plain(id(3, 25))]).unwrap();
     assert_eq!(ask_it(&mut terminal, &query).units().next().unwrap().data, [1; 11]);
@@ -141,7 +170,10 @@ fn controls_are_confirmed_or_denied() {
 fn a_meters_frame_goes_there_and_back() {
     let mut terminal = Terminal::new(Address::new(0x4403, 4), Edition::E2013);
     let frame = hex::decode("68611001301215681104333334337B16").unwrap();
-    let mut question = forward::Question { passage: forward::Passage::CARRIER, frame: frame.clone() };
+    let mut question = forward::Question {
+        passage: forward::Passage::CARRIER,
+        frame: frame.clone(),
+    };
     let there = Request::forward(address(), &question).unwrap();
     let back = ask_it(&mut terminal, &there).forwarded().unwrap().unwrap();
     assert_eq!((back.port, back.frame), (31, frame.into_iter().rev().collect()));
@@ -153,14 +185,23 @@ fn a_meters_frame_goes_there_and_back() {
 #[test]
 fn events_are_counted_and_read_by_their_pointers() {
     let mut terminal = populated();
-    let record = |code| Record { code, data: vec![0x15, 0x07, 0x09, 0x03, 0x26, code] };
+    let record = |code| Record {
+        code,
+        data: vec![0x15, 0x07, 0x09, 0x03, 0x26, code],
+    };
     for code in [1, 14, 35] {
         terminal.happen(true, record(code));
     }
     let request = Request::events(address(), true, 1, 3).unwrap();
     let answer = ask_it(&mut terminal, &request);
     // the answer itself says that events wait
-    assert_eq!(answer.events, Some(EventCounters { important: 3, ordinary: 0 }));
+    assert_eq!(
+        answer.events,
+        Some(EventCounters {
+            important: 3,
+            ordinary: 0
+        })
+    );
     let events = answer.event_records().unwrap().remove(0);
     assert_eq!((events.counters, events.from, events.to), ((3, 0), 1, 3));
     let named: Vec<(&str, String)> = events
@@ -168,10 +209,23 @@ fn events_are_counted_and_read_by_their_pointers() {
         .iter()
         .map(|record| (record.name(), super::super::explain_text(&record.at().unwrap())))
         .collect();
-    assert_eq!(named[0], ("terminal lost or regained supply", "2026-03-09 07:15:00".to_owned()));
+    assert_eq!(
+        named[0],
+        ("terminal lost or regained supply", "2026-03-09 07:15:00".to_owned())
+    );
     assert_eq!(named[1].0, "unknown meter found");
-    let broken = Events { to: 4, ..events.clone() };
-    assert!(matches!(event::read(&event::write(&broken).unwrap()), Err(event::EventError::Count { promised: 3, found: 2, .. })));
+    let broken = Events {
+        to: 4,
+        ..events.clone()
+    };
+    assert!(matches!(
+        event::read(&event::write(&broken).unwrap()),
+        Err(event::EventError::Count {
+            promised: 3,
+            found: 2,
+            ..
+        })
+    ));
     let cut = event::write(&events).unwrap();
     assert!(event::read(&cut[..cut.len() - 1]).is_err());
     assert_eq!(advance(3, 5), Advance::By(2));
@@ -198,9 +252,15 @@ fn frames_of_one_message_join_in_order_or_not_at_all() {
     assert_eq!(assembly.push(frames[0].clone()), Err(AssemblyError::Repeated(15)));
     assert_eq!(assembly.push(frames[1].clone()), Ok(None));
     assert_eq!(assembly.push(frames[1].clone()), Err(AssemblyError::Repeated(0)));
-    let foreign = Message { address: Address::new(1, 1), ..frames[2].clone() };
+    let foreign = Message {
+        address: Address::new(1, 1),
+        ..frames[2].clone()
+    };
     assert_eq!(assembly.push(foreign), Err(AssemblyError::Foreign));
-    assert_eq!(assembly.push(frames[3].clone()), Err(AssemblyError::Gap { expected: 1, found: 2 }));
+    assert_eq!(
+        assembly.push(frames[3].clone()),
+        Err(AssemblyError::Gap { expected: 1, found: 2 })
+    );
     assert!(!assembly.is_open());
     let mut small = Assembly::new(300);
     small.push(frames[0].clone()).unwrap();
@@ -222,9 +282,15 @@ fn logins_are_confirmed_and_reports_are_known_again() {
     let mut terminal = Terminal::new(Address::new(0x0200, 0x1234), Edition::E2013);
     let login = terminal.say(Link::Login);
     assert_eq!(login.link(), Some(Link::Login));
-    assert_eq!(hex::encode(&login.frame().unwrap().wire()), "683200320068C900023412000271000001008516");
+    assert_eq!(
+        hex::encode(&login.frame().unwrap().wire()),
+        "683200320068C900023412000271000001008516"
+    );
     let confirmed = Confirmation::All.to(&login).frame().unwrap();
-    assert_eq!(hex::encode(&confirmed.wire()), "6832003200680B0002341200006100000100B516");
+    assert_eq!(
+        hex::encode(&confirmed.wire()),
+        "6832003200680B0002341200006100000100B516"
+    );
     // a master's confirmation is not answered
     let heard = Message::of(&confirmed).unwrap();
     assert!(terminal.answer(&heard, &mut Meters::default()).is_empty());

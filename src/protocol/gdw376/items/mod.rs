@@ -59,12 +59,19 @@ const NOTHING: &[Part] = &[];
 const READ_AT: Part = Part::One(&[Field::new("terminal read at", Format::A15)]);
 
 fn find(rows: &'static [Row], item: Fn) -> Option<Layout> {
-    rows.iter().find(|(number, _)| *number == item.number()).map(|(_, layout)| *layout)
+    rows.iter()
+        .find(|(number, _)| *number == item.number())
+        .map(|(_, layout)| *layout)
 }
 
 /// The layout of an item's data; none for an item that this room has never heard of.
 pub fn layout(afn: Afn, item: Fn, way: Way, edition: Edition) -> Option<Layout> {
-    let plain = |row: Option<Layout>| row.map(|layout| Layout { parts: Some(NOTHING), ..layout });
+    let plain = |row: Option<Layout>| {
+        row.map(|layout| Layout {
+            parts: Some(NOTHING),
+            ..layout
+        })
+    };
     match (afn, way) {
         (Afn::RESET, Way::Down) => find(CONTROL_RESET, item),
         (Afn::LINK, _) => find(LINK, item),
@@ -121,9 +128,20 @@ const LINK: &[Row] = &[
 const PORT: &[Part] = &[Part::One(&[Field::new("port", Format::Bin(1))])];
 
 const CONTROL: &[Row] = &[
-    now(1, "remote trip", &[Part::One(&[Field::new("limit and warning", Format::Bits(1))])]),
+    now(
+        1,
+        "remote trip",
+        &[Part::One(&[Field::new("limit and warning", Format::Bits(1))])],
+    ),
     now(2, "close allowed", NOTHING),
-    now(9, "power control by period on", &[Part::One(&[Field::new("periods", Format::Bits(1)), Field::new("scheme", Format::Bin(1))])]),
+    now(
+        9,
+        "power control by period on",
+        &[Part::One(&[
+            Field::new("periods", Format::Bits(1)),
+            Field::new("scheme", Format::Bin(1)),
+        ])],
+    ),
     now(10, "power control on factory holidays on", NOTHING),
     now(11, "power control while business is suspended on", NOTHING),
     dark(12, Stamp::None, "power control below present power on"),
@@ -135,7 +153,11 @@ const CONTROL: &[Row] = &[
     now(20, "power control below present power off", NOTHING),
     now(23, "monthly energy control off", NOTHING),
     now(24, "purchased energy control off", NOTHING),
-    now(25, "supply protection on", &[Part::One(&[Field::new("for", Format::Bin(1)).unit("h/2")])]),
+    now(
+        25,
+        "supply protection on",
+        &[Part::One(&[Field::new("for", Format::Bin(1)).unit("h/2")])],
+    ),
     now(26, "arrears warning on", NOTHING),
     now(27, "speech with the master allowed", NOTHING),
     now(28, "terminal taken out", NOTHING),
@@ -192,7 +214,10 @@ const POINTERS: &[Part] = &[Part::One(&[
     Field::new("record behind the last", Format::Bin(1)),
 ])];
 
-const EVENTS: &[Row] = &[now(1, "important events", POINTERS), now(2, "ordinary events", POINTERS)];
+const EVENTS: &[Row] = &[
+    now(1, "important events", POINTERS),
+    now(2, "ordinary events", POINTERS),
+];
 
 #[cfg(test)]
 mod tests;

@@ -64,11 +64,7 @@ const LIMITS: &[Part] = &[Part::One(&[
 
 /// F65, F66: a report task.
 const TASK: &[Part] = &[
-    Part::One(&[
-        f("period", Bits(1)),
-        f("first report", A1),
-        f("every how many", Bin(1)),
-    ]),
+    Part::One(&[f("period", Bits(1)), f("first report", A1), f("every how many", Bin(1))]),
     Part::List(1, &[f("unit identifier", Bytes(4))]),
 ];
 const RUNS: &[Part] = &[Part::One(&[f("55 runs, AA stopped", Bits(1))])];
@@ -131,7 +127,12 @@ const ROWS: &[Row] = &[
         "pulse inputs",
         &[Part::List(
             1,
-            &[f("input", Bin(1)), f("measuring point", Bin(1)), f("kind", Bits(1)), f("constant", Bin(2))],
+            &[
+                f("input", Bin(1)),
+                f("measuring point", Bin(1)),
+                f("kind", Bits(1)),
+                f("constant", Bin(2)),
+            ],
         )],
     ),
     now(
@@ -142,7 +143,10 @@ const ROWS: &[Row] = &[
     now(
         13,
         "analogue inputs",
-        &[Part::List(1, &[f("input", Bin(1)), f("measuring point", Bin(1)), f("kind", Bits(1))])],
+        &[Part::List(
+            1,
+            &[f("input", Bin(1)), f("measuring point", Bin(1)), f("kind", Bits(1))],
+        )],
     ),
     dark(14, Stamp::None, "totalling groups"),
     now(
@@ -166,9 +170,21 @@ const ROWS: &[Row] = &[
         &[Part::One(&[f("user", Text(32)), f("password", Bytes(32))])],
     ),
     now(17, "safety limit", &[Part::One(&[f("safety limit", A2).unit("kW")])]),
-    now(18, "periods of power control", &[Part::One(&[f("half hours", Bytes(12))])]),
-    now(19, "float of the power limit", &[Part::One(&[f("float", A4).unit("%")])]),
-    now(20, "float of the monthly energy limit", &[Part::One(&[f("float", A4).unit("%")])]),
+    now(
+        18,
+        "periods of power control",
+        &[Part::One(&[f("half hours", Bytes(12))])],
+    ),
+    now(
+        19,
+        "float of the power limit",
+        &[Part::One(&[f("float", A4).unit("%")])],
+    ),
+    now(
+        20,
+        "float of the monthly energy limit",
+        &[Part::One(&[f("float", A4).unit("%")])],
+    ),
     now(
         21,
         "tariff times",
@@ -202,23 +218,34 @@ const ROWS: &[Row] = &[
     now(
         34,
         "ports to the meters",
-        &[Part::List(1, &[f("port", Bin(1)), f("line settings", Bits(1)), f("bits per second", Bin(4))])],
+        &[Part::List(
+            1,
+            &[
+                f("port", Bin(1)),
+                f("line settings", Bits(1)),
+                f("bits per second", Bin(4)),
+            ],
+        )],
     ),
     now(35, "key meters", &[Part::List(1, &[f("place", Bin(2))])]),
-    now(36, "traffic limit", &[Part::One(&[f("monthly limit", Bin(4)).unit("B")])]),
+    now(
+        36,
+        "traffic limit",
+        &[Part::One(&[f("monthly limit", Bin(4)).unit("B")])],
+    ),
     dark(37, Stamp::None, "cascaded terminals"),
     dark(38, Stamp::None, "class 1 data of user classes"),
     dark(39, Stamp::None, "class 2 data of user classes"),
     dark(41, Stamp::None, "power limits by period"),
     dark(42, Stamp::None, "factory holidays"),
-    now(43, "sliding time of power control", &[Part::One(&[f("sliding time", Bin(1)).unit("min")])]),
+    now(
+        43,
+        "sliding time of power control",
+        &[Part::One(&[f("sliding time", Bin(1)).unit("min")])],
+    ),
     dark(44, Stamp::None, "suspension of business"),
     now(45, "rounds of power control", &[Part::One(&[f("rounds", Bits(1))])]),
-    now(
-        46,
-        "monthly energy limit",
-        &[Part::One(&[f("limit", A3).unit("kWh")])],
-    ),
+    now(46, "monthly energy limit", &[Part::One(&[f("limit", A3).unit("kWh")])]),
     now(
         47,
         "purchased energy",
@@ -231,9 +258,17 @@ const ROWS: &[Row] = &[
         ])],
     ),
     now(48, "rounds of energy control", &[Part::One(&[f("rounds", Bits(1))])]),
-    now(49, "warning before a trip", &[Part::One(&[f("warning", Bin(1)).unit("min")])]),
+    now(
+        49,
+        "warning before a trip",
+        &[Part::One(&[f("warning", Bin(1)).unit("min")])],
+    ),
     now(57, "hours of sound", &[Part::One(&[f("hours", Bits(3))])]),
-    now(58, "protection without the master", &[Part::One(&[f("after", Bin(1)).unit("h")])]),
+    now(
+        58,
+        "protection without the master",
+        &[Part::One(&[f("after", Bin(1)).unit("h")])],
+    ),
     now(
         59,
         "thresholds of meter faults",

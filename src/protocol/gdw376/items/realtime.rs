@@ -51,8 +51,14 @@ macro_rules! total {
     };
 }
 
-pub(super) const IMPORTS: &[Part] = &[READ_AT, Part::Rates(&[&[IMPORT], &[REACTIVE_1], &[QUADRANT_1], &[QUADRANT_4]])];
-pub(super) const EXPORTS: &[Part] = &[READ_AT, Part::Rates(&[&[EXPORT], &[REACTIVE_2], &[QUADRANT_2], &[QUADRANT_3]])];
+pub(super) const IMPORTS: &[Part] = &[
+    READ_AT,
+    Part::Rates(&[&[IMPORT], &[REACTIVE_1], &[QUADRANT_1], &[QUADRANT_4]]),
+];
+pub(super) const EXPORTS: &[Part] = &[
+    READ_AT,
+    Part::Rates(&[&[EXPORT], &[REACTIVE_2], &[QUADRANT_2], &[QUADRANT_3]]),
+];
 pub(super) const IMPORT_DEMANDS: &[Part] = &[
     READ_AT,
     Part::Rates(&[&[IMPORT_DEMAND], &[DEMAND_AT], &[IMPORT_REACTIVE_DEMAND], &[DEMAND_AT]]),
@@ -303,24 +309,66 @@ const ROWS: &[Row] = &[
     now(
         7,
         "event counters",
-        &[Part::One(&[f("important events", Bin(1)), f("ordinary events", Bin(1))])],
+        &[Part::One(&[
+            f("important events", Bin(1)),
+            f("ordinary events", Bin(1)),
+        ])],
     ),
     now(8, "event flags", &[Part::One(&[f("flags", Bits(8))])]),
-    now(9, "inputs", &[Part::One(&[f("inputs", Bits(1)), f("changed inputs", Bits(1))])]),
+    now(
+        9,
+        "inputs",
+        &[Part::One(&[f("inputs", Bits(1)), f("changed inputs", Bits(1))])],
+    ),
     now(
         10,
         "traffic with the master",
-        &[Part::One(&[f("today", Bin(4)).unit("B"), f("this month", Bin(4)).unit("B")])],
+        &[Part::One(&[
+            f("today", Bin(4)).unit("B"),
+            f("this month", Bin(4)).unit("B"),
+        ])],
     ),
     now(11, "state of collective reading", READ_STATE),
-    now(17, "total active power of a group", &[Part::One(&[f("active power", A2).unit("kW")])]),
-    now(18, "total reactive power of a group", &[Part::One(&[f("reactive power", A2).unit("kvar")])]),
-    now(19, "active energy of a group today", total!("active energy today", "kWh")),
-    now(20, "reactive energy of a group today", total!("reactive energy today", "kvarh")),
-    now(21, "active energy of a group this month", total!("active energy this month", "kWh")),
-    now(22, "reactive energy of a group this month", total!("reactive energy this month", "kvarh")),
-    now(23, "remaining energy", &[Part::One(&[f("remaining energy", A3).unit("kWh")])]),
-    now(24, "frozen power of a group", &[Part::One(&[f("active power", A2).unit("kW")])]),
+    now(
+        17,
+        "total active power of a group",
+        &[Part::One(&[f("active power", A2).unit("kW")])],
+    ),
+    now(
+        18,
+        "total reactive power of a group",
+        &[Part::One(&[f("reactive power", A2).unit("kvar")])],
+    ),
+    now(
+        19,
+        "active energy of a group today",
+        total!("active energy today", "kWh"),
+    ),
+    now(
+        20,
+        "reactive energy of a group today",
+        total!("reactive energy today", "kvarh"),
+    ),
+    now(
+        21,
+        "active energy of a group this month",
+        total!("active energy this month", "kWh"),
+    ),
+    now(
+        22,
+        "reactive energy of a group this month",
+        total!("reactive energy this month", "kvarh"),
+    ),
+    now(
+        23,
+        "remaining energy",
+        &[Part::One(&[f("remaining energy", A3).unit("kWh")])],
+    ),
+    now(
+        24,
+        "frozen power of a group",
+        &[Part::One(&[f("active power", A2).unit("kW")])],
+    ),
     now(25, "powers, voltages, currents", INSTANT),
     now(26, "phase losses", phase_loss!(A10)),
     now(27, "meter clock and programming", METER_CLOCK),
@@ -337,14 +385,46 @@ const ROWS: &[Row] = &[
     now(38, "export energies, last settlement", EXPORTS),
     now(39, "import demands last month", IMPORT_DEMANDS),
     now(40, "export demands last month", EXPORT_DEMANDS),
-    now(41, "import active energy today", amount!("import active energy today", "kWh")),
-    now(42, "import reactive energy today", amount!("import reactive energy today", "kvarh")),
-    now(43, "export active energy today", amount!("export active energy today", "kWh")),
-    now(44, "export reactive energy today", amount!("export reactive energy today", "kvarh")),
-    now(45, "import active energy this month", amount!("import active energy this month", "kWh")),
-    now(46, "import reactive energy this month", amount!("import reactive energy this month", "kvarh")),
-    now(47, "export active energy this month", amount!("export active energy this month", "kWh")),
-    now(48, "export reactive energy this month", amount!("export reactive energy this month", "kvarh")),
+    now(
+        41,
+        "import active energy today",
+        amount!("import active energy today", "kWh"),
+    ),
+    now(
+        42,
+        "import reactive energy today",
+        amount!("import reactive energy today", "kvarh"),
+    ),
+    now(
+        43,
+        "export active energy today",
+        amount!("export active energy today", "kWh"),
+    ),
+    now(
+        44,
+        "export reactive energy today",
+        amount!("export reactive energy today", "kvarh"),
+    ),
+    now(
+        45,
+        "import active energy this month",
+        amount!("import active energy this month", "kWh"),
+    ),
+    now(
+        46,
+        "import reactive energy this month",
+        amount!("import reactive energy this month", "kvarh"),
+    ),
+    now(
+        47,
+        "export active energy this month",
+        amount!("export active energy this month", "kWh"),
+    ),
+    now(
+        48,
+        "export reactive energy this month",
+        amount!("export reactive energy this month", "kvarh"),
+    ),
     now(49, "voltage and current angles", ANGLES),
     now(89, "hourly active power", hourly!("active power", A9, "kW")),
     now(93, "hourly reactive power", hourly!("reactive power", A9, "kvar")),
@@ -354,11 +434,31 @@ const ROWS: &[Row] = &[
     now(100, "hourly current phase A", hourly!("current phase A", A25, "A")),
     now(101, "hourly current phase B", hourly!("current phase B", A25, "A")),
     now(102, "hourly current phase C", hourly!("current phase C", A25, "A")),
-    now(105, "hourly import active amount", hourly!("import active amount", A13, "kWh")),
-    now(109, "hourly import active energy", hourly!("import active energy", A11, "kWh")),
-    now(110, "hourly import reactive energy", hourly!("import reactive energy", A11, "kvarh")),
-    now(111, "hourly export active energy", hourly!("export active energy", A11, "kWh")),
-    now(112, "hourly export reactive energy", hourly!("export reactive energy", A11, "kvarh")),
+    now(
+        105,
+        "hourly import active amount",
+        hourly!("import active amount", A13, "kWh"),
+    ),
+    now(
+        109,
+        "hourly import active energy",
+        hourly!("import active energy", A11, "kWh"),
+    ),
+    now(
+        110,
+        "hourly import reactive energy",
+        hourly!("import reactive energy", A11, "kvarh"),
+    ),
+    now(
+        111,
+        "hourly export active energy",
+        hourly!("export active energy", A11, "kWh"),
+    ),
+    now(
+        112,
+        "hourly export reactive energy",
+        hourly!("export reactive energy", A11, "kvarh"),
+    ),
     now(129, "import active energy", IMPORT_BY_TARIFF),
     now(130, "import reactive energy", REACTIVE_1_BY_TARIFF),
     now(131, "export active energy", EXPORT_BY_TARIFF),
@@ -376,13 +476,29 @@ const ROWS: &[Row] = &[
     now(143, "reactive energy quadrant 3, last settlement", QUADRANT_3_BY_TARIFF),
     now(144, "reactive energy quadrant 4, last settlement", QUADRANT_4_BY_TARIFF),
     now(145, "import active demand this month", IMPORT_DEMAND_BY_TARIFF),
-    now(146, "import reactive demand this month", IMPORT_REACTIVE_DEMAND_BY_TARIFF),
+    now(
+        146,
+        "import reactive demand this month",
+        IMPORT_REACTIVE_DEMAND_BY_TARIFF,
+    ),
     now(147, "export active demand this month", EXPORT_DEMAND_BY_TARIFF),
-    now(148, "export reactive demand this month", EXPORT_REACTIVE_DEMAND_BY_TARIFF),
+    now(
+        148,
+        "export reactive demand this month",
+        EXPORT_REACTIVE_DEMAND_BY_TARIFF,
+    ),
     now(149, "import active demand last month", IMPORT_DEMAND_BY_TARIFF),
-    now(150, "import reactive demand last month", IMPORT_REACTIVE_DEMAND_BY_TARIFF),
+    now(
+        150,
+        "import reactive demand last month",
+        IMPORT_REACTIVE_DEMAND_BY_TARIFF,
+    ),
     now(151, "export active demand last month", EXPORT_DEMAND_BY_TARIFF),
-    now(152, "export reactive demand last month", EXPORT_REACTIVE_DEMAND_BY_TARIFF),
+    now(
+        152,
+        "export reactive demand last month",
+        EXPORT_REACTIVE_DEMAND_BY_TARIFF,
+    ),
     now(161, "relay", RELAY_2013),
     now(
         162,
@@ -395,7 +511,11 @@ const ROWS: &[Row] = &[
     now(168, "settlement", SETTLEMENT),
     now(170, "how the meter is reached", ROUTE),
     now(177, "combined active energy", &[READ_AT, Part::Rates(&[&[COMBINED]])]),
-    now(178, "combined active energy, last settlement", &[READ_AT, Part::Rates(&[&[COMBINED]])]),
+    now(
+        178,
+        "combined active energy, last settlement",
+        &[READ_AT, Part::Rates(&[&[COMBINED]])],
+    ),
 ];
 
 /// What was laid out differently in 2009.
@@ -412,4 +532,3 @@ pub(super) fn row(item: Fn, edition: Edition) -> Option<Layout> {
     let older = (edition == Edition::E2009).then(|| find(ROWS_2009, item)).flatten();
     older.or_else(|| find(ROWS, item))
 }
-

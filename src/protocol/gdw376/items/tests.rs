@@ -128,7 +128,11 @@ fn items_are_as_long_as_published() {
     }
     // twelve points of a curve of powers
     assert_eq!(up(Afn::HISTORY, 81).size(4, 12), 7 + 36);
-    let older = |afn, number| layout(afn, Fn::new(number).unwrap(), Way::Up, Edition::E2009).unwrap().size(4, 0);
+    let older = |afn, number| {
+        layout(afn, Fn::new(number).unwrap(), Way::Up, Edition::E2009)
+            .unwrap()
+            .size(4, 0)
+    };
     assert_eq!((older(Afn::REALTIME, 26), older(Afn::REALTIME, 161)), (57, 16));
     assert_eq!((older(Afn::REALTIME, 165), older(Afn::REALTIME, 166)), (19, 19));
     assert_eq!(older(Afn::HISTORY, 27), 3 + 66);
@@ -137,16 +141,25 @@ fn items_are_as_long_as_published() {
 #[test]
 fn a_curve_knows_when_each_point_was() {
     let start = NaiveDateTime::parse_from_str("2026-03-09 23:45", "%Y-%m-%d %H:%M").unwrap();
-    let curve = Curve { start, density: Density::Minutes15, points: 3 };
+    let curve = Curve {
+        start,
+        density: Density::Minutes15,
+        points: 3,
+    };
     let layout = up(Afn::HISTORY, 89);
     let data = layout
-        .write(&curve.wire().unwrap(), 0, 0, |_, _, index| Value::Number(Decimal::from(220 + u32::from(index.unwrap()))))
+        .write(&curve.wire().unwrap(), 0, 0, |_, _, index| {
+            Value::Number(Decimal::from(220 + u32::from(index.unwrap())))
+        })
         .unwrap();
     let mut reader = Reader::new(&data);
     let reading = layout.read(&mut reader).unwrap().unwrap();
     assert_eq!(reading.stamped, Stamped::Curve(curve));
-    let said: Vec<(String, Value)> =
-        reading.entries.into_iter().map(|entry| (entry.at.unwrap().to_string(), entry.value.unwrap())).collect();
+    let said: Vec<(String, Value)> = reading
+        .entries
+        .into_iter()
+        .map(|entry| (entry.at.unwrap().to_string(), entry.value.unwrap()))
+        .collect();
     let volts = |n: u32| Value::Number(Decimal::from(n));
     assert_eq!(
         said,
@@ -158,11 +171,17 @@ fn a_curve_knows_when_each_point_was() {
     );
     let mut wrong = data.clone();
     wrong[5] = 4;
-    assert_eq!(layout.read(&mut Reader::new(&wrong)), Some(Err(LayoutError::Density(4))));
+    assert_eq!(
+        layout.read(&mut Reader::new(&wrong)),
+        Some(Err(LayoutError::Density(4)))
+    );
     wrong[5] = 1;
     wrong[..5].copy_from_slice(&[0xEE; 5]);
     assert_eq!(layout.read(&mut Reader::new(&wrong)), Some(Err(LayoutError::Stamp)));
-    assert!(matches!(layout.read(&mut Reader::new(&data[..data.len() - 1])), Some(Err(LayoutError::Short(_)))));
+    assert!(matches!(
+        layout.read(&mut Reader::new(&data[..data.len() - 1])),
+        Some(Err(LayoutError::Short(_)))
+    ));
 }
 
 #[test]
@@ -173,17 +192,26 @@ fn registers_have_tariffs_and_obis_codes() {
         _ => Value::Number(Decimal::new(i64::from(rate.unwrap()) * 10_000 + 1234, 4)),
     });
     let reading = layout.read(&mut Reader::new(&data.unwrap())).unwrap().unwrap();
-    assert_eq!(reading.stamped, Stamped::Period(Ok(Value::Date(NaiveDate::from_ymd_opt(2026, 3, 9).unwrap()))));
+    assert_eq!(
+        reading.stamped,
+        Stamped::Period(Ok(Value::Date(NaiveDate::from_ymd_opt(2026, 3, 9).unwrap())))
+    );
     assert_eq!(reading.number("import active energy", Some(0)), Some(dec!(0.1234)));
     assert_eq!(reading.number("import active energy", Some(2)), Some(dec!(2.1234)));
     // two decimals of reactive registers
     assert_eq!(reading.number("reactive energy quadrant 4", Some(1)), Some(dec!(1.12)));
     let codes: Vec<String> = reading.entries.iter().filter_map(|entry| entry.obis()).collect();
     assert_eq!(codes.len(), 12);
-    assert_eq!((codes[0].as_str(), codes[2].as_str(), codes[11].as_str()), ("1-0:1.8.0", "1-0:1.8.2", "1-0:8.8.2"));
+    assert_eq!(
+        (codes[0].as_str(), codes[2].as_str(), codes[11].as_str()),
+        ("1-0:1.8.0", "1-0:1.8.2", "1-0:8.8.2")
+    );
     let mut many = vec![0x09, 0x03, 0x26, 0, 0, 0, 0, 0, 0xEE];
     many.resize(4000, 0);
-    assert_eq!(layout.read(&mut Reader::new(&many)), Some(Err(LayoutError::Rates(0xEE))));
+    assert_eq!(
+        layout.read(&mut Reader::new(&many)),
+        Some(Err(LayoutError::Rates(0xEE)))
+    );
 }
 
 #[test]
@@ -196,10 +224,18 @@ fn questions_hold_what_the_standard_wants() {
     assert_eq!(down(Afn::QUERY, 25).size(4, 0), 0);
     let places = [2, 0, 5, 0, 6, 0];
     let mut reader = Reader::new(&places);
-    assert_eq!(down(Afn::QUERY, 10).read(&mut reader).unwrap().unwrap().entries.len(), 2);
+    assert_eq!(
+        down(Afn::QUERY, 10).read(&mut reader).unwrap().unwrap().entries.len(),
+        2
+    );
     assert!(reader.is_empty());
     // a count that lies
-    assert!(down(Afn::QUERY, 10).read(&mut Reader::new(&[0xFF, 0xFF, 5, 0])).unwrap().is_err());
+    assert!(
+        down(Afn::QUERY, 10)
+            .read(&mut Reader::new(&[0xFF, 0xFF, 5, 0]))
+            .unwrap()
+            .is_err()
+    );
 }
 
 proptest! {
