@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test scan field kills control drill drill-disk storm bench lint sqlx
+.PHONY: demo test fuzz scan field kills control drill drill-disk storm bench lint sqlx
 
 demo:
 	@scripts/install.sh demo
@@ -8,11 +8,20 @@ demo:
 
 test: lint
 	cargo test --locked
+	scripts/fuzz.sh 60
 
 lint:
 	@scripts/install.sh test
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	CLIPPY_CONF_DIR=config/lint cargo clippy --locked --all-targets -- -D warnings
+
+# every codec for SECONDS each, two at a time; `make test` gives them a minute
+SECONDS = 1800
+
+fuzz:
+	@scripts/install.sh test
+	scripts/fuzz.sh $(SECONDS)
 
 # the long forms of the drills that `make test` runs short
 field:

@@ -11,6 +11,8 @@ have_initdb() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || comm
 have_initdb || missing+=(postgresql)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 if [ "$purpose" = test ]; then
+    # libFuzzer is C++
+    command -v c++ >/dev/null || missing+=(g++)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     # the panel test: a Prometheus that scrapes, promtool, and Grafana's published types
     command -v promtool >/dev/null || missing+=(prometheus)

@@ -285,22 +285,32 @@ fn real(bytes: &[u8]) -> Result<Decimal, ValueFault> {
     if !float.is_finite() {
         return Err(ValueFault::NotANumber);
     }
-    Decimal::from_str(&float.to_string()).map_err(|_| ValueFault::Range)
+    let text = float.to_string();
+    let number = Decimal::from_str(&text).map_err(|_| ValueFault::Range)?;
+    // a decimal has 28 places: what lies below them would come out as another number, the smallest as zero
+    if number.to_string().parse() == Ok(float) {
+        Ok(number)
+    } else {
+        Err(ValueFault::Range)
+    }
 }
 
-/// A number times ten to a power, exactly.
+/// A number times ten to a power, exactly: the digits stay, the point moves.
 pub(super) fn scaled(number: Decimal, exponent: i32) -> Result<Value, ValueFault> {
-    if exponent.unsigned_abs() > 28 {
-        return Err(ValueFault::Range);
+    let mut out = number;
+    let scale = i64::from(number.scale()) - i64::from(exponent);
+    if number.is_zero() {
+        return Ok(Value::Number(number));
     }
-    let places = exponent.unsigned_abs();
-    let power = if exponent < 0 {
-        Decimal::new(1, places)
+    if let Ok(scale) = u32::try_from(scale) {
+        out.set_scale(scale).map_err(|_| ValueFault::Range)?;
     } else {
-        let ten = i128::from(10u8).checked_pow(places).ok_or(ValueFault::Range)?;
-        Decimal::try_from_i128_with_scale(ten, 0).map_err(|_| ValueFault::Range)?
-    };
-    number.checked_mul(power).map(Value::Number).ok_or(ValueFault::Range)
+        let places = u32::try_from(scale.unsigned_abs()).map_err(|_| ValueFault::Range)?;
+        let power = 10i128.checked_pow(places).ok_or(ValueFault::Range)?;
+        let digits = number.mantissa().checked_mul(power).ok_or(ValueFault::Range)?;
+        out = Decimal::try_from_i128_with_scale(digits, 0).map_err(|_| ValueFault::Range)?;
+    }
+    Ok(Value::Number(out))
 }
 
 /// What the length byte of a variable field says (EN 13757-3, table 5): how many bytes follow and how to read them.
@@ -410,6 +420,26 @@ mod tests {
             fixed(Coding::Integer(2), Class::ErrorFlags, 0, &[0x00, 0x80]),
             Value::Number(dec!(32768))
         );
+    }
+
+    #[test]
+    fn what_a_decimal_cannot_hold_is_not_rounded() {
+        let range = Value::Invalid(ValueFault::Range);
+        // found by fuzzing: 7.28e-32 came out as zero
+        assert_eq!(number(Coding::Real, 0, &[0x00, 0x00, 0xBD, 0x0B]), range);
+        assert_eq!(number(Coding::Real, 0, &1.234_567e-25f32.to_le_bytes()), range);
+        assert_eq!(number(Coding::Real, -12, &1.234_567e-20f32.to_le_bytes()), range);
+        assert_eq!(
+            number(Coding::Real, -6, &1.25e-20f32.to_le_bytes()),
+            Value::Number(dec!(0.0000000000000000000000000125))
+        );
+        assert_eq!(number(Coding::Real, 0, &[0; 4]), Value::Number(dec!(0)));
+        // the point moves right, past the end too
+        assert_eq!(
+            number(Coding::Real, 2, &12.5f32.to_le_bytes()),
+            Value::Number(dec!(1250))
+        );
+        assert_eq!(number(Coding::Integer(8), 12, &i64::MAX.to_le_bytes()), range);
     }
 
     #[test]

@@ -1,0 +1,1 @@
+../../../../src/spool/record.rs
