@@ -27,7 +27,7 @@ pub struct Line<'a> {
 pub struct Stream {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// The answer in it, where it is nothing but an answer, perhaps behind an echo.
+    /// The answer, where it is nothing but one. Behind other bytes an answer can be made to look like something else.
     pub answer: Option<Vec<u8>>,
 }
 
@@ -74,7 +74,7 @@ impl Line<'_> {
                 }
             }
         }
-        let clean = matches!(kinds.as_slice(), [ANSWER] | [ECHO, ANSWER]);
+        let clean = kinds == [ANSWER];
         Stream {
             bytes,
             answer: answer.filter(|answer| clean && !answer.is_empty()),

@@ -100,11 +100,13 @@ fn file(input: &mut Input<'_>, stamp: Stamp) -> (Memory, Vec<Part>) {
 }
 
 fn scanned(input: &mut Input<'_>) {
-    // a salt that no input says by chance, as those of the field are
-    let stamp = Stamp {
-        salt: 0x9E37_79B9_7F4A_7C15 ^ u64::from(input.word()),
-        segment: 7,
-    };
+    // a salt that follows from every byte: a checksum that the fuzzer saw and copied is none any more
+    let all = input.clone().all();
+    let salt = all.iter().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    });
+    let stamp = Stamp { salt, segment: 7 };
+    let _salt = input.word();
     let (file, parts) = file(input, stamp);
     let end = file.0.len() as u64;
     let mut scanner = Scanner::new(&file, stamp, 0, end, None);

@@ -5,8 +5,8 @@ use crate::input::{Input, piece};
 use crate::line::{self, Line, flipped, sum};
 use crate::protocol::dlt645::items::{self, Value};
 use crate::protocol::dlt645::{
-    AnswerError, Body, Control, DATA_MAX, Di, Edition, FOLLOW_UPS_MAX, FRAME_MAX, Heard, PREAMBLES_MAX, Reply, Request,
-    hear, open,
+    Address, AnswerError, Body, Control, DATA_MAX, Di, Edition, FOLLOW_UPS_MAX, FRAME_MAX, Heard, PREAMBLES_MAX, Reply,
+    Request, hear, open,
 };
 use crate::protocol::{Protocol, Request as AnyRequest};
 use crate::seeds::{Seeds, frames};
@@ -48,10 +48,11 @@ fn answer(request: &Request, data: &[u8]) -> Vec<u8> {
     }
     let mut input = Input::new(data);
     let choice = input.byte();
-    let meter = match request.address() {
-        wild if wild.is_wild() => crate::protocol::dlt645::Address::from_number(12_345_678),
-        own => own,
-    };
+    let known = |byte: u8| if byte == 0xAA { 0x12 } else { byte };
+    let meter = Address::from_wire(request.address().wire().map(known));
+    if !request.address().covers(meter) {
+        return Vec::new();
+    }
     if choice == 0xFF {
         return request.refusal_frame(meter, input.byte());
     }
@@ -73,7 +74,11 @@ fn line_of(request: &Request, input: &mut Input<'_>) {
         held_max: FRAME_MAX + PREAMBLES_MAX,
         answer_max: FRAME_MAX + PREAMBLES_MAX,
     };
-    let stream = line.stream(input);
+    let mut stream = line.stream(input);
+    // a whole answer inside another one's data is taken for what it looks like
+    stream.answer = stream
+        .answer
+        .filter(|answer| !answer.iter().skip(8).any(|byte| *byte == 0x68));
     line.check(&stream);
     joined(request, &stream.bytes);
     heard(&stream.bytes);

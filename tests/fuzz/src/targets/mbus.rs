@@ -4,7 +4,8 @@ use super::{decoded, models, questions};
 use crate::input::{Input, piece};
 use crate::line::{self, Line, flipped, sum};
 use crate::protocol::mbus::{
-    ACK, AnswerBody, FRAME_MAX, Frame, Heard, Record, Records, Request, Selection, TELEGRAMS_MAX, Telegram, Value, hear,
+    ACK, AnswerBody, FRAME_MAX, Frame, Header, Heard, Record, Records, Request, Selection, TELEGRAMS_MAX, Telegram,
+    Value, hear,
 };
 use crate::protocol::{Protocol, Request as AnyRequest};
 use crate::seeds::{Seeds, frames};
@@ -90,14 +91,16 @@ fn readout(request: &Request, bytes: &[u8]) {
     );
 }
 
-/// Records lie behind one another, each number is exact as far as its bytes tell it.
+/// The records of the fixed structure have no head of their own.
 fn telegram(telegram: &Telegram) {
-    let AnswerBody::Records(records) = &telegram.body else {
-        return;
-    };
-    all(records);
+    match (&telegram.header, &telegram.body) {
+        (Header::Fixed { .. }, _) => {}
+        (_, AnswerBody::Records(records)) => all(records),
+        _ => {}
+    }
 }
 
+/// Records lie behind one another, each number is exact as far as its bytes tell it.
 fn all(records: &Records) {
     let mut end = None;
     for record in &records.list {
@@ -124,7 +127,8 @@ fn one(record: &Record) {
                 assert!(significant <= 9, "{number} of a float {data:02X?}");
             }
             if record.raw[0] & 0x0F == 5 && number.is_zero() {
-                let nought = data.len() == 4 && data[..3] == [0, 0, 0] && data[3] & 0x7F == 0;
+                // of either sign, in either order
+                let nought = matches!(data, [0 | 0x80, 0, 0, 0] | [0, 0, 0, 0x80]);
                 assert!(nought, "zero of the float {data:02X?}");
             }
         }
