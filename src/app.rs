@@ -67,6 +67,8 @@ pub struct Running {
     stop_accept: CancellationToken,
     stop_connections: CancellationToken,
     closing: watch::Sender<bool>,
+    /// Writes checkpoints of the audit until it is cancelled, and a last one then.
+    checkpoints: (CancellationToken, tokio::task::JoinHandle<()>),
     field_up: watch::Sender<bool>,
 }
 
@@ -200,7 +202,8 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     recover(&spool, &fleet, &shards, &*ledger, &*clock).await?;
     let chain = crate::store::audit_chain::AuditChain::new(database);
     let keeper = audit::Keeper::open(chain, &config.data.folder, Arc::clone(&clock))?;
-    actix::spawn(keep_checkpoints(keeper, closing.subscribe()));
+    let stop_checkpoints = CancellationToken::new();
+    let checkpoints = actix::spawn(keep_checkpoints(keeper, stop_checkpoints.clone()));
     // before the device ports open: what may have been sent is known to be unknown when the first DTU comes back
     let desk = field::open_desk(config, database, &fleet, &common, Arc::new(live.clone())).await?;
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
@@ -236,6 +239,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         stop_accept,
         stop_connections,
         closing,
+        checkpoints: (stop_checkpoints, checkpoints),
         field_up,
     };
     running.keep_house(store, clock);
@@ -381,13 +385,15 @@ fn api_state(
 }
 
 /// Writes checkpoints of the audit until the server stops, and the last one then.
-async fn keep_checkpoints(mut keeper: audit::Keeper, mut stop: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(CHECKPOINT_EVERY) => keeper.tick(false).await,
-            _ = stop.changed() => return keeper.tick(true).await,
-        }
+async fn keep_checkpoints(mut keeper: audit::Keeper, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(CHECKPOINT_EVERY))
+        .await
+        .is_some()
+    {
+        keeper.tick(false).await;
     }
+    keeper.tick(true).await;
 }
 
 impl Running {
@@ -484,6 +490,12 @@ impl Running {
         let _unread = self.closing.send(true);
         self.live.close();
         self.server.stop().await;
+        // when nobody can add to the audit any more
+        let (stop_checkpoints, checkpoints) = self.checkpoints;
+        stop_checkpoints.cancel();
+        if tokio::time::timeout(STOP_SESSIONS, checkpoints).await.is_err() {
+            tracing::warn!("the last checkpoint of the audit is not written");
+        }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }

@@ -12,6 +12,7 @@ use crate::simulator::meter::value_of;
 use crate::simulator::physics::Load;
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDateTime, NaiveTime, Utc};
 use rust_decimal::Decimal;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What real meters do, and the standard does not foresee.
@@ -80,6 +81,8 @@ struct State {
     kept: bool,
     /// How often a command moved the relay, or would have if it had stood otherwise.
     switched: u64,
+    /// Settings as they were written.
+    settings: BTreeMap<u32, Vec<u8>>,
     /// How far its clock is ahead.
     drift: Duration,
     /// Data of which a part was sent.
@@ -122,6 +125,7 @@ impl Meter645 {
             told_open: false,
             kept: false,
             switched: 0,
+            settings: BTreeMap::new(),
             drift: Duration::zero(),
             rest: None,
         };
@@ -234,10 +238,19 @@ impl Meter645 {
                 Said::Done
             }
             Body::WriteAddress(_) => Said::Silent,
-            Body::Write { di, security, .. } => match items::definition(*di, 0) {
+            Body::Write { di, security, value } => match items::definition(*di, 0) {
                 _ if security.password.wire().get(1..) != self.password.wire().get(1..) => Said::Refused(PASSWORD),
                 Some(_) if self.profile.clock.contains(di) => {
                     self.lock().drift = Duration::zero();
+                    Said::Done
+                }
+                _ if self
+                    .profile
+                    .parameters
+                    .iter()
+                    .any(|parameter| parameter.point.di == *di) =>
+                {
+                    self.lock().settings.insert(di.number(), value.clone());
                     Said::Done
                 }
                 Some(_) => Said::Done,
@@ -344,6 +357,15 @@ impl Meter645 {
             (Di::E2007(0x0400_0B01) | Di::E1997(0xC117), _) => return Some(vec![0x00, 0x01]),
             (Di::E2007(0x0400_0B02 | 0x0400_0B03), _) => return Some(vec![0x99, 0x99]),
             _ => {}
+        }
+        if let Some(parameter) = self
+            .profile
+            .parameters
+            .iter()
+            .find(|parameter| parameter.point.di == di)
+        {
+            let written = self.lock().settings.get(&di.number()).cloned();
+            return written.or_else(|| parameter.point.format.write(&items::Value::Number(Decimal::from(15))));
         }
         let at = match definition.period {
             Period::Now => local,

@@ -85,6 +85,15 @@ fn storms_leave_good_devices_and_the_api_alone() {
     run("run_storm.py", &["--silent", "300", "--dtus", "12", "--calm", "5"]);
 }
 
+/// Relays under lost answers, cut lines and kills; absent DTUs and a clock that is set back; forged approvals; the brake and
+/// the emergency stop. The long form runs by hand: `make control`.
+#[test]
+fn no_relay_moves_twice_late_or_unasked() {
+    let outcomes = ["--commands", "36", "--kills", "4"];
+    let bounds = ["--expiries", "8", "--expires", "10", "--forged", "--flood", "300"];
+    run("run_control.py", &[outcomes.as_slice(), bounds.as_slice()].concat());
+}
+
 /// pyMeterBus as the master of virtual M-Bus meters: readouts, selection, and its own wildcard search.
 #[test]
 fn an_independent_m_bus_master_reads_and_finds_virtual_meters() {

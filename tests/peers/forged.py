@@ -118,10 +118,11 @@ class Forger:
             time.sleep(3)
             self.refused("expired", lambda: self.approve("bob", command), (409,))
         for _ in range(2):
-            meter, command = self.ask(expires=8)
+            meter = next(self.meters)
             self.away(meter, False)
+            _, command = self.ask(meter=meter, expires=15)
             self.approve("bob", command)
-            time.sleep(8)
+            time.sleep(15)
             self.away(meter, True)
             self.ended("approved and expired", command, "expired")
 

@@ -197,7 +197,7 @@ class Dtu(threading.Thread):
 class Field:
     """DTUs with relays, and the meters that the server has for them."""
 
-    def __init__(self, head, client, prefix, dtus, units, dice=None, lose=0.0, cut=0.0, present=True, items=False):
+    def __init__(self, head, client, prefix, dtus, units, dice=None, lose=0.0, cut=0.0, present=True, items=False, idle=0):
         self.dtus, self.meters, self.ids = [], {}, {}
         for index in range(dtus):
             sn = f"{prefix}{index + 1:06}"
@@ -216,6 +216,11 @@ class Field:
                     "dtu_id": made["id"], "protocol": relay.protocol, "address": relay.address, "model": relay.model,
                     "name": f"{sn}/{relay.address}"})
                 self.meters[meter["id"]] = (dtu, relay)
+            # of which nobody asks anything; the brake's share of a DTU counts them
+            for number in range(idle):
+                client.post("/api/v1/meters", {
+                    "dtu_id": made["id"], "protocol": "modbus-rtu", "address": str(200 + number), "model": MODBUS,
+                    "name": f"{sn}/idle {number}"})
             dtu.start()
 
     def frames(self):

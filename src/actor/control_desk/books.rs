@@ -105,12 +105,18 @@ impl Books {
         }
     }
 
-    /// The commands of an account that are not sent yet; of all accounts without one.
-    pub(super) fn pending(&self, account: Option<AccountId>) -> Vec<Command> {
+    /// The commands that are not sent yet and that a stop concerns, with who stopped them. What a visit works on finds the stop
+    /// by itself.
+    pub(super) fn stopped_pending(&self) -> Vec<(Command, String)> {
+        let by = |account: AccountId| {
+            let concerns = |stop: &&Stop| stop.account_id.is_none_or(|stopped| stopped == account);
+            self.stops.iter().find(concerns).map(|stop| stop.began_by.clone())
+        };
         self.open
             .values()
-            .filter(|command| command.state.is_pending() && account.is_none_or(|account| command.account == account))
-            .cloned()
+            .filter(|command| command.state.is_pending() && !self.doubtful.contains_key(&command.id))
+            .filter(|command| !self.running.contains_key(&command.id))
+            .filter_map(|command| Some((command.clone(), by(command.account)?)))
             .collect()
     }
 
@@ -172,7 +178,7 @@ impl Books {
         let mut wanting: Vec<_> = self
             .open
             .values()
-            .filter(|command| command.state == State::Unknown || command.is_ready())
+            .filter(|command| command.state == State::Unknown || (command.is_ready() && !self.stopped(command.account)))
             .filter(|command| !self.running.contains_key(&command.id) && !self.doubtful.contains_key(&command.id))
             .filter(|command| self.not_before.get(&command.id).is_none_or(|at| *at <= now))
             .map(|command| {

@@ -163,6 +163,7 @@ impl Desk {
         let at = self.now();
         self.clear_doubts().await;
         self.lose_orphans("the visit was broken off").await;
+        self.cancel_stopped(STEPS_PER_TICK).await;
         let overdue = self.books().overdue(at);
         for command in overdue.into_iter().take(STEPS_PER_TICK) {
             self.expire(&command).await;

@@ -388,19 +388,32 @@ impl Desk {
         stop
     }
 
-    /// Writes the stop down and takes back what is pending: nothing of it may fire when the stop is over.
+    /// Writes the stop down. What is pending is taken back by the ticks that follow: that may be thousands, and nobody who
+    /// stops everything should wait for it.
     pub(super) async fn stop_written(&self, stop: Stop, actor: &Actor) -> Result<(), ControlError> {
-        self.parts.log.begin_stop(&stop, actor).await?;
-        let pending = self.books().pending(stop.account_id);
-        for command in pending {
-            let detail = json!({ "cause": "emergency_stop", "by": actor.name });
-            // a visit that is just being written down finds the stop by itself; the next tick sees to the rest
-            let _tried_again = self.step(&command, &Edge::Cancel, actor, detail, With::default()).await;
+        Ok(self.parts.log.begin_stop(&stop, actor).await?)
+    }
+
+    /// Takes back what stops found pending, at most so many. Answers how many were left.
+    pub(super) async fn cancel_stopped(&self, most: usize) -> usize {
+        let pending = self.books().stopped_pending();
+        let left = pending.len().saturating_sub(most);
+        for (command, by) in pending.into_iter().take(most) {
+            let detail = json!({ "cause": "emergency_stop", "by": by });
+            // what could not be written is tried again by the next tick
+            let _tried_again = self
+                .step(&command, &Edge::Cancel, &Actor::control_desk(), detail, With::default())
+                .await;
         }
-        Ok(())
+        left
     }
 
     pub(super) async fn resume_control(&self, account: Option<AccountId>, actor: &Actor) -> Result<bool, ControlError> {
+        // nothing of what was pending may fire when the stop is over
+        self.cancel_stopped(usize::MAX).await;
+        if !self.books().stopped_pending().is_empty() {
+            return Err(ControlError::Busy);
+        }
         let ended = self.parts.log.end_stop(account, actor, self.parts.clock.now()).await?;
         // written down first: a stop that cannot be ended on paper stays in force
         let before = self.books().stops.len();

@@ -2,6 +2,7 @@
 
 pub(super) mod decode;
 pub mod history;
+pub mod parameter;
 pub(super) mod parse;
 mod parse_history;
 pub(super) mod plan;
@@ -11,6 +12,7 @@ use crate::domain::reading::{Item, Measurand, Quality, Value};
 use crate::protocol::dlt645::items::{self, Format};
 use crate::protocol::dlt645::{Address, Di, Edition};
 use history::PastProfile;
+use parameter::Parameter;
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
@@ -33,6 +35,8 @@ pub struct ItemProfile {
     /// What it keeps of the past.
     #[serde(skip)]
     pub history: Vec<PastProfile>,
+    /// What can be read and written of its settings.
+    pub parameters: Vec<Parameter>,
 }
 
 /// One value.

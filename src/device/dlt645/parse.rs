@@ -1,5 +1,6 @@
 //! Reading the DL/T 645 part of a model file: edition, points, blocks, clock, history.
 
+use super::parameter::parameters;
 use super::parse_history::history;
 use super::{ItemProfile, Point, block_items};
 use crate::device::decode::name;
@@ -39,6 +40,7 @@ pub(in crate::device) fn profile<'t, 'i>(
     let blocks = fields.texts(faults, "blocks");
     let clock = fields.texts(faults, "clock");
     let past = fields.tables(faults, "history");
+    let named = fields.tables(faults, "parameter");
     let edition = edition?;
     let mut points: Vec<Point> = Vec::new();
     for table in tables {
@@ -60,6 +62,7 @@ pub(in crate::device) fn profile<'t, 'i>(
         .into_iter()
         .filter_map(|table| history(faults, table, edition))
         .collect();
+    let parameters = parameters(faults, named, edition, &clock);
     Some(ItemProfile {
         edition,
         preambles,
@@ -67,6 +70,7 @@ pub(in crate::device) fn profile<'t, 'i>(
         blocks,
         clock,
         history,
+        parameters,
     })
 }
 
@@ -101,7 +105,7 @@ pub(super) fn identifier(faults: &mut Faults<'_>, at: &At<&str>, edition: Editio
     found
 }
 
-fn point(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, edition: Edition) -> Option<Point> {
+pub(super) fn point(faults: &mut Faults<'_>, mut table: Fields<'_, '_>, edition: Edition) -> Option<Point> {
     let measurand = measurand(faults, &mut table);
     let text = table.text(faults, "di");
     let text = table.need(faults, "di", text);

@@ -3,6 +3,8 @@
 use super::super::kit::{manner, model as found, permit as permitted};
 use super::super::*;
 use crate::base::hex;
+use crate::device::model::Folder;
+use crate::device::parse::parse;
 use crate::protocol::Protocol;
 use crate::protocol::dlt645::{Address, Control, Password, answer_frame};
 use chrono::NaiveDate;
@@ -181,4 +183,122 @@ fn meters_without_a_relay_are_not_switched() {
             assert!(encode(permit, &model, &manner()).is_err(), "{name}");
         }
     }
+}
+
+fn write(name: &str, value: &str) -> Action {
+    Action::WriteParameter {
+        name: name.into(),
+        value: value.into(),
+    }
+}
+
+#[test]
+fn a_named_parameter_is_written_with_the_password_and_read_back() {
+    let model = model();
+    let action = write("demand_period", "30");
+    let bytes = hex::decode(&frame(action.clone(), &manner())).unwrap();
+    let data: Vec<u8> = bytes[14..bytes.len() - 2]
+        .iter()
+        .map(|byte| byte.wrapping_sub(0x33))
+        .collect();
+    // 14: DI low byte first, PA P0 P1 P2, C0 to C3, the value as BCD (2007, 5.2.4.4)
+    assert_eq!(
+        (bytes[12], hex::encode(&data).as_str()),
+        (0x14, "03010004023706020100000030")
+    );
+    let back = read_back(&model, METER, &action).unwrap();
+    let judged = |answer: &str| {
+        let answer = says(METER, answer);
+        judge(&model, &action, &back, &[Some(&answer)], &manner())
+    };
+    assert_eq!(
+        judged("0301000430"),
+        Ok(Judgement::AsWanted {
+            said: "demand_period = 30 min".into()
+        })
+    );
+    assert!(matches!(judged("0301000415"), Ok(Judgement::Otherwise { .. })));
+    assert!(judged("03010004FF").is_err(), "the meter has no value");
+    // what a model does not name, what is out of bounds, what has no such digits
+    for (action, says) in [
+        (write("passwords", "1"), "demand_period, demand_slide"),
+        (write("demand_period", "61"), "1 to 60"),
+        (write("demand_period", "1.5"), "exactly"),
+        (write("demand_period", "many"), "decimal number"),
+    ] {
+        let error = check(&model, &action).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(encode(permit(action, METER), &model, &manner()).is_err());
+    }
+    let read = Action::ReadParameter {
+        name: "demand_period".into(),
+    };
+    assert!(frame(read, &manner()).contains("68110436343337"));
+}
+
+#[test]
+fn passwords_and_the_relay_are_no_parameters() {
+    let file = |edition: u16, di: &str| {
+        format!(
+            "vendor = \"x\"\nmodel = \"y\"\nphases = 1\nedition = {edition}\nsources = [\"x\"]\n\
+             point = [{{ quantity = \"active_energy_import\", di = \"{}\" }}]\n\
+             parameter = [{{ vendor = \"p\", di = \"{di}\", bytes = 4, unit = \"1\", write = true }}]\n",
+            if edition == 2007 { "00010000" } else { "9010" }
+        )
+    };
+    for (edition, di) in [(2007, "04000C01"), (2007, "04000C0A"), (1997, "C028")] {
+        let faults = parse("own.toml".as_ref(), Folder::Dlt645, &file(edition, di)).unwrap_err();
+        assert!(
+            faults
+                .iter()
+                .any(|fault| format!("{fault:?}").contains("cannot be written")),
+            "{faults:?}"
+        );
+    }
+}
+
+/// A meter of 1997 whose maker shows the relay in a word of its own.
+fn of_1997() -> MeterModel {
+    let text = "vendor = \"x\"\nmodel = \"y\"\nphases = 1\nedition = 1997\nsources = [\"x\"]\nclock = []\n\
+                point = [{ quantity = \"active_energy_import\", di = \"9010\" },\n\
+                { quantity = \"relay_state\", di = \"C02F\", bytes = 1, bit_field = true, bit = 0, invert = true }]\n";
+    parse("own_1997.toml".as_ref(), Folder::Dlt645, text).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+#[test]
+fn a_meter_of_1997_is_switched_where_its_maker_shows_the_relay() {
+    let model = of_1997();
+    let address = "000000109288";
+    let mut manner = manner();
+    manner.security.password = Password::new(0, "000000").unwrap();
+    let sent = |action: Action| {
+        let permit = permitted(action, Protocol::Dlt645_1997, &model.name, address);
+        encode(permit, &model, &manner).map(|request| hex::encode(&request.wire()))
+    };
+    // the capture of a public controller
+    assert_eq!(
+        sent(Action::Disconnect).unwrap(),
+        "FEFEFEFE688892100000006804085BF33333333388660E16"
+    );
+    assert_eq!(
+        sent(Action::Reconnect).unwrap(),
+        "FEFEFEFE688892100000006804085BF33333333399CC8516"
+    );
+    assert!(matches!(sent(Action::Arm), Err(RelayError::NotSupported { .. })));
+    let back = read_back(&model, address, &Action::Disconnect).unwrap();
+    assert_eq!(back.len(), 1);
+    let word = |byte: &str| {
+        let data = hex::decode(&format!("2FC0{byte}")).unwrap();
+        answer_frame(Address::parse(address).unwrap(), Control(0x81), 0, &data)
+    };
+    let judged = |byte: &str| judge(&model, &Action::Disconnect, &back, &[Some(&word(byte))], &manner).unwrap();
+    assert!(matches!(judged("01"), Judgement::AsWanted { .. }));
+    assert!(matches!(judged("00"), Judgement::Otherwise { .. }));
+    // proven by its number, which need not be its address
+    let requests = identify(&model, address).unwrap();
+    let number = hex::decode("32C0785634129000").unwrap();
+    let number = answer_frame(Address::parse(address).unwrap(), Control(0x81), 0, &number);
+    let said = identified(&model, &requests, &[Some(&number), Some(&word("00"))]).unwrap();
+    assert_eq!(said, "meter number 009012345678, address 000000109288");
+    assert_eq!(refusal(&model, 0x04), "wrong password (error word 04)");
 }

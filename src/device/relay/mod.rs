@@ -9,6 +9,7 @@ mod cjt188;
 mod dlt645;
 mod modbus;
 
+use super::dlt645::parameter::ParameterError;
 use super::model::{MeterModel, Profile};
 use super::plan::PlanError;
 use crate::domain::command::{Action, TripPermit};
@@ -32,6 +33,9 @@ pub enum RelayError {
     /// A wrong parameter.
     #[error("{0}")]
     Parameter(String),
+    /// A parameter's value.
+    #[error(transparent)]
+    Value(#[from] ParameterError),
     /// The meter's address.
     #[error(transparent)]
     Address(#[from] PlanError),
@@ -151,7 +155,7 @@ pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result
 pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::read_back(model, profile, address, action),
-        Profile::Dlt645(_) => dlt645::read_back(model, address, action),
+        Profile::Dlt645(profile) => dlt645::read_back(model, profile, address, action),
         Profile::Cjt188(_) => cjt188::read_back(model, address, action),
         Profile::Mbus(_) => Err(not_supported(model, action)),
     }
@@ -164,10 +168,7 @@ pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<V
 pub fn question_of(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::question_of(model, profile, address, action),
-        Profile::Dlt645(profile) => match action {
-            Action::Raw { frame } => Ok(vec![Request::Dlt645(dlt645::raw(profile, frame)?)]),
-            other => Err(not_supported(model, other)),
-        },
+        Profile::Dlt645(profile) => dlt645::question_of(model, profile, address, action),
         Profile::Cjt188(_) => match action {
             Action::Raw { frame } => Ok(vec![Request::Cjt188(cjt188::raw(frame)?)]),
             other => Err(not_supported(model, other)),
@@ -189,7 +190,7 @@ pub fn judge(
 ) -> Result<Judgement, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::judge(profile, action, requests, answers),
-        Profile::Dlt645(_) => dlt645::judge(model, action, requests, answers, manner),
+        Profile::Dlt645(profile) => dlt645::judge(model, profile, action, requests, answers, manner),
         Profile::Cjt188(_) => cjt188::judge(model, action, requests, answers, manner),
         Profile::Mbus(_) => Err(not_supported(model, action)),
     }
@@ -228,6 +229,15 @@ pub fn refusal(model: &MeterModel, code: u8) -> String {
         Profile::Modbus(_) => format!("{} (exception 0x{code:02X})", exception_name(code)),
         Profile::Cjt188(_) | Profile::Mbus(_) => format!("code 0x{code:02X}"),
     }
+}
+
+fn no_parameter<'a>(model: &MeterModel, name: &str, known: impl Iterator<Item = &'a str>) -> RelayError {
+    let known: Vec<&str> = known.collect();
+    RelayError::Parameter(format!(
+        "model {} names no parameter {name:?}; it has [{}]",
+        model.name,
+        known.join(", ")
+    ))
 }
 
 fn not_supported(model: &MeterModel, action: &Action) -> RelayError {

@@ -4,7 +4,7 @@
 //! serial number: what they say goes into the history), else that the unit answers in this session as the model says a
 //! meter of it does: every value of `[recognise]` is there and within its bounds.
 
-use super::{Answers, Judgement, RelayError, not_supported};
+use super::{Answers, Judgement, RelayError, no_parameter, not_supported};
 use crate::base::hex;
 use crate::device::decode::decode;
 use crate::device::modbus::RegisterProfile;
@@ -42,16 +42,8 @@ fn parameter<'a>(model: &MeterModel, profile: &'a RegisterProfile, name: &str) -
         .iter()
         .find(|parameter| parameter.name == name)
         .ok_or_else(|| {
-            let known: Vec<&str> = profile
-                .parameters
-                .iter()
-                .map(|parameter| parameter.name.as_str())
-                .collect();
-            RelayError::Parameter(format!(
-                "model {} names no parameter {name:?}; it has [{}]",
-                model.name,
-                known.join(", ")
-            ))
+            let known = profile.parameters.iter().map(|parameter| parameter.name.as_str());
+            no_parameter(model, name, known)
         })
 }
 
