@@ -95,6 +95,8 @@ class Item(Relay):
         known = {
             bytes.fromhex("01040004"): self.key,
             bytes.fromhex("03050004"): b"\x00\x00" if self.on else b"\x50\x00",
+            # 1.1500 kW
+            bytes.fromhex("00000302"): b"\x00\x15\x01" if self.on else b"\x00\x00\x00",
         }
         if control == 0x11 and data in known:
             return False, lambda: self.frame(0x91, data + known[data])

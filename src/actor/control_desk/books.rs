@@ -2,10 +2,10 @@
 
 use crate::base::ids::{AccountId, CommandId, DtuId};
 use crate::domain::command::brake::{Spot, Trip};
-use crate::domain::command::{Brake, BrakeLimit, BrakeLimits, Command, Moment, State, TimeGuard};
+use crate::domain::command::{Brake, BrakeLimit, BrakeLimits, Command, Hold, Moment, State, TimeGuard};
 use crate::port::control::{Resumed, Stop};
 use crate::port::field::Effect;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -28,13 +28,18 @@ pub(super) struct Books {
     doubtful: HashMap<CommandId, Option<Trip>>,
     /// Pending when the clock was found set back: they expire.
     voided: HashSet<CommandId>,
-    /// The accounts that the brake holds by now, so that it is said once.
-    braked: HashSet<AccountId>,
+    /// The accounts that the brake holds by now and since when, so that it is said once.
+    braked: HashMap<AccountId, DateTime<Utc>>,
+    /// How long the brake looks back at most.
+    quiet_for: TimeDelta,
 }
 
 impl Books {
     pub(super) fn new(limits: BrakeLimits, resumed: Resumed, now: DateTime<Utc>, monotonic: Instant) -> Self {
+        let held = resumed.open.iter().filter(|command| by_brake(command));
         Self {
+            // what an earlier process held was told of by it
+            braked: held.map(|command| (command.account, now)).collect(),
             time: TimeGuard::resume(resumed.mark, now, monotonic),
             brake: Brake::resume(limits, resumed.trips),
             open: resumed.open.into_iter().map(|command| (command.id, command)).collect(),
@@ -44,7 +49,7 @@ impl Books {
             obstacles: HashMap::new(),
             doubtful: HashMap::new(),
             voided: HashSet::new(),
-            braked: HashSet::new(),
+            quiet_for: Brake::horizon(&limits),
         }
     }
 
@@ -238,14 +243,60 @@ impl Books {
     }
 
     /// Whether the brake has not been said to hold this account yet.
-    pub(super) fn first_braked(&mut self, account: AccountId) -> bool {
-        self.braked.insert(account)
+    pub(super) fn first_braked(&mut self, account: AccountId, now: DateTime<Utc>) -> bool {
+        self.braked.insert(account, now).is_none()
     }
 
-    /// The brake is free again for these.
+    /// The brake is free again for an account when nothing of it was held for as long as the brake looks back, and nothing
+    /// waits for people.
     pub(super) fn forget_braked(&mut self, now: DateTime<Utc>) {
-        if self.brake.in_window(now) == 0 {
-            self.braked.clear();
-        }
+        let Self {
+            open,
+            braked,
+            quiet_for,
+            ..
+        } = self;
+        braked.retain(|account, last| {
+            now - *last < *quiet_for
+                || open
+                    .values()
+                    .any(|command| command.account == *account && by_brake(command))
+        });
+    }
+}
+
+/// Whether a command waits because it exceeds the brake.
+fn by_brake(command: &Command) -> bool {
+    command.state.is_pending() && command.holds.iter().any(|hold| matches!(hold, Hold::Brake(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone;
+
+    #[test]
+    fn the_brake_is_told_of_once_a_flood() {
+        let now = Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).unwrap();
+        let resumed = Resumed {
+            mark: None,
+            open: Vec::new(),
+            trips: Vec::new(),
+            stops: Vec::new(),
+        };
+        let mut books = Books::new(BrakeLimits::default(), resumed, now, Instant::now());
+        let quiet_for = Brake::horizon(&BrakeLimits::default());
+        assert!(books.first_braked(AccountId(1), now));
+        // a tick comes before what was held is admitted, and before anything was sent
+        books.forget_braked(now);
+        assert!(!books.first_braked(AccountId(1), now));
+        assert!(
+            books.first_braked(AccountId(2), now),
+            "another account is told for itself"
+        );
+        books.forget_braked(now + quiet_for - TimeDelta::seconds(1));
+        assert!(!books.first_braked(AccountId(1), now + quiet_for - TimeDelta::seconds(1)));
+        books.forget_braked(now + quiet_for * 2);
+        assert!(books.first_braked(AccountId(1), now + quiet_for * 2));
     }
 }

@@ -281,7 +281,7 @@ impl Desk {
 
     fn tell_braked(&self, plan: &Plan<'_>) {
         for (limit, commands) in &plan.braked {
-            let first = self.books().first_braked(plan.account);
+            let first = self.books().first_braked(plan.account, plan.at);
             BrakeHeld {
                 account: plan.account.0,
                 limit: limit_name(*limit),

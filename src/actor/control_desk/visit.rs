@@ -286,7 +286,8 @@ impl Desk {
                 json!({ "cause": "interlock", "interlock": interlock.name(), "detail": why }),
             ),
             Obstacle::Brake(limit) => {
-                let first = self.books().first_braked(command.account);
+                let at = self.now();
+                let first = self.books().first_braked(command.account, at);
                 BrakeHeld {
                     account: command.account.0,
                     limit: super::people::limit_name(limit),

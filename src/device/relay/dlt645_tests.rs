@@ -158,6 +158,37 @@ fn status_word_3_tells_what_became_of_it() {
 }
 
 #[test]
+fn a_relay_that_says_open_and_lets_a_load_through_is_not_believed() {
+    let model = model();
+    let requests = read_back(&model, METER, &Action::Disconnect).unwrap();
+    assert_eq!(requests.len(), 2, "status word 3 and the power");
+    let judged = |power: Option<&str>| {
+        let (word, power) = (says(METER, "030500045000"), power.map(|power| says(METER, power)));
+        let answers = [Some(word.as_slice()), power.as_deref()];
+        judge(&model, &Action::Disconnect, &requests, &answers, &manner()).unwrap()
+    };
+    let open = "relay open (status word 3)".to_owned();
+    // 02030000: 0.0000 kW, 1.1784 kW, and one backwards
+    assert_eq!(
+        judged(Some("00000302000000")),
+        Judgement::AsWanted {
+            said: format!("{open}, load 0 W")
+        }
+    );
+    assert_eq!(
+        judged(Some("00000302841701")),
+        Judgement::Otherwise {
+            said: format!("{open}, but a load of 1178 W flows")
+        }
+    );
+    assert!(matches!(judged(Some("00000302841781")), Judgement::Otherwise { .. }));
+    // a meter that does not tell is judged by its relay alone
+    assert_eq!(judged(None), Judgement::AsWanted { said: open });
+    // nothing of the kind holds a reconnection up
+    assert_eq!(read_back(&model, METER, &Action::Reconnect).unwrap().len(), 1);
+}
+
+#[test]
 fn a_wrong_password_is_called_one() {
     // 68 … DC 01 04: refused, error word bit 2
     assert_eq!(

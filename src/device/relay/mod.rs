@@ -9,14 +9,18 @@ mod cjt188;
 mod dlt645;
 mod modbus;
 
+use super::decode::decode;
 use super::dlt645::parameter::ParameterError;
 use super::model::{MeterModel, Profile};
-use super::plan::PlanError;
+use super::plan::{PlanError, plan};
 use crate::domain::command::{Action, TripPermit};
+use crate::domain::quantity::Quantity;
+use crate::domain::reading::{Measurand, Value};
 use crate::protocol::Request;
 use crate::protocol::dlt645::{ErrorWord, Security};
 use crate::protocol::modbus::exception_name;
 use chrono::NaiveDateTime;
+use rust_decimal::prelude::ToPrimitive;
 use std::time::Duration;
 
 /// Why a command cannot be made into frames, or its answers not into a verdict.
@@ -153,12 +157,17 @@ pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result
 /// # Errors
 /// [`RelayError`].
 pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
-    match &model.profile {
+    let mut requests = match &model.profile {
         Profile::Modbus(profile) => modbus::read_back(model, profile, address, action),
         Profile::Dlt645(profile) => dlt645::read_back(model, profile, address, action),
         Profile::Cjt188(_) => cjt188::read_back(model, address, action),
         Profile::Mbus(_) => Err(not_supported(model, action)),
+    }?;
+    // where the load can be seen, it has to fall
+    if *action == Action::Disconnect && model.has(Quantity::ActivePowerTotal) {
+        requests.extend(plan(model, address, &[Quantity::ActivePowerTotal])?);
     }
+    Ok(requests)
 }
 
 /// The question whose answer [`judge`] can read where [`read_back`] has none: a parameter that is only read.
@@ -188,13 +197,42 @@ pub fn judge(
     answers: Answers<'_>,
     manner: &Manner,
 ) -> Result<Judgement, RelayError> {
-    match &model.profile {
+    let judgement = match &model.profile {
         Profile::Modbus(profile) => modbus::judge(profile, action, requests, answers),
         Profile::Dlt645(profile) => dlt645::judge(model, profile, action, requests, answers, manner),
         Profile::Cjt188(_) => cjt188::judge(model, action, requests, answers, manner),
         Profile::Mbus(_) => Err(not_supported(model, action)),
+    }?;
+    Ok(match judgement {
+        Judgement::AsWanted { said } if *action == Action::Disconnect => with_load(model, requests, answers, said),
+        other => other,
+    })
+}
+
+/// A switch that says that it is open is believed unless a load flows through it: a contact may be welded, or the meter
+/// bridged.
+fn with_load(model: &MeterModel, requests: &[Request], answers: Answers<'_>, said: String) -> Judgement {
+    let heard = decode(model, requests, answers);
+    let wanted = Measurand::Standard(Quantity::ActivePowerTotal);
+    let item = heard.items.iter().find(|item| item.measurand == wanted);
+    let watts = item.and_then(|item| match item.value {
+        Value::Decimal(value) => value.to_f64(),
+        Value::F32(value) => Some(value.into()),
+        Value::F64(value) => Some(value),
+    });
+    match watts {
+        Some(watts) if watts.abs() > LOAD_SEEN_W => Judgement::Otherwise {
+            said: format!("{said}, but a load of {watts:.0} W flows"),
+        },
+        Some(watts) => Judgement::AsWanted {
+            said: format!("{said}, load {watts:.0} W"),
+        },
+        None => Judgement::AsWanted { said },
     }
 }
+
+/// More than a meter's own noise, watts.
+const LOAD_SEEN_W: f64 = 20.0;
 
 /// How far a meter's clock may be off and still count as set.
 const CLOCK_CLOSE_S: i64 = 10;

@@ -43,7 +43,7 @@ async fn a_relay_of_dlt645_is_switched_and_read_back() {
     let off = world.one(Action::Disconnect, 2).await;
     let view = world.until(off, State::Confirmed).await;
     assert!(world.field.is_off(2) && !world.field.is_off(1));
-    assert_eq!(view.outcome["read_back"], "relay open (status word 3)");
+    assert_eq!(view.outcome["read_back"], "relay open (status word 3), load 0 W");
     let sent = &world.get(off).await.history.unwrap()[1];
     assert_eq!(sent.detail["proof"], "communication address 202611210002", "{sent:?}");
     // the deadline stands in the frame, in the meter's own time
@@ -76,7 +76,10 @@ async fn a_kept_supply_stays_on_and_the_command_says_so() {
     // a deadline in another zone than the meter's is over for the meter: it refuses
     let elsewhere = world.one(Action::KeepPower, 2).await;
     let view = world.until(elsewhere, State::Failed).await;
-    assert!(view.outcome["answer"].as_str().unwrap().contains("other error"), "{view:?}");
+    assert!(
+        view.outcome["answer"].as_str().unwrap().contains("other error"),
+        "{view:?}"
+    );
     let kept = world.one(Action::KeepPower, 1).await;
     world.until(kept, State::Confirmed).await;
     let off = world.one(Action::Disconnect, 1).await;
