@@ -286,4 +286,5 @@ fn not_supported(model: &MeterModel, action: &Action) -> RelayError {
 }
 
 #[cfg(test)]
+#[path = "kit_tests.rs"]
 mod kit;
