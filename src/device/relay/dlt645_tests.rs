@@ -273,7 +273,8 @@ fn passwords_and_the_relay_are_no_parameters() {
         format!(
             "vendor = \"x\"\nmodel = \"y\"\nphases = 1\nedition = {edition}\nsources = [\"x\"]\n\
              point = [{{ quantity = \"active_energy_import\", di = \"{}\" }}]\n\
-             parameter = [{{ vendor = \"p\", di = \"{di}\", bytes = 4, unit = \"1\", write = true }}]\n",
+             parameter = [{{ vendor = \"p\", di = \"{di}\", bytes = 4, unit = \"1\", write = true }}]\n\
+             [serial]\nbaud = 1200\nparity = \"even\"\n",
             if edition == 2007 { "00010000" } else { "9010" }
         )
     };
@@ -292,7 +293,8 @@ fn passwords_and_the_relay_are_no_parameters() {
 fn of_1997() -> MeterModel {
     let text = "vendor = \"x\"\nmodel = \"y\"\nphases = 1\nedition = 1997\nsources = [\"x\"]\nclock = []\n\
                 point = [{ quantity = \"active_energy_import\", di = \"9010\" },\n\
-                { quantity = \"relay_state\", di = \"C02F\", bytes = 1, bit_field = true, bit = 0, invert = true }]\n";
+                { quantity = \"relay_state\", di = \"C02F\", bytes = 1, bit_field = true, bit = 0, invert = true }]\n\
+                [serial]\nbaud = 1200\nparity = \"even\"\n";
     parse("own_1997.toml".as_ref(), Folder::Dlt645, text).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
