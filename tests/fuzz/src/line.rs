@@ -1,7 +1,7 @@
 //! What every line protocol promises of its finder, for any request and any bytes.
 
 use crate::input::Input;
-use crate::protocol::{Finding, Request, Verdict};
+use crate::protocol::{Finding, Verdict};
 
 /// The most bytes of a stream; a line's buffer is smaller.
 const STREAM_MAX: usize = 2048;
@@ -9,8 +9,10 @@ const SEGMENTS_MAX: usize = 8;
 
 /// One protocol under test.
 pub struct Line<'a> {
-    /// The question.
-    pub request: &'a Request,
+    /// Looks for the first frame; the flag says that nothing more will come.
+    pub find: &'a dyn Fn(&[u8], bool) -> Finding,
+    /// The question's bytes.
+    pub wire: Vec<u8>,
     /// A whole answer that carries these bytes, as the device would send it; empty where nobody answers.
     pub answer: &'a dyn Fn(&[u8]) -> Vec<u8>,
     /// A frame around these bytes with a right checksum, whatever they say.
@@ -57,7 +59,7 @@ impl Line<'_> {
             match kind {
                 RAW => bytes.extend_from_slice(input.piece()),
                 SEALED => bytes.extend((self.seal)(input.piece())),
-                ECHO => bytes.extend(self.request.wire()),
+                ECHO => bytes.extend_from_slice(&self.wire),
                 ANSWER => {
                     let whole = (self.answer)(input.piece());
                     bytes.extend_from_slice(&whole);
@@ -119,12 +121,7 @@ impl Line<'_> {
 
     fn drain(&self, buffer: &mut Vec<u8>, last: bool, found: &mut Vec<(Vec<u8>, Verdict)>) {
         loop {
-            let finding = if last {
-                self.request.find_last(buffer)
-            } else {
-                self.request.find(buffer)
-            };
-            match finding {
+            match (self.find)(buffer, last) {
                 Finding::NeedMore { noise } => {
                     assert!(noise <= buffer.len(), "more noise than bytes");
                     buffer.drain(..noise);
@@ -151,7 +148,7 @@ impl Line<'_> {
             verdict,
         };
         assert_eq!(
-            self.request.find_last(frame),
+            (self.find)(frame, true),
             alone,
             "alone it is something else: {frame:02X?}"
         );
@@ -165,9 +162,9 @@ impl Line<'_> {
                 );
             }
             Verdict::Echo => {
-                let wire = self.request.wire();
+                let wire = &self.wire;
                 assert!(
-                    wire.ends_with(frame) || frame.ends_with(&wire),
+                    wire.ends_with(frame) || frame.ends_with(wire),
                     "an echo that is not the question"
                 );
             }

@@ -42,8 +42,14 @@ pub fn frames(protocol: &str) -> Vec<Vec<u8>> {
     let shared = std::env::var_os("POLYPHASE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let shared = lines(&shared.join(format!("vectors/{protocol}.jsonl")));
     let texts = own.iter().chain(&shared).flat_map(|line| {
-        let keys = ["request", "answer", "frame_hex"];
-        keys.into_iter().filter_map(|key| line[key].as_str().map(str::to_owned))
+        let one = ["request", "answer", "frame_hex", "apdu_hex"].map(|key| &line[key]);
+        let more = ["answers", "frames_hex"]
+            .into_iter()
+            .filter_map(|key| line[key].as_array());
+        let all: Vec<&Value> = one.into_iter().chain(more.flatten()).collect();
+        all.into_iter()
+            .filter_map(|text| text.as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
     });
     let mut frames: Vec<Vec<u8>> = texts.filter_map(|text| hex::decode(&text).ok()).collect();
     frames.sort();

@@ -61,7 +61,8 @@ fn answer(request: &Request, data: &[u8]) -> Vec<u8> {
 fn line_of(request: &Request, input: &mut Input<'_>) {
     let any = AnyRequest::Cjt188(request.clone());
     let line = Line {
-        request: &any,
+        find: &|bytes, last| if last { any.find_last(bytes) } else { any.find(bytes) },
+        wire: any.wire(),
         answer: &|data| answer(request, data),
         seal: &seal,
         is_frame: &is_frame,

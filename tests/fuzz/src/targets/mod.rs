@@ -2,8 +2,10 @@
 
 mod cjt188;
 mod dlt645;
+mod dlt698;
 mod dtu;
 mod explain;
+mod gdw376;
 mod mbus;
 mod modbus;
 mod models;
@@ -44,6 +46,8 @@ targets! {
     dlt645 => dlt645,
     cjt188 => cjt188,
     mbus => mbus,
+    dlt698 => dlt698,
+    gdw376 => gdw376,
     explain => explain,
     models => models,
     spool => crate::spool::target,

@@ -47,7 +47,8 @@ fn line_of(request: &Request, input: &mut Input<'_>) {
     let any = AnyRequest::Modbus(request.clone());
     let answer = |data: &[u8]| request.reply_frame(&reply(request, data)).expect("fits its request");
     let line = Line {
-        request: &any,
+        find: &|bytes, last| if last { any.find_last(bytes) } else { any.find(bytes) },
+        wire: any.wire(),
         answer: &answer,
         seal: &|bytes| seal(bytes),
         is_frame: &is_frame,
