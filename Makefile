@@ -8,7 +8,7 @@ demo:
 
 test: lint
 	cargo test --locked
-	scripts/fuzz.sh 60
+	scripts/fuzz.sh 55
 
 lint:
 	@scripts/install.sh test
