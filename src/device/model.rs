@@ -89,7 +89,7 @@ impl Folder {
             Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => Self::Dlt645,
             Protocol::Mbus => Self::Mbus,
             Protocol::Cjt188 => Self::Cjt188,
-            Protocol::Gdw376 => return None,
+            Protocol::Gdw376 | Protocol::Dlt698 => return None,
         })
     }
 

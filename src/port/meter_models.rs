@@ -6,7 +6,7 @@ use crate::device::model::MeterModel;
 use crate::device::plan::check_address;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, dlt645};
+use crate::protocol::{Protocol, dlt645, dlt698};
 use serde::Serialize;
 
 /// What a model can read.
@@ -170,6 +170,9 @@ fn canonical(protocol: Protocol, address: &str) -> String {
         Protocol::Cjt188 => format!("{:0>14}", address.trim().to_ascii_uppercase()),
         // no model, so never here
         Protocol::Gdw376 => address.trim().to_owned(),
+        Protocol::Dlt698 => {
+            dlt698::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |address| address.to_string())
+        }
         Protocol::Mbus => {
             mbus::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |address| address.to_string())
         }

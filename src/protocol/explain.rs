@@ -130,13 +130,12 @@ pub fn explain_all(protocol: Option<Protocol>, bytes: &[u8]) -> Vec<Result<Expla
         Protocol::Mbus => mbus::explain(bytes),
         Protocol::Cjt188 => cjt188::explain(bytes),
         Protocol::Gdw376 => gdw376::explain(bytes),
+        Protocol::Dlt698 => dlt698::explain(bytes),
     };
     if let Some(protocol) = protocol {
         return explain(protocol);
     }
-    let mut tried: Vec<_> = Protocol::ALL.iter().map(|protocol| explain(*protocol)).collect();
-    // of concentrators, not of a meter on a line
-    tried.push(dlt698::explain(bytes));
+    let tried: Vec<_> = Protocol::ALL.iter().map(|protocol| explain(*protocol)).collect();
     let errors = |frames: &Vec<Result<Explained, ExplainError>>| frames.iter().filter(|f| f.is_err()).count();
     let useful = |frames: &Vec<Result<Explained, ExplainError>>| frames.iter().any(Result::is_ok);
     // of what explains nothing, that which has at least the shape of a frame, and of those that which gets furthest

@@ -32,6 +32,8 @@ pub enum Protocol {
     Cjt188,
     /// Q/GDW 1376.1 of concentrators: not of a line, spoken on the connection itself.
     Gdw376,
+    /// DL/T 698.45 of concentrators and meters.
+    Dlt698,
 }
 
 impl Protocol {
@@ -44,6 +46,7 @@ impl Protocol {
         Self::Mbus,
         Self::Cjt188,
         Self::Gdw376,
+        Self::Dlt698,
     ];
 
     /// The name.
@@ -56,6 +59,7 @@ impl Protocol {
             Self::Mbus => "mbus",
             Self::Cjt188 => "cjt188",
             Self::Gdw376 => "gdw376.1",
+            Self::Dlt698 => "dlt698.45",
         }
     }
 

@@ -18,6 +18,7 @@ mod cli;
 mod control;
 mod dashboards;
 mod dlt645_peer;
+mod dlt698_peer;
 mod drills;
 mod harness;
 mod mbus_line;

@@ -124,7 +124,7 @@ impl Survey {
                 Protocol::Cjt188 => Box::new(DigitSearch::cjt188(plan.thorough)),
                 Protocol::Mbus => Box::new(MbusSearch::new(plan.thorough)),
                 // not of a line
-                Protocol::ModbusTcp | Protocol::Gdw376 => continue,
+                Protocol::ModbusTcp | Protocol::Gdw376 | Protocol::Dlt698 => continue,
             };
             searches.push_back((*protocol, search));
         }

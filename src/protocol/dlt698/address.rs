@@ -241,6 +241,11 @@ impl Tsa {
         Self(Octets(bytes))
     }
 
+    /// Its bytes: flags and digits.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.0
+    }
+
     /// The address; none where it is not well formed.
     pub fn address(&self) -> Option<Address> {
         let (flags, printed) = self.0.0.split_first()?;

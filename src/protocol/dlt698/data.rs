@@ -1,9 +1,8 @@
 //! Data: every type that an attribute may have (DL/T 698.45-2017, 7.3.1, table 8 on), and the selectors of records.
 
 use super::address::Tsa;
-use super::values::{
-    BitString, Comdcb, Date, DateTime, DateTimeS, Float32, Float64, Oad, Omd, ScalerUnit, Sid, SidMac, Text, Ti, Time,
-};
+use super::moments::{Date, DateTime, DateTimeS, Time};
+use super::values::{BitString, Comdcb, Float32, Float64, Oad, Omd, ScalerUnit, Sid, SidMac, Text, Ti};
 use super::wire::{Octets, choice, sequence};
 use rust_decimal::Decimal;
 use std::fmt;

@@ -98,7 +98,7 @@ fn framed(bytes: &[u8], span: &Range<usize>, frame: &Frame) -> Explained {
     fields.add("client", 1, format!("{:02X}", frame.client));
     fields.add("head checksum", 2, "right");
     let mut explained = Explained {
-        protocol: "dlt698",
+        protocol: "dlt698.45",
         direction: match control.is_from_device() {
             true => Direction::Response,
             false => Direction::Request,

@@ -2,7 +2,7 @@
 //! its reports.
 
 use super::apdu::{Answered, Apdu, Asked, LinkRequest, LinkResponse, Report};
-use super::values::DateTime;
+use super::moments::DateTime;
 use super::{Control, Frame};
 use chrono::NaiveDateTime;
 

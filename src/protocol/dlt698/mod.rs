@@ -16,11 +16,14 @@ mod frame;
 mod guard;
 mod link;
 mod matching;
+mod moments;
 pub mod objects;
 pub mod relay;
 mod request;
 mod security;
 mod segment;
+mod table;
+pub mod terminal;
 mod values;
 mod wire;
 
@@ -33,17 +36,19 @@ pub use explain::explain;
 pub use frame::{Control, FRAME_MAX, Frame, FrameError, Next, PREAMBLE, PREAMBLES_MAX, checksum, frames, next, open};
 pub use link::{confirm_report, link_response};
 pub use matching::Mismatch;
+pub use moments::{Date, DateTime, DateTimeS, Time};
 pub use request::{ADDRESS, CLIENT, CLOCK, FROZEN_AT, ROW_OF, Request, RequestError, STORED_AT, TASK_ROWS};
 pub use security::{Clear, KeyProvider, Revealed, SecurityError};
 pub use segment::{Joined, Joiner, Part, Segment, SegmentError, split};
-pub use values::{
-    BitString, Comdcb, Date, DateTime, DateTimeS, Float32, Float64, Oad, Omd, ScalerUnit, Sid, SidMac, Text, Ti, Time,
-};
+pub use table::{Row, Table};
+pub use values::{BitString, Comdcb, Float32, Float64, Oad, Omd, ScalerUnit, Sid, SidMac, Text, Ti};
 pub use wire::{APDU_MAX, CodecError, DEPTH_MAX, ELEMENTS_MAX, Many, Octets};
 
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod request_tests;
+#[cfg(test)]
+mod terminal_tests;
 #[cfg(test)]
 mod vector_tests;

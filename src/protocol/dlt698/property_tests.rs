@@ -506,7 +506,7 @@ fn depth_and_size_have_an_end() {
 
 #[test]
 fn our_own_frames_mean_what_they_say() {
-    let text = include_str!("../../../tests/frames/dlt698.jsonl");
+    let text = include_str!("../../../tests/frames/dlt698.45.jsonl");
     for line in text.lines() {
         let pair: serde_json::Value = serde_json::from_str(line).unwrap();
         let bytes = |name: &str| hex::decode(pair[name].as_str().unwrap()).unwrap();

@@ -6,8 +6,9 @@ use super::apdu::{
 };
 use super::data::{AtTime, Csd, Data, Equal, Ms, Road, Rsd};
 use super::frame::{FrameError, PREAMBLE, PREAMBLES_MAX, open};
+use super::moments::DateTimeS;
 use super::segment::{Part, Segment, SegmentError};
-use super::values::{DateTimeS, Oad, Omd};
+use super::values::{Oad, Omd};
 use super::wire::{CodecError, Many};
 use super::{Address, Control, Frame, Tsa, guard};
 use chrono::{NaiveDate, NaiveDateTime};

@@ -1,7 +1,8 @@
 //! CONNECT, RELEASE and the error answers (DL/T 698.45-2017, 7.1.3.3).
 
 use super::{FollowReport, Piid, TimeTag};
-use crate::protocol::dlt698::values::{DateTimeS, Text};
+use crate::protocol::dlt698::moments::DateTimeS;
+use crate::protocol::dlt698::values::Text;
 use crate::protocol::dlt698::wire::{Octets, choice, sequence};
 
 sequence! {

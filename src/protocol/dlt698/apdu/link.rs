@@ -1,7 +1,7 @@
 //! LINK: how a terminal that dialled in says who it is and that it lives (DL/T 698.45-2017, 7.1.3.2).
 
 use super::Piid;
-use crate::protocol::dlt698::values::DateTime;
+use crate::protocol::dlt698::moments::DateTime;
 use crate::protocol::dlt698::wire::{choice, sequence};
 
 choice! {

@@ -26,7 +26,8 @@ pub use proxy::{
 };
 pub use security::{Application, RnMac, Secured, SecuredAnswer, SecurityRequest, Verification, VerifiedBy};
 
-use super::values::{DateTimeS, Ti};
+use super::moments::DateTimeS;
+use super::values::Ti;
 use super::wire::{CodecError, Input, Tagged, Wire, choice, decode, sequence};
 use std::fmt;
 

@@ -7,7 +7,8 @@
 mod table;
 
 use super::data::Data;
-use super::values::{DateTimeS, Oad};
+use super::moments::DateTimeS;
+use super::values::Oad;
 use rust_decimal::Decimal;
 use std::fmt;
 

@@ -2,10 +2,12 @@
 
 use crate::input::{Input, piece};
 use crate::line::{self, Line};
+use crate::protocol::dlt698::terminal::Device;
 use crate::protocol::dlt698::{
-    APDU_MAX, Address, Apdu, Control, FRAME_MAX, Frame, Joined, Joiner, Kind, Next, PREAMBLES_MAX, Request, Segment,
-    next, open, split,
+    APDU_MAX, Address, Apdu, BLOCKS_MAX, Control, FRAME_MAX, Frame, GetResult, Joined, Joiner, Kind, Next, Oad,
+    PREAMBLES_MAX, Piid, Request, Segment, Table, ValueResult, next, objects, open, split,
 };
+use crate::protocol::{Finding, Verdict};
 use crate::seeds::{Seeds, frames};
 
 /// CRC-16/X-25, bit by bit.
@@ -128,9 +130,48 @@ fn asked(request: &Request, input: &mut Input<'_>) {
     cut(&stream.bytes);
 }
 
+/// A device that has any value is asked for it, and it comes back, in however many parts.
+fn device(input: &mut Input<'_>) {
+    let oad = Oad::from_number(u32::from_le_bytes(input.array()));
+    let size = usize::from(input.byte());
+    let head = [&[0x85, 1, 0][..], &oad.number().to_be_bytes(), &[1]].concat();
+    let any = Apdu::parse(&[&head, input.all(), &[0, 0]].concat());
+    let Ok(Apdu::GetAnswer(answered)) = any else { return };
+    let GetResult::Normal(item) = answered.body else { return };
+    let ValueResult::Data(data) = item.result else { return };
+    for value in objects::values(oad, &data) {
+        assert!(value.number.is_none_or(|number| number.scale() <= 28));
+    }
+    let meter = Address::parse("202611210001").expect("an address");
+    let request = Request::get(meter, Piid::new(9), &[oad]).expect("a question");
+    let (mut table, mut device) = (Table::new(), Device::new(meter, size));
+    table.put(oad, data.clone());
+    let (mut question, mut answers) = (request.clone(), Vec::new());
+    for _ in 0..BLOCKS_MAX {
+        let frame = open(&question.wire()).expect("our own");
+        let wire = device.hear(&frame, &mut table).expect("an answer").wire();
+        let (span, verdict) = (0..wire.len(), Verdict::Answer);
+        assert_eq!(question.find(&wire), Finding::Frame { span, verdict });
+        answers.extend(wire);
+        match request.follow_up(&answers) {
+            Some(follow) => question = follow,
+            None => break,
+        }
+    }
+    let reply = request.reply(&answers);
+    let Ok(Apdu::GetAnswer(answered)) = reply else {
+        panic!("{data:?} does not come back: {reply:?}")
+    };
+    let GetResult::Normal(item) = answered.body else {
+        panic!("{data:?} comes back as something else")
+    };
+    assert_eq!(item.result, ValueResult::Data(data));
+}
+
 pub(super) fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    match input.byte() % 4 {
+    match input.byte() % 5 {
+        4 => device(&mut input),
         0 => service(input.all()),
         1 => parts(&mut input),
         2 => cut(input.all()),
@@ -163,6 +204,9 @@ pub(super) fn seeds(seeds: &mut Seeds) {
     }
     for frame in &opened {
         seeds.add(&[&[0], frame.data()]);
+        if let [0x85, 1, _, a, b, c, d, 1, value @ .., _, _] = frame.data() {
+            seeds.add(&[&[4, *d, *c, *b, *a, 40], value]);
+        }
         seeds.add(&[&[1, 5, 0], &piece(frame.data()), &[7], frame.data()]);
         let Ok(request) = Request::of_frame(frame) else {
             continue;

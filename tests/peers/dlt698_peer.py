@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""An independent DL/T 698.45 device: PyPI dlt698, another people's reading of the standard.
+
+    target/peers/bin/python tests/peers/dlt698_peer.py meter parts|blocks
+        a meter that is dialled: prints its port and serves until its input ends; long answers in parts or in blocks
+    target/peers/bin/python tests/peers/dlt698_peer.py terminal PORT
+        a concentrator that dials in, logs in, and has one meter behind it; each line `heartbeat` or `report` of its input
+        has it send one, and `done` is printed when it was answered
+"""
+
+import select
+import sys
+import time
+
+import dlt698 as d
+from dlt698 import _native as n
+from dlt698.expert import (
+    AdvancedServiceOptions,
+    Engine,
+    MemoryRecords,
+    ObjectRegistry,
+    ProxyRouter,
+    register_standard_object,
+)
+
+ADDRESS = bytes.fromhex("112233445566")
+METER = bytes.fromhex("202611210001")
+CLOCK = [0x07, 0xEA, 0x0B, 0x15, 8, 23, 59]
+D = d.Data
+
+
+def registry():
+    """What the device has."""
+    objects = ObjectRegistry()
+
+    def have(oi, **attributes):
+        held = n.MemoryObject()
+        for number, value in attributes.items():
+            held.set(int(number[1:]), value)
+        register_standard_object(objects, oi, bytes(int(name[1:]) for name in attributes), held)
+
+    def array(make, *values):
+        return D.array([make(value) for value in values])
+
+    have(0x0010, _2=array(D.uint32, 123456, 12345, 22222, 54321, 34568),
+         _4=array(D.uint64, 12345678, 1234500, 2222200, 5432100, 3456878))
+    have(0x2000, _2=array(D.uint16, 2301, 2312, 2323))
+    have(0x2001, _2=array(D.int32, 5123, 6234, -7345))
+    have(0x2004, _2=array(D.int32, 15000, 5000, 5000, -5000))
+    have(0x200A, _2=array(D.int16, 987, 991, 985, -980))
+    have(0x200F, _2=D.uint16(4998))
+    have(0x4000, _2=D.date_time_s(CLOCK))
+    have(0x4001, _2=D.octet_string(METER))
+    have(0x1010, _2=D.array([D.structure([D.uint32(12345), D.date_time_s([7, 234, 11, 11, 18, 15, 0])])] * 5))
+    writable = n.MemoryObject()
+    writable.set(2, D.uint16(0))
+    objects.register_object(
+        n.ObjectSchema(
+            oi=0x4500,
+            attributes=[n.AttributeSchema(number=2, type=d.DataType.uint16, writable=True)],
+        ),
+        writable,
+    )
+    columns = [d.Oad(oi=0x2023, attribute=2), d.Oad(oi=0x2021, attribute=2), d.Oad(oi=0x0010, attribute=2, index=1)]
+    days = MemoryRecords.create(0x5004, columns)
+    days.replace_rows(
+        [[D.uint32(day), D.date_time_s([7, 234, 11, day, 0, 0, 0]), D.uint32(1000 + day)] for day in range(1, 21)]
+    )
+    register_standard_object(objects, 0x5004, b"\x02", days)
+    return objects
+
+
+def options(**more):
+    return n.SessionOptions(server=n.ServerAddress(bytes=ADDRESS[::-1]), client_address=1, request_timeout=30.0, **more)
+
+
+def commands():
+    """The lines that stand in the input; nothing when none does, `None` at its end."""
+    ready, _, _ = select.select([sys.stdin], [], [], 0)
+    if not ready:
+        return ""
+    line = sys.stdin.readline()
+    return line.strip() if line else None
+
+
+def meter(how):
+    # parts: small frames around large APDUs; blocks: small APDUs
+    small = n.AssociationParameters(apdu_bytes=128 if how == "blocks" else 4096, send_frame_bytes=128)
+    small.protocol = n.SessionOptions().parameters.protocol
+    engine = Engine(options(parameters=small, prefer_get_blocks=how == "blocks"), registry())
+    print(engine.listen("127.0.0.1", 0, d.ConnectionProfile.local_public), flush=True)
+    while commands() is not None:
+        engine.poll(0.01)
+    engine.close()
+
+
+def behind():
+    """A meter, and the terminal's session to it."""
+    server = Engine(n.SessionOptions(), registry())
+    client = Engine(n.SessionOptions())
+    port = server.listen("127.0.0.1", 0, d.ConnectionProfile.local_preset)
+    token = client.connect_tcp("127.0.0.1", port, d.ConnectionProfile.local_preset)
+    for _ in range(6000):
+        server.poll(0.005)
+        if any(event.token == token for event in client.poll(0.005)):
+            return server, client
+    raise SystemExit("the meter behind the terminal is not reached")
+
+
+def terminal(port):
+    server, client = behind()
+    router = ProxyRouter()
+    router.bind(n.Tsa(value=bytes([len(METER) - 1]) + METER), client.session_at())
+    engine = Engine(options(heartbeat_seconds=300), registry(), advanced=AdvancedServiceOptions(proxy=router))
+    engine.connect_tcp("127.0.0.1", port, d.ConnectionProfile.remote_public, role=n.Role.server)
+    waiting = {}
+    while (command := commands()) is not None:
+        if command == "heartbeat":
+            waiting[engine.link(n.LinkRequestType.heartbeat, 300)] = command
+        elif command == "report":
+            result = n.AttributeResult(attribute=d.Oad(oi=0x200F, attribute=2), result=D.uint16(4998))
+            waiting[engine.exchange(n.ReportNotification(payload=[result]))] = command
+        for event in engine.poll(0.01):
+            if event.token in waiting:
+                del waiting[event.token]
+                print("done" if event.error is None else f"failed: {event.error}", flush=True)
+        server.poll(0.002)
+        client.poll(0.002)
+    engine.close()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "meter":
+        meter(sys.argv[2])
+    else:
+        terminal(int(sys.argv[2]))
