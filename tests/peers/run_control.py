@@ -27,7 +27,7 @@ FINAL = {"confirmed", "failed", "rejected", "cancelled", "expired"}
 PASSWORD = "correct horse battery staple\n"
 
 
-def patiently(call, seconds=120):
+def patiently(call, seconds=600):
     """A call that outlives the death of its server."""
     ends = time.monotonic() + seconds
     while True:
@@ -125,6 +125,8 @@ def outcomes(folder, args, dice, faults):
                 head.kill()
                 kills += 1
                 head.start()
+                # on a busy host a database may be taken for hung for a while; a server that is killed meanwhile shows nothing
+                patiently(lambda: client.get("/api/v1/commands", limit=1))
                 drill.up.set()
         tally = drill.tally
         if any(worker.is_alive() for worker in workers):
