@@ -7,6 +7,7 @@ pub mod audit;
 pub mod checks;
 pub mod database;
 pub mod field;
+pub mod notices;
 pub mod resources;
 pub mod seams;
 
@@ -23,6 +24,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::GrowingIds;
 use crate::config::{Claims, Config};
 use crate::device::catalogue::Catalogue;
+use crate::port::notices::NoticeDesk;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
 use crate::store::directory::PgDirectory;
@@ -66,6 +68,7 @@ pub struct Running {
     opened: Option<Opened>,
     stop_accept: CancellationToken,
     stop_connections: CancellationToken,
+    stop_notices: CancellationToken,
     closing: watch::Sender<bool>,
     /// Writes checkpoints of the audit until it is cancelled, and a last one then.
     checkpoints: (CancellationToken, tokio::task::JoinHandle<()>),
@@ -206,13 +209,16 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let checkpoints = actix::spawn(keep_checkpoints(keeper, stop_checkpoints.clone()));
     // before the device ports open: what may have been sent is known to be unknown when the first DTU comes back
     let desk = field::open_desk(config, database, &fleet, &common, Arc::new(live.clone())).await?;
+    let stop_notices = CancellationToken::new();
+    let outbound = notices::outbound(&config.notify, notices::key(config)?, &clock).map_err(anyhow::Error::msg)?;
+    notices::start(config, database, &outbound, &clock, stop_notices.clone());
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
 
     let mut state = api_state(
         config,
         database,
-        (&fleet, &desk),
+        (&fleet, &desk, outbound.desk),
         &live,
         recorder,
         catalogue,
@@ -238,6 +244,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         opened: None,
         stop_accept,
         stop_connections,
+        stop_notices,
         closing,
         checkpoints: (stop_checkpoints, checkpoints),
         field_up,
@@ -343,7 +350,7 @@ async fn recover(
 fn api_state(
     config: &Config,
     database: &Database,
-    (fleet, desk): (&FleetHandle, &Addr<ControlDesk>),
+    (fleet, desk, notices): (&FleetHandle, &Addr<ControlDesk>, Arc<dyn NoticeDesk>),
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,
@@ -355,6 +362,7 @@ fn api_state(
         auth: Arc::new(PgAuth::new(database.clone())),
         fleet: Arc::new(fleet.clone()),
         control: Arc::new(ControlHandle(desk.clone())),
+        notices,
         frames: recorder,
         live: Arc::new(live.clone()),
         feed: Arc::new(live.clone()),
@@ -468,6 +476,8 @@ impl Running {
         if self.desk.send(CloseDesk).await.is_err() {
             tracing::error!("the control desk is gone");
         }
+        // what happens from here on is told by the next process; what is on its way has until the spool is flushed
+        self.stop_notices.cancel();
         let closed = self.fleet.registry.send(CloseSessions).await.unwrap_or(0);
         self.stop_connections.cancel();
         tracing::info!(sessions = closed, "sessions closed");

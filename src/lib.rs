@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod port;
 
 pub mod net;
+pub mod outbound;
 pub mod spool;
 pub mod store;
 

@@ -32,6 +32,7 @@ fn rooms() -> BTreeMap<&'static str, &'static [&'static str]> {
             "net",
             &["base", "telemetry", "domain", "protocol", "exchange", "port"][..],
         ),
+        ("outbound", FLOOR_4),
         (
             "actor",
             &["base", "telemetry", "domain", "protocol", "device", "exchange", "port"][..],
@@ -49,11 +50,13 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("actix_web", &["api", "app"]),
     (
         "tokio",
-        &["spool", "store", "net", "actor", "api", "app", "cli", "simulator"],
+        &["spool", "store", "net", "outbound", "actor", "api", "app", "cli", "simulator"],
     ),
     ("tokio_modbus", &["net", "simulator"]),
     ("tokio_serial", &["net", "cli"]),
     ("prometheus", &["telemetry"]),
+    ("lettre", &["outbound"]),
+    ("reqwest", &["outbound"]),
 ];
 
 /// The pure rooms: no clock, no I/O, no async, no logging.

@@ -21,6 +21,7 @@ pub mod handles;
 pub mod live;
 pub mod messages;
 pub mod meter;
+pub mod notifier;
 pub mod registry;
 mod scan;
 pub mod session_log;

@@ -32,6 +32,8 @@ pub mod meter_form;
 pub mod meter_models;
 pub mod meters;
 pub mod metrics_endpoint;
+pub mod notice_channels;
+pub mod notices;
 pub mod openapi;
 mod outage;
 pub mod page;
@@ -42,6 +44,7 @@ pub mod quarantine;
 pub mod query;
 pub mod readings;
 pub mod reads;
+pub mod recipients;
 pub mod scans;
 pub mod schedule_form;
 pub mod schedules;
@@ -65,6 +68,7 @@ use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
 use crate::port::live::{LiveFeed, LiveSource};
 use crate::port::meter_models::MeterModels;
+use crate::port::notices::NoticeDesk;
 use crate::port::outage::DatabaseCondition;
 use crate::port::readiness::ReadinessCheck;
 use crate::port::scope::Stores;
@@ -90,6 +94,8 @@ pub struct ApiState {
     pub fleet: Arc<dyn Fleet>,
     /// The control desk.
     pub control: Arc<dyn Control>,
+    /// Who sends notices.
+    pub notices: Arc<dyn NoticeDesk>,
     /// Raw frames. Blocking: use it through `web::block`.
     pub frames: Arc<dyn FrameLog>,
     /// What raw frames mean.
@@ -179,7 +185,10 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(audit::routes)
         .configure(control::routes)
         .configure(control_schedules::routes)
-        .configure(commands::routes);
+        .configure(commands::routes)
+        .configure(recipients::routes)
+        .configure(notice_channels::routes)
+        .configure(notices::routes);
 }
 
 /// The application, one per worker.

@@ -90,6 +90,22 @@ id!(
     AlarmRuleId(i32)
 );
 id!(
+    /// A person or place that is told of happenings.
+    RecipientId(i32)
+);
+id!(
+    /// One way to reach a recipient.
+    ChannelId(i32)
+);
+id!(
+    /// A rule of who is told what.
+    RouteId(i32)
+);
+id!(
+    /// Something that people are to be told of.
+    NoticeId(i64)
+);
+id!(
     /// One visit to one meter; may serve several slots.
     PollId(i64)
 );

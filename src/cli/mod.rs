@@ -128,6 +128,7 @@ fn checked(args: &ConfigArgs, models: bool) -> Result<Config, Vec<String>> {
     let (config, source) = crate::config::load(args.config.as_deref()).map_err(|faults| faults.0)?;
     let mut faults = crate::config::problems(&config);
     faults.extend(check_config::profiles(&config));
+    faults.extend(crate::app::notices::faults(&config));
     let own_folder = check_config::models_folder(&config);
     let has_folder = own_folder.is_none();
     faults.extend(own_folder);

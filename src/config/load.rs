@@ -83,6 +83,7 @@ pub fn load_with_environment(
 fn advice(key: &str) -> &'static str {
     match key.rsplit('.').next() {
         Some("bind") => "; give an IP address and a port, such as \"127.0.0.1:8080\"",
+        Some("security") => "; give \"starttls\", \"tls\" or \"none\"",
         Some("format") => "; give \"text\" or \"json\"",
         Some("claims") => "; give \"code\", \"platform\" or \"open\"",
         _ => "; see config/default.toml",
@@ -130,11 +131,16 @@ fn merge(base: &mut toml::Table, own: toml::Table) {
 fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: String) -> Result<String, ConfigFaults> {
     let invalid = |message: String| ConfigFaults::one(&format!("environment variable {name}"), message);
     let path: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
-    let [section, key] = path.as_slice() else {
-        return Err(invalid(
-            "the form is POLYPHASE__SECTION__KEY, e.g. POLYPHASE__HTTP__BIND".into(),
-        ));
+    let (sections, key) = match path.as_slice() {
+        [section, key] => (vec![section], key),
+        [section, within, key] => (vec![section, within], key),
+        _ => {
+            return Err(invalid(
+                "the form is POLYPHASE__SECTION__KEY, e.g. POLYPHASE__HTTP__BIND".into(),
+            ));
+        }
     };
+    let section = path.split_last().map(|(_, names)| names.join(".")).unwrap_or_default();
     let (key, value) = match key.strip_suffix("_file") {
         Some(key) => {
             let text = read(Path::new(&value)).map_err(invalid)?;
@@ -142,12 +148,16 @@ fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: Strin
         }
         None => (key.clone(), value),
     };
-    let Some(toml::Value::Table(table)) = merged.get_mut(section) else {
-        let known: Vec<&str> = merged
-            .iter()
-            .filter(|(_, v)| v.is_table())
-            .map(|(k, _)| k.as_str())
-            .collect();
+    let known: Vec<String> = merged
+        .iter()
+        .filter(|(_, v)| v.is_table())
+        .map(|(k, _)| k.clone())
+        .collect();
+    let mut table = Some(merged);
+    for name in sections {
+        table = table.and_then(|table| table.get_mut(name)).and_then(toml::Value::as_table_mut);
+    }
+    let Some(table) = table else {
         return Err(invalid(format!(
             "there is no section [{section}]; sections are {}",
             known.join(", ")
@@ -165,6 +175,11 @@ fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: Strin
             .parse()
             .map(toml::Value::Integer)
             .map_err(|_| invalid(format!("{value:?} is not a whole number")))?,
+        toml::Value::Table(_) => {
+            return Err(invalid(format!(
+                "[{section}.{key}] is a section; name one of its keys as well"
+            )));
+        }
         toml::Value::Boolean(_) => value
             .parse()
             .map(toml::Value::Boolean)

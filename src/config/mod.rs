@@ -1,11 +1,13 @@
 //! Configuration: one validated struct per concern. `config/default.toml` < file < environment. Prints without secrets.
 
 mod load;
+mod notify;
 mod place;
 mod problems;
 mod shape;
 
 pub use load::{ConfigFaults, load, load_with_environment};
+pub use notify::{MailSecurity, Notify, NotifyEmail, NotifySms, SmsVia};
 pub use place::Source;
 pub use problems::problems;
 
@@ -37,6 +39,8 @@ pub struct Config {
     pub retention: Retention,
     /// Relay control.
     pub control: Control,
+    /// Notices to people.
+    pub notify: Notify,
     /// Claims and sessions.
     pub access: Access,
     /// Logs.

@@ -32,8 +32,9 @@ impl Source {
 /// The line of a dotted key in TOML text, from 1: `section.key`, `section[2].key` of a list of tables, or `section`.
 /// Where the key itself is not there, the line of its section.
 pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    // a key may stand in a section within a section: `notify.email.host`
     let (section, last) = key
-        .split_once('.')
+        .rsplit_once('.')
         .map_or((key, None), |(section, last)| (section, Some(last)));
     let (section, wanted) = match section.split_once('[') {
         Some((section, index)) => (section, index.trim_end_matches(']').parse::<usize>().unwrap_or(0)),
@@ -77,6 +78,9 @@ mod tests {
         assert_eq!(line_of(TEXT, "top"), Some(1));
         assert_eq!(line_of(TEXT, "data.folder"), None);
         assert_eq!(line_of("http.bind = 3\n", "http.bind"), Some(1));
+        let nested = "[notify]\nkey = 1\n[notify.email]\nhost = 2\n";
+        assert_eq!(line_of(nested, "notify.email.host"), Some(4));
+        assert_eq!(line_of(nested, "notify.key"), Some(2));
     }
 
     #[test]

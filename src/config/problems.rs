@@ -11,6 +11,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     listeners(config, &mut found);
     limits(config, &mut found);
     control(config, &mut found);
+    super::notify::problems(&config.notify, &mut found);
     if !(1..=24 * 365).contains(&config.access.session_hours) {
         found.push(format!(
             "access.session_hours: {} is outside 1 to 8760",

@@ -41,6 +41,10 @@ fn keys(section: &str, known: &Table, own: &Table, found: &mut Vec<String>) {
                 "{section}.{key}: there is no such key; keys are {}",
                 names(known)
             )),
+            Some(Value::Table(within)) if value.is_table() => {
+                let own = value.as_table().into_iter();
+                own.for_each(|own| keys(&format!("{section}.{key}"), within, own, found));
+            }
             Some(default) if !default.same_type(value) => found.push(format!(
                 "{section}.{key}: needs {}, not {}, as in {key} = {default}",
                 kind(default),

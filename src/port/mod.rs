@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod live;
 pub mod meter_models;
 pub mod meters;
+pub mod notices;
 pub mod outage;
 pub mod quarantine;
 pub mod readiness;

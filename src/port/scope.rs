@@ -15,6 +15,7 @@ use crate::port::dtus::DtuStore;
 use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
 use crate::port::meters::{MeterStore, PointStore};
+use crate::port::notices::NoticeBook;
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
 use crate::port::readings::ReadingHistory;
 use crate::port::schedules::ScheduleStore;
@@ -142,6 +143,7 @@ pub trait Stores:
     + InAccount<dyn AlarmStore>
     + AcrossAccounts<dyn AlarmStore>
     + InAccount<dyn AlarmRuleStore>
+    + InAccount<dyn NoticeBook>
     + 'static
 {
 }

@@ -29,6 +29,7 @@ mod idempotency;
 pub mod ingest;
 pub mod ledger;
 mod meters;
+pub mod notices;
 mod points;
 mod quarantine;
 mod roles;

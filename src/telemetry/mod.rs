@@ -12,6 +12,7 @@ pub mod control;
 pub mod field;
 pub mod live;
 pub mod logs;
+pub mod notices;
 pub mod spool;
 pub mod storage;
 
@@ -78,6 +79,7 @@ pub fn touch_all() {
     field::touch();
     spool::touch();
     live::touch();
+    notices::touch();
     storage::touch();
 }
 

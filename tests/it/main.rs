@@ -25,4 +25,5 @@ mod mbus_line;
 mod mixed_line;
 mod modbus_peer;
 mod net;
+mod notices;
 mod store;

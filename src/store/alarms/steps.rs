@@ -1,7 +1,7 @@
 //! The one place where a step of an alarm is written, by the rules and by people alike, in the transaction of its cause.
 
 use crate::domain::alarm::AlarmEdge;
-use crate::store::StoreError;
+use crate::store::{StoreError, notices};
 use sqlx::PgConnection;
 
 /// Characters of a note; longer ones are cut.
@@ -20,7 +20,10 @@ pub(super) async fn write(tx: &mut PgConnection, edge: &AlarmEdge, note: &str) -
         note,
         edge.quiet
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    if edge.is_news() {
+        notices::tell(tx, edge).await?;
+    }
     Ok(())
 }

@@ -70,6 +70,7 @@ impl Api {
             auth: Arc::new(PgAuth::new(db.database().clone())),
             fleet: fleet.clone(),
             control: Arc::new(polyphase::port::fake::ClosedDesk),
+            notices: super::notices::desk(),
             frames: frames.clone(),
             explainer: Arc::new(FakeExplainer),
             check_profile: |text| match text {

@@ -1,0 +1,8 @@
+//! Notices over a real database: in virtual time with senders that do what the test says, and by real channels against
+//! real servers on loopback.
+
+mod api;
+mod channels;
+mod outbox;
+mod peers;
+mod world;
