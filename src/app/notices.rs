@@ -13,11 +13,13 @@ use crate::outbound::desk::Desk;
 use crate::outbound::email::{Email, EmailSettings, Security};
 use crate::outbound::gateway::{Gateway, GatewaySettings};
 use crate::outbound::http::{Http, client_tls};
+use crate::outbound::smpp::{Smpp, SmppSettings};
 use crate::outbound::telegram::Telegram;
 use crate::outbound::webhook::{Webhook, WebhookKey};
 use crate::port::notices::{NoticeDesk, Sender, Senders};
 use crate::store::Database;
 use crate::store::notices::PgOutbox;
+use crate::store::smsd::Smsd;
 use actix::Actor;
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -116,6 +118,25 @@ fn email(notify: &Notify, roots_pem: Option<String>, timeout: Duration) -> Resul
 fn sms(notify: &Notify, http: Http) -> Result<Option<Arc<dyn Sender>>, String> {
     match notify.sms.via {
         SmsVia::Nothing => Ok(None),
+        SmsVia::Smpp => {
+            let smpp = &notify.smpp;
+            let settings = SmppSettings {
+                address: smpp.address.clone(),
+                system_id: smpp.system_id.clone(),
+                password: smpp.password.clone(),
+                system_type: smpp.system_type.clone(),
+                source: smpp.source.clone(),
+                timeout: Duration::from_secs(notify.timeout_s),
+            };
+            let made = Smpp::new(settings).map_err(|error| format!("notify.smpp.{error}"))?;
+            Ok(Some(Arc::new(made)))
+        }
+        SmsVia::Modem => {
+            let timeout = Duration::from_secs(notify.timeout_s);
+            let made = Smsd::new(&notify.modem.database_url, timeout)
+                .map_err(|error| format!("notify.modem.database_url: {error}"))?;
+            Ok(Some(Arc::new(made)))
+        }
         SmsVia::Gateway => {
             let gateway = &notify.sms_gateway;
             let settings = GatewaySettings {

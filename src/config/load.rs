@@ -84,6 +84,7 @@ fn advice(key: &str) -> &'static str {
     match key.rsplit('.').next() {
         Some("bind") => "; give an IP address and a port, such as \"127.0.0.1:8080\"",
         Some("security") => "; give \"starttls\", \"tls\" or \"none\"",
+        Some("via") => "; give \"gateway\", \"smpp\", \"modem\" or \"\"",
         Some("format") => "; give \"text\" or \"json\"",
         Some("claims") => "; give \"code\", \"platform\" or \"open\"",
         _ => "; see config/default.toml",

@@ -32,6 +32,8 @@ pub struct Notify {
     pub telegram: NotifyTelegram,
     pub sms: NotifySms,
     pub sms_gateway: NotifyGateway,
+    pub smpp: NotifySmpp,
+    pub modem: NotifyModem,
 }
 
 /// How the line to the mail server is protected.
@@ -77,6 +79,10 @@ pub enum SmsVia {
     Nothing,
     /// By an HTTP gateway.
     Gateway,
+    /// By a message centre over SMPP 3.4.
+    Smpp,
+    /// By a GSM modem, through the tables of Gammu's smsd.
+    Modem,
 }
 
 /// `[notify.sms]`
@@ -100,6 +106,26 @@ pub struct NotifyGateway {
     pub success: String,
     pub user: String,
     pub password: SecretString,
+}
+
+/// `[notify.smpp]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml says it once")]
+pub struct NotifySmpp {
+    pub address: String,
+    pub system_id: String,
+    pub password: SecretString,
+    pub system_type: String,
+    pub source: String,
+}
+
+/// `[notify.modem]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/default.toml says it once")]
+pub struct NotifyModem {
+    pub database_url: SecretString,
 }
 
 /// The shortest key.
@@ -142,8 +168,22 @@ pub(super) fn problems(notify: &Notify, found: &mut Vec<String>) {
         found.push(format!("notify.tls_roots: there is no file {}", notify.tls_roots.display()));
     }
     email(&notify.email, found);
-    if notify.sms.via == SmsVia::Gateway && notify.sms_gateway.url.is_empty() {
-        found.push("notify.sms_gateway.url: is needed, because notify.sms.via = \"gateway\"".into());
+    sms(notify, found);
+}
+
+fn sms(notify: &Notify, found: &mut Vec<String>) {
+    let needed = match notify.sms.via {
+        SmsVia::Nothing => return,
+        SmsVia::Gateway => ("sms_gateway.url", notify.sms_gateway.url.is_empty(), "gateway"),
+        SmsVia::Smpp => ("smpp.address", notify.smpp.address.is_empty(), "smpp"),
+        SmsVia::Modem => (
+            "modem.database_url",
+            notify.modem.database_url.expose_secret().is_empty(),
+            "modem",
+        ),
+    };
+    if let (key, true, via) = needed {
+        found.push(format!("notify.{key}: is needed, because notify.sms.via = {via:?}"));
     }
 }
 

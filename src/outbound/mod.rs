@@ -7,6 +7,7 @@ pub mod desk;
 pub mod email;
 pub mod gateway;
 pub mod http;
-pub mod template;
+pub mod smpp;
 pub mod telegram;
+pub mod template;
 pub mod webhook;

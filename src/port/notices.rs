@@ -4,6 +4,8 @@
 //! into messages, and sends these. A message keeps its id through every attempt, so that a far side that looks at ids
 //! can drop the second copy: at least once, and once where the channel can tell.
 
+pub use crate::protocol::sms::{Alphabet, Segments, smpp};
+
 use crate::base::ids::{AccountId, ChannelId, NoticeId, RecipientId, RouteId, UserId};
 use crate::domain::notice::plan::Rule;
 use crate::domain::notice::rate::Counted;

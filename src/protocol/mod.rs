@@ -11,6 +11,7 @@ pub mod explain;
 pub mod gdw376;
 pub mod mbus;
 pub mod modbus;
+pub mod sms;
 
 use std::fmt;
 use std::ops::Range;

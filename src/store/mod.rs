@@ -38,6 +38,7 @@ mod rules;
 mod schedules;
 mod slot_summary;
 mod slots;
+pub mod smsd;
 mod users;
 mod watch;
 pub mod wide;

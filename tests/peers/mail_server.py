@@ -40,7 +40,7 @@ class Handler:
             "id": mail["Message-ID"],
             "auto": mail["Auto-Submitted"],
             "text": mail.get_content(),
-            "tls": session.ssl is not None,
+            "tls": server.transport.get_extra_info("ssl_object") is not None,
             "user": getattr(session, "auth_data", None) and session.auth_data.login.decode(),
         }
         print(json.dumps(told), flush=True)
@@ -51,7 +51,7 @@ class Handler:
 
 def authenticate(server, session, envelope, mechanism, data):
     good = data.login == b"hes" and data.password == b"s3cret"
-    return AuthResult(success=good, auth_data=data)
+    return AuthResult(success=good, handled=good, auth_data=data)
 
 
 async def main():

@@ -189,7 +189,7 @@ async fn each_channel_can_be_tested_and_the_history_searched() {
 
     let tested = api.call(&admin, "POST", &test(&by_mail), None).await.expect(200).json();
     assert_eq!((&tested["state"], &tested["test"], &tested["attempts"]), (&json!("sent"), &json!(true), &json!(1)));
-    assert_eq!(mail.next()["subject"], "Polyphase：テスト送信");
+    assert_eq!(mail.next().await["subject"], "Polyphase：テスト送信");
     // a test is tried once, and says what is wrong
     let broken = api.call(&admin, "POST", &test(&by_hook), None).await.expect(200).json();
     assert_eq!(broken["state"], "dead");
@@ -214,7 +214,7 @@ async fn each_channel_can_be_tested_and_the_history_searched() {
         at: SystemClock.now(),
     };
     happens(&api.db, happening, false, true).await;
-    assert_eq!(mail.next()["subject"], "【警告】時計のずれ：Halle 100%_");
+    assert_eq!(mail.next().await["subject"], "【警告】時計のずれ：Halle 100%_");
     let find = async |query: &str| -> Vec<Value> {
         let answer = api.call(&admin, "GET", &format!("/notices/messages?{query}"), None).await.expect(200);
         answer.json()["items"].as_array().unwrap().clone()

@@ -80,7 +80,7 @@ pub fn settings() -> NotifierSettings {
         waiting_max: 1000,
         at_once: 8,
         server_account: None,
-        history: TimeDelta::days(30),
+        history: TimeDelta::days(3650),
     }
 }
 
