@@ -122,7 +122,8 @@ GRANT SELECT, INSERT, UPDATE ON notice_recipient, notice_channel, notice_route T
 GRANT SELECT ON notice, notice_item, notice_message TO polyphase_app, polyphase_platform;
 -- test messages, and another life for the dead
 GRANT INSERT ON notice_message TO polyphase_app, polyphase_platform;
-GRANT UPDATE (state, attempts, spent, born_at, next_at, ended_at) ON notice_message TO polyphase_app, polyphase_platform;
+GRANT UPDATE (state, attempts, spent, born_at, next_at, last_error, ended_at) ON notice_message
+    TO polyphase_app, polyphase_platform;
 GRANT UPDATE (state, reason) ON notice_item TO polyphase_app, polyphase_platform;
 -- an alarm that a person acknowledges is news as well
 GRANT INSERT ON notice TO polyphase_app, polyphase_platform;

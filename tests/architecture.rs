@@ -50,7 +50,17 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("actix_web", &["api", "app"]),
     (
         "tokio",
-        &["spool", "store", "net", "outbound", "actor", "api", "app", "cli", "simulator"],
+        &[
+            "spool",
+            "store",
+            "net",
+            "outbound",
+            "actor",
+            "api",
+            "app",
+            "cli",
+            "simulator",
+        ],
     ),
     ("tokio_modbus", &["net", "simulator"]),
     ("tokio_serial", &["net", "cli"]),
@@ -203,9 +213,9 @@ fn libraries_stay_in_their_rooms() {
                 }
             }
             // an address is a value; a socket is not
-            let address = used.iter().any(|part| {
-                ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"].contains(&part.as_str())
-            });
+            let address = used
+                .iter()
+                .any(|part| ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"].contains(&part.as_str()));
             let sockets = used.starts_with(&["std".into(), "net".into()]) && !address;
             let logs_or_waits = first == "tracing" || first == "tokio" || sockets;
             let reads_files = used.starts_with(&["std".into(), "fs".into()]) && room != "device";

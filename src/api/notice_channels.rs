@@ -85,8 +85,8 @@ pub(super) fn shown(kind: ChannelKind, address: &str) -> String {
 }
 
 fn view(stored: StoredChannel, state: &ApiState, with_secret: bool) -> ChannelView {
-    let secret = (with_secret && stored.kind == ChannelKind::Webhook)
-        .then(|| state.notices.webhook_secret(stored.salt));
+    let secret =
+        (with_secret && stored.kind == ChannelKind::Webhook).then(|| state.notices.webhook_secret(stored.salt));
     ChannelView {
         id: stored.id,
         recipient_id: stored.recipient,
@@ -247,7 +247,11 @@ async fn test_channel(
                 id: message,
                 payload: json!({ "id": message, "type": "test", "created_at": now, "items": [] }),
                 subject: text.subject,
-                body: if channel.kind == ChannelKind::Sms { text.short } else { text.text },
+                body: if channel.kind == ChannelKind::Sms {
+                    text.short
+                } else {
+                    text.text
+                },
             },
             now,
         )

@@ -12,9 +12,7 @@ use super::schedules::ListQuery;
 use crate::base::ids::{ChannelId, NoticeId, RecipientId, RouteId};
 use crate::domain::notice::plan::Rule;
 use crate::domain::notice::{ChannelKind, Severity, texts};
-use crate::port::notices::{
-    MessageQuery, MessageState, MessageView, NoticeBook, NoticeQuery, NoticeView, StoredRoute,
-};
+use crate::port::notices::{MessageQuery, MessageState, MessageView, NoticeBook, NoticeQuery, NoticeView, StoredRoute};
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -184,7 +184,11 @@ async fn create_recipient(
     };
     check(&spec, faults)?;
     let made = book.add_recipient(&spec, state.clock.now()).await?;
-    Ok(tagged(HttpResponse::Created(), made.version, &RecipientView::from(made)))
+    Ok(tagged(
+        HttpResponse::Created(),
+        made.version,
+        &RecipientView::from(made),
+    ))
 }
 
 /// A recipient.

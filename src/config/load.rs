@@ -156,7 +156,9 @@ fn apply_variable(merged: &mut toml::Table, name: &str, keys: &str, value: Strin
         .collect();
     let mut table = Some(merged);
     for name in sections {
-        table = table.and_then(|table| table.get_mut(name)).and_then(toml::Value::as_table_mut);
+        table = table
+            .and_then(|table| table.get_mut(name))
+            .and_then(toml::Value::as_table_mut);
     }
     let Some(table) = table else {
         return Err(invalid(format!(

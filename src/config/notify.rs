@@ -165,7 +165,10 @@ pub(super) fn problems(notify: &Notify, found: &mut Vec<String>) {
         found.push("notify.retry_longest_s: must not be shorter than notify.retry_first_s".into());
     }
     if !notify.tls_roots.as_os_str().is_empty() && !notify.tls_roots.is_file() {
-        found.push(format!("notify.tls_roots: there is no file {}", notify.tls_roots.display()));
+        found.push(format!(
+            "notify.tls_roots: there is no file {}",
+            notify.tls_roots.display()
+        ));
     }
     email(&notify.email, found);
     sms(notify, found);

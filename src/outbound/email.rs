@@ -108,8 +108,7 @@ impl Email {
 }
 
 fn parameters(settings: &EmailSettings) -> Result<TlsParameters, String> {
-    let mut builder =
-        TlsParameters::builder(settings.host.clone()).certificate_store(CertificateStore::WebpkiRoots);
+    let mut builder = TlsParameters::builder(settings.host.clone()).certificate_store(CertificateStore::WebpkiRoots);
     if let Some(pem) = &settings.roots_pem {
         let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|error| format!("roots: {error}"))?;
         builder = builder.add_root_certificate(certificate);
@@ -200,7 +199,10 @@ mod tests {
         let mail = email.message(&message).unwrap();
         let text = String::from_utf8(mail.formatted()).unwrap();
         let (head, _) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains("Message-ID: <00000000-0000-0000-0000-000000000007@example.org>"), "{head}");
+        assert!(
+            head.contains("Message-ID: <00000000-0000-0000-0000-000000000007@example.org>"),
+            "{head}"
+        );
         assert!(head.contains("Date: Sun, 01 Mar 2026 04:30:00 +0000"), "{head}");
         assert!(head.contains("Auto-Submitted: auto-generated"));
         assert!(!head.contains("Bcc"));

@@ -111,9 +111,11 @@ impl Sender for Gateway {
             request = request.header(name, value);
         }
         if !settings.body.is_empty() {
-            request = request
-                .header("content-type", &settings.content_type)
-                .body(fill(&settings.body, Escape::of_media(&settings.content_type), &values));
+            request = request.header("content-type", &settings.content_type).body(fill(
+                &settings.body,
+                Escape::of_media(&settings.content_type),
+                &values,
+            ));
         }
         let answer = send(request).await?.success(&[400, 422])?;
         if !settings.success.is_empty() && !answer.body.contains(&settings.success) {

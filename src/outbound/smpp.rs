@@ -151,7 +151,12 @@ impl Smpp {
                     )));
                 }
                 // a part of it is out
-                Verdict::Later => return Err(SendError::Unsure(format!("a segment had status {:#010x}", answer.status))),
+                Verdict::Later => {
+                    return Err(SendError::Unsure(format!(
+                        "a segment had status {:#010x}",
+                        answer.status
+                    )));
+                }
                 Verdict::Never => {
                     return Err(SendError::Refused(format!(
                         "the message centre refused it, status {:#010x}",

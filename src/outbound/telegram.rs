@@ -55,13 +55,16 @@ impl Telegram {
 /// # Errors
 /// Says what to give.
 pub fn check(address: &str) -> Result<(), String> {
-    let named = address
-        .strip_prefix('@')
-        .is_some_and(|name| (5..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+    let named = address.strip_prefix('@').is_some_and(|name| {
+        (5..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    });
     if named || address.parse::<i64>().is_ok_and(|id| id != 0) {
         Ok(())
     } else {
-        Err("is no chat: give its number (the bot tells it, see docs/notices.md), or @ and the name of a channel".to_owned())
+        Err(
+            "is no chat: give its number (the bot tells it, see docs/notices.md), or @ and the name of a channel"
+                .to_owned(),
+        )
     }
 }
 
@@ -150,7 +153,9 @@ mod tests {
     fn what_may_change_is_tried_again() {
         let reply = |text: &str| serde_json::from_str::<Reply>(text).unwrap();
         let flood = reply(r#"{"ok":false,"error_code":429,"description":"Too Many","parameters":{"retry_after":17}}"#);
-        assert!(matches!(refused(429, &flood), SendError::Passing { retry_after: Some(wait), .. } if wait.num_seconds() == 17));
+        assert!(
+            matches!(refused(429, &flood), SendError::Passing { retry_after: Some(wait), .. } if wait.num_seconds() == 17)
+        );
         let gone = reply(r#"{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}"#);
         assert!(matches!(refused(403, &gone), SendError::Refused(_)));
         assert!(matches!(refused(401, &gone), SendError::Passing { .. }));

@@ -84,7 +84,8 @@ pub fn check(address: &str, private: &[Network]) -> Result<Url, String> {
     };
     match literal {
         Some(address) if !allowed(address, private) => Err(
-            "points into a private network; the operator of the server can allow it in notify.private_targets".to_owned(),
+            "points into a private network; the operator of the server can allow it in notify.private_targets"
+                .to_owned(),
         ),
         _ => Ok(url),
     }
@@ -143,7 +144,8 @@ impl Webhook {
 #[async_trait]
 impl Sender for Webhook {
     async fn send(&self, message: &Outgoing) -> Result<Receipt, SendError> {
-        let url = check(&message.address, &self.private).map_err(|wrong| SendError::Refused(format!("the target {wrong}")))?;
+        let url = check(&message.address, &self.private)
+            .map_err(|wrong| SendError::Refused(format!("the target {wrong}")))?;
         let addresses = self.resolve(&url).await?;
         let client = self.http.pinned(url.host_str().unwrap_or_default(), &addresses)?;
         let body = message.payload.to_string();

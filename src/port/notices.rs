@@ -316,12 +316,8 @@ pub trait NoticeOutbox: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn candidates(
-        &self,
-        kind: ChannelKind,
-        now: DateTime<Utc>,
-        limit: u32,
-    ) -> Result<Vec<Candidate>, StoreError>;
+    async fn candidates(&self, kind: ChannelKind, now: DateTime<Utc>, limit: u32)
+    -> Result<Vec<Candidate>, StoreError>;
 
     /// Takes a message for sending: from here on nobody knows whether it arrived until the end is written down.
     ///
@@ -701,12 +697,7 @@ pub trait NoticeBook: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Stale`].
-    async fn remove_channel(
-        &self,
-        id: ChannelId,
-        version: Option<i32>,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError>;
+    async fn remove_channel(&self, id: ChannelId, version: Option<i32>, now: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Routes by id.
     ///

@@ -81,7 +81,10 @@ async fn write(tx: &mut PgConnection, message: &Outgoing, creator: &str) -> Resu
             .header(reference, index)
             .map(|header| crate::base::hex::encode(&header).to_uppercase())
     };
-    let (first, rest) = segments.texts.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let (first, rest) = segments
+        .texts
+        .split_first()
+        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let id: i32 = sqlx::query_scalar(
         r#"INSERT INTO outbox ("DestinationNumber", "TextDecoded", "Coding", "MultiPart", "UDH", "CreatorID", "Class")
            VALUES ($1, $2, $3, $4, $5, $6, -1) RETURNING "ID"::int"#,
@@ -116,7 +119,10 @@ impl Sender for Smsd {
         match tokio::time::timeout(self.timeout, self.hand_over(message)).await {
             Ok(Ok(receipt)) => Ok(receipt),
             // written or not: the next attempt finds it
-            Ok(Err(error)) => Err(SendError::passing(format!("smsd's database: {}", super::StoreError::from(error)))),
+            Ok(Err(error)) => Err(SendError::passing(format!(
+                "smsd's database: {}",
+                super::StoreError::from(error)
+            ))),
             Err(_) => Err(SendError::passing("smsd's database took too long")),
         }
     }

@@ -18,6 +18,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -146,13 +147,21 @@ impl Engine {
         let mut round: u32 = 0;
         while !stop.is_cancelled() {
             if let Err(error) = self.work().await {
-                RoundFailed { what: "work", error: &error }.emit();
+                RoundFailed {
+                    what: "work",
+                    error: &error,
+                }
+                .emit();
             }
             let now = self.parts.clock.now();
             if round.is_multiple_of(COUNT_EVERY)
                 && let Err(error) = self.count(now).await
             {
-                RoundFailed { what: "count", error: &error }.emit();
+                RoundFailed {
+                    what: "count",
+                    error: &error,
+                }
+                .emit();
             }
             if round.is_multiple_of(PRUNE_EVERY)
                 && let Err(error) = self
@@ -161,7 +170,11 @@ impl Engine {
                     .prune(now - self.parts.settings.history, PRUNE_MAX)
                     .await
             {
-                RoundFailed { what: "prune", error: &error }.emit();
+                RoundFailed {
+                    what: "prune",
+                    error: &error,
+                }
+                .emit();
             }
             round = round.wrapping_add(1);
             tokio::select! {
@@ -194,17 +207,12 @@ impl Engine {
             .await?;
         for notice in notices {
             let account = notice.happening.account;
-            if !directories.contains_key(&account) {
-                let directory = if self.parts.settings.enabled {
-                    outbox.directory(account).await?
-                } else {
-                    Directory::default()
-                };
-                directories.insert(account, directory);
-            }
-            if let Some(directory) = directories.get_mut(&account) {
-                self.plan_one(&notice, directory).await?;
-            }
+            let directory = match directories.entry(account) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) if self.parts.settings.enabled => new.insert(outbox.directory(account).await?),
+                Entry::Vacant(new) => new.insert(Directory::default()),
+            };
+            self.plan_one(&notice, directory).await?;
         }
         Ok(())
     }
@@ -240,7 +248,11 @@ impl Engine {
         let now = self.parts.clock.now();
         self.rates().forget(now);
         let due = self.parts.outbox.due(now, ROUND_MAX).await?;
-        let gone: Vec<i64> = due.iter().filter(|item| item.reader.is_none()).map(|item| item.id).collect();
+        let gone: Vec<i64> = due
+            .iter()
+            .filter(|item| item.reader.is_none())
+            .map(|item| item.id)
+            .collect();
         if !gone.is_empty() {
             self.parts
                 .outbox
@@ -252,9 +264,9 @@ impl Engine {
             match groups.last_mut() {
                 Some(group)
                     if group.len() < BUNDLE_MAX
-                        && group
-                            .first()
-                            .is_some_and(|first| first.channel == item.channel && first.counted.critical == item.counted.critical) =>
+                        && group.first().is_some_and(|first| {
+                            first.channel == item.channel && first.counted.critical == item.counted.critical
+                        }) =>
                 {
                     group.push(item);
                 }
@@ -301,7 +313,11 @@ impl Engine {
                         under_way.push(Attempt::new(candidate, self.attempt(candidate.id)));
                     }
                 }
-                Err(error) => RoundFailed { what: "choose", error: &error }.emit(),
+                Err(error) => RoundFailed {
+                    what: "choose",
+                    error: &error,
+                }
+                .emit(),
             }
             let tick = tokio::time::sleep(TICK);
             tokio::select! {
@@ -313,7 +329,10 @@ impl Engine {
         // who is being told is told to the end, within reason; what is cut off is sent again by the next process
         let rest = async { while under_way.next().await.is_some() {} };
         if tokio::time::timeout(STOP_WAIT, rest).await.is_err() {
-            tracing::warn!(channel = kind.as_str(), "messages are cut off while they are being sent");
+            tracing::warn!(
+                channel = kind.as_str(),
+                "messages are cut off while they are being sent"
+            );
         }
     }
 
@@ -334,7 +353,13 @@ impl Engine {
         let message = match self.parts.outbox.claim(id, self.parts.clock.now()).await {
             Ok(Some(message)) => message,
             Ok(None) => return,
-            Err(error) => return RoundFailed { what: "claim", error: &error }.emit(),
+            Err(error) => {
+                return RoundFailed {
+                    what: "claim",
+                    error: &error,
+                }
+                .emit();
+            }
         };
         let sent = match self.parts.senders.get(&message.kind) {
             Some(sender) => sender.send(&message).await,
@@ -355,7 +380,11 @@ impl Engine {
         let mut wait = Duration::from_millis(250);
         // it is out or not: the record has to follow, or it would be sent again. Its slot is taken as long
         while let Err(error) = self.parts.outbox.ended(id, &ending, self.parts.clock.now()).await {
-            RoundFailed { what: "record", error: &error }.emit();
+            RoundFailed {
+                what: "record",
+                error: &error,
+            }
+            .emit();
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RECORD_LONGEST);
         }
@@ -376,7 +405,10 @@ impl Engine {
             self.parts.chance.chance(),
         );
         match next {
-            Some(at) if !message.test => (Ending::Again { at, error, unsure }, if unsure { "unsure" } else { "again" }),
+            Some(at) if !message.test => (
+                Ending::Again { at, error, unsure },
+                if unsure { "unsure" } else { "again" },
+            ),
             _ => (Ending::Dead(error), "dead"),
         }
     }
@@ -482,7 +514,11 @@ fn written(
         channel,
         address: reader.address,
         subject: text.subject,
-        body: if counted.kind == ChannelKind::Sms { text.short } else { text.text },
+        body: if counted.kind == ChannelKind::Sms {
+            text.short
+        } else {
+            text.text
+        },
         payload: json!({ "id": id, "type": "notices", "created_at": now, "account_id": counted.account, "items": told }),
         items,
     }

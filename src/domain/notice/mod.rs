@@ -12,8 +12,8 @@ pub mod retry;
 pub mod target;
 pub mod texts;
 
-pub use person::{Channel, Digest, Quiet, Recipient};
 pub use crate::domain::alarm::Severity;
+pub use person::{Channel, Digest, Quiet, Recipient};
 pub use plan::{Earlier, Plan, PlannedItem, Route, Step, plan};
 
 use crate::base::ids::{AccountId, GroupId};

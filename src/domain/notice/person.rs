@@ -119,7 +119,11 @@ fn instant(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
         if let Some(found) = zone.from_local_datetime(&shifted).earliest() {
             // the end of the gap, not the same minutes behind it
             let found = found.with_timezone(&Utc);
-            return if quarter == 0 { found } else { gap_end(zone, wall, found) };
+            return if quarter == 0 {
+                found
+            } else {
+                gap_end(zone, wall, found)
+            };
         }
     }
     wall.and_utc()
@@ -184,7 +188,11 @@ impl Digest {
         let date = now.with_timezone(&zone).date_naive();
         let of = |date: Option<chrono::NaiveDate>| date.map_or(now, |date| instant(zone, date.and_time(self.at)));
         let (yesterday, today, tomorrow) = (of(date.pred_opt()), of(Some(date)), of(date.succ_opt()));
-        let (begin, end) = if now < today { (yesterday, today) } else { (today, tomorrow) };
+        let (begin, end) = if now < today {
+            (yesterday, today)
+        } else {
+            (today, tomorrow)
+        };
         let every_s = i64::from(self.every_min.max(1)) * 60;
         let passed = (now - begin).num_milliseconds().max(0);
         let rounds = passed.div_euclid(every_s * 1000) + i64::from(passed.rem_euclid(every_s * 1000) > 0);

@@ -87,7 +87,13 @@ fn steps_follow_one_another_and_a_channel_is_told_once() {
         route(2, vec![step(5, &[2], &[ChannelKind::Sms])]),
     ];
     let people = [person(1), person(2), person(3)];
-    let plan = plan(&happening(Edge::Raised, Severity::Warning, 0), at(0), &routes, &people, &[]);
+    let plan = plan(
+        &happening(Edge::Raised, Severity::Warning, 0),
+        at(0),
+        &routes,
+        &people,
+        &[],
+    );
     assert_eq!(told(&plan), [(10, 0), (11, 15), (20, 15), (21, 5), (31, 60)]);
     assert!(plan.cancel.is_empty());
 }
@@ -98,13 +104,18 @@ fn routes_choose_by_severity_kind_and_group() {
     let count = |change: &dyn Fn(&mut Rule), severity| {
         let mut one = route(1, vec![step(0, &[1], &[ChannelKind::Email])]);
         change(&mut one.rule);
-        plan(&happening(Edge::Raised, severity, 0), at(0), &[one], &people, &[]).items.len()
+        plan(&happening(Edge::Raised, severity, 0), at(0), &[one], &people, &[])
+            .items
+            .len()
     };
     assert_eq!(count(&|_| {}, Severity::Warning), 1);
     assert_eq!(count(&|_| {}, Severity::Info), 0);
     assert_eq!(count(&|rule| rule.kinds = vec!["clone".into()], Severity::Warning), 0);
     assert_eq!(
-        count(&|rule| rule.kinds = vec!["clone".into(), "deviation".into()], Severity::Warning),
+        count(
+            &|rule| rule.kinds = vec!["clone".into(), "deviation".into()],
+            Severity::Warning
+        ),
         1
     );
     assert_eq!(count(&|rule| rule.groups = vec![GroupId(5)], Severity::Warning), 0);
@@ -122,7 +133,15 @@ fn quiet_hours_hold_for_the_person_alone() {
     });
     let routes = [route(1, vec![step(0, &[1, 2], &[ChannelKind::Sms])])];
     let people = [sleeper, person(2)];
-    let of = |severity| told(&plan(&happening(Edge::Raised, severity, 0), at(0), &routes, &people, &[]));
+    let of = |severity| {
+        told(&plan(
+            &happening(Edge::Raised, severity, 0),
+            at(0),
+            &routes,
+            &people,
+            &[],
+        ))
+    };
     assert_eq!(of(Severity::Warning), [(11, 7 * 60), (21, 0)]);
     assert_eq!(of(Severity::Critical), [(11, 0), (21, 0)]);
 }
@@ -157,19 +176,39 @@ fn who_was_told_learns_the_end_and_nobody_else() {
     assert!(silent.items.is_empty());
     assert_eq!(silent.cancel, [3, 4]);
     // somebody cares: the first step stands, the escalation is off
-    let cared = plan(&happening(Edge::Acknowledged, Severity::Warning, 20), at(21), &routes, &people, &before);
+    let cared = plan(
+        &happening(Edge::Acknowledged, Severity::Warning, 20),
+        at(21),
+        &routes,
+        &people,
+        &before,
+    );
     assert!(cared.items.is_empty());
     assert_eq!(cared.cancel, [4]);
-    let reminded = plan(&happening(Edge::Reminded, Severity::Warning, 20), at(21), &routes, &people, &before);
+    let reminded = plan(
+        &happening(Edge::Reminded, Severity::Warning, 20),
+        at(21),
+        &routes,
+        &people,
+        &before,
+    );
     assert_eq!(told(&reminded), [(10, 21)]);
 }
 
 #[test]
 fn rules_are_checked() {
-    assert!(route(1, vec![step(0, &[1], &[]), step(5, &[2], &[])]).rule.faults().is_empty());
+    assert!(
+        route(1, vec![step(0, &[1], &[]), step(5, &[2], &[])])
+            .rule
+            .faults()
+            .is_empty()
+    );
     let wrong = route(1, vec![step(5, &[1], &[]), step(5, &[], &[]), step(99_999, &[2], &[])]);
     let fields: Vec<String> = wrong.rule.faults().into_iter().map(|(field, _)| field).collect();
-    assert_eq!(fields, ["steps[1].recipients", "steps[1].after_min", "steps[2].after_min"]);
+    assert_eq!(
+        fields,
+        ["steps[1].recipients", "steps[1].after_min", "steps[2].after_min"]
+    );
     assert_eq!(route(1, Vec::new()).rule.faults()[0].0, "steps");
 }
 

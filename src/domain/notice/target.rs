@@ -15,7 +15,9 @@ impl Network {
     /// Whether an address lies in it. An IPv4 address within IPv6 counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(address)) => same(net.to_bits().into(), address.to_bits().into(), 32, self.bits),
+            (IpAddr::V4(net), IpAddr::V4(address)) => {
+                same(net.to_bits().into(), address.to_bits().into(), 32, self.bits)
+            }
             (IpAddr::V6(net), IpAddr::V6(address)) => same(net.to_bits(), address.to_bits(), 128, self.bits),
             _ => false,
         }
@@ -127,7 +129,13 @@ mod tests {
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
-        for address in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "::ffff:8.8.8.8"] {
+        for address in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700:4700::1111",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
     }

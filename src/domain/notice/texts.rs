@@ -188,10 +188,7 @@ impl Writer {
                 let worst = many.iter().map(|one| one.severity).max().unwrap_or(Severity::Info);
                 self.message(
                     "subject_many",
-                    &[
-                        ("severity", self.severity(worst)),
-                        ("count", &many.len().to_string()),
-                    ],
+                    &[("severity", self.severity(worst)), ("count", &many.len().to_string())],
                 )
             }
         }
@@ -233,7 +230,10 @@ pub fn write(happenings: &[Happening], language: Language, zone: Tz) -> Written 
     let footer = writer.message("footer", &[("zone", zone.name())]);
     let mut sorted: Vec<&Happening> = happenings.iter().collect();
     sorted.sort_by_key(|one| (std::cmp::Reverse(one.severity), one.at));
-    let brief: Vec<Vec<String>> = sorted.iter().map(|one| vec![cut(&writer.line(one), SHORT_MAX)]).collect();
+    let brief: Vec<Vec<String>> = sorted
+        .iter()
+        .map(|one| vec![cut(&writer.line(one), SHORT_MAX)])
+        .collect();
     let full: Vec<Vec<String>> = sorted
         .iter()
         .map(|one| {
@@ -244,7 +244,13 @@ pub fn write(happenings: &[Happening], language: Language, zone: Tz) -> Written 
         .collect();
     // with few happenings there is room for their facts
     let room = TEXT_MAX - footer.chars().count() - 2;
-    let blocks = if full.iter().flatten().map(|line| line.chars().count() + 1).sum::<usize>() <= room {
+    let blocks = if full
+        .iter()
+        .flatten()
+        .map(|line| line.chars().count() + 1)
+        .sum::<usize>()
+        <= room
+    {
         &full
     } else {
         &brief

@@ -117,12 +117,23 @@ fn one_happening_reads_well_in_each_language() {
         "2026-03-01 04:30 Warning, began: Deviation from the usual: Hall 3\n  Usual: 130 kWh\n  Meter: Hall 3\n  \
          Value: 412.7 kWh\n\nTimes are those of Europe/Berlin. Sent by Polyphase."
     );
-    assert_eq!(en.short, "2026-03-01 04:30 Warning, began: Deviation from the usual: Hall 3");
+    assert_eq!(
+        en.short,
+        "2026-03-01 04:30 Warning, began: Deviation from the usual: Hall 3"
+    );
     let zh = write(&one, Language::Zh, chrono_tz::Asia::Shanghai);
     assert_eq!(zh.subject, "【警告】偏离平均值：Hall 3");
     assert!(zh.short.starts_with("2026-03-01 11:30 警告，发生"));
-    assert!(write(&one, Language::Ja, chrono_tz::Asia::Tokyo).text.contains("平均からの逸脱"));
-    assert!(write(&one, Language::Ru, chrono_tz::Europe::Moscow).subject.contains("Внимание"));
+    assert!(
+        write(&one, Language::Ja, chrono_tz::Asia::Tokyo)
+            .text
+            .contains("平均からの逸脱")
+    );
+    assert!(
+        write(&one, Language::Ru, chrono_tz::Europe::Moscow)
+            .subject
+            .contains("Внимание")
+    );
     // a kind of tomorrow is told by its name
     assert_eq!(
         write(&[happening("flood", "Hall 3")], Language::Ru, chrono_tz::UTC).subject,
@@ -132,7 +143,9 @@ fn one_happening_reads_well_in_each_language() {
 
 #[test]
 fn many_are_counted_and_the_worst_comes_first() {
-    let mut many: Vec<Happening> = (0..60).map(|n| happening("dtu_offline", &format!("meter {n}"))).collect();
+    let mut many: Vec<Happening> = (0..60)
+        .map(|n| happening("dtu_offline", &format!("meter {n}")))
+        .collect();
     many[40].severity = Severity::Critical;
     let written = write(&many, Language::En, chrono_tz::UTC);
     assert_eq!(written.subject, "[Critical] Polyphase: 60 notices");
@@ -143,7 +156,11 @@ fn many_are_counted_and_the_worst_comes_first() {
 
 #[test]
 fn what_is_filled_in_is_not_filled_again() {
-    let written = write(&[happening("deviation", "{severity}{title}")], Language::En, chrono_tz::UTC);
+    let written = write(
+        &[happening("deviation", "{severity}{title}")],
+        Language::En,
+        chrono_tz::UTC,
+    );
     assert_eq!(written.subject, "[Warning] Deviation from the usual: {severity}{title}");
 }
 

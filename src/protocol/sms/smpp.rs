@@ -118,7 +118,9 @@ impl Pdu {
     /// The first text of the body: the message's id in a submit_sm_resp (clause 4.4.2).
     pub fn text(&self) -> Option<String> {
         let end = self.body.iter().position(|octet| *octet == 0)?;
-        self.body.get(..end).map(|text| String::from_utf8_lossy(text).into_owned())
+        self.body
+            .get(..end)
+            .map(|text| String::from_utf8_lossy(text).into_owned())
     }
 }
 
@@ -147,12 +149,7 @@ impl Body {
 ///
 /// # Errors
 /// [`SmppError::Field`].
-pub fn bind_transmitter(
-    sequence: u32,
-    system_id: &str,
-    password: &str,
-    system_type: &str,
-) -> Result<Pdu, SmppError> {
+pub fn bind_transmitter(sequence: u32, system_id: &str, password: &str, system_type: &str) -> Result<Pdu, SmppError> {
     let body = Body::default()
         .text("system_id", system_id, 16)?
         .text("password", password, 9)?
@@ -230,9 +227,21 @@ pub fn verdict(status: u32) -> Verdict {
     match status {
         0 => Verdict::Taken,
         // wrong message length, priority or registered flags; wrong source, destination; wrong numbering of them; class
-        0x01 | 0x06 | 0x07 | 0x0A | 0x0B | 0x33 | 0x34 | 0x40 | 0x42 | 0x43 | 0x48 | 0x49 | 0x50 | 0x51 | 0xC0..=0xC4 => {
-            Verdict::Never
-        }
+        0x01
+        | 0x06
+        | 0x07
+        | 0x0A
+        | 0x0B
+        | 0x33
+        | 0x34
+        | 0x40
+        | 0x42
+        | 0x43
+        | 0x48
+        | 0x49
+        | 0x50
+        | 0x51
+        | 0xC0..=0xC4 => Verdict::Never,
         // system error, bind refused, queue full (0x14), throttled (0x58), and what nobody knows
         _ => Verdict::Later,
     }

@@ -107,8 +107,10 @@ async fn check_user(tx: &mut PgConnection, user: Option<UserId>) -> Result<(), S
     })
 }
 
-/// The JSON and number columns of a recipient.
-fn columns(spec: &RecipientSpec) -> Result<(Option<Value>, Option<Value>, Option<i32>), StoreError> {
+/// Quiet hours, digest and limit of a recipient, as columns.
+type Habits = (Option<Value>, Option<Value>, Option<i32>);
+
+fn columns(spec: &RecipientSpec) -> Result<Habits, StoreError> {
     Ok((
         spec.quiet.as_ref().map(to_json).transpose()?,
         spec.digest.as_ref().map(to_json).transpose()?,
@@ -200,8 +202,14 @@ impl AccountHandle {
         .await?;
         let after = find_recipient(&mut tx, id).await?;
         let detail = json!({ "from": audited(&before.spec), "to": audited(spec) });
-        self.audit(&mut tx, now, "notice_recipient.update", &format!("notice_recipient/{id}"), detail)
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_recipient.update",
+            &format!("notice_recipient/{id}"),
+            detail,
+        )
+        .await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -214,9 +222,13 @@ impl AccountHandle {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         lock_recipient(&mut tx, id, version).await?;
-        sqlx::query!("UPDATE notice_recipient SET deleted_at = $2, version = version + 1 WHERE id = $1", id.0, now)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "UPDATE notice_recipient SET deleted_at = $2, version = version + 1 WHERE id = $1",
+            id.0,
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
         sqlx::query!(
             "UPDATE notice_channel SET deleted_at = $2, version = version + 1
              WHERE recipient_id = $1 AND deleted_at IS NULL",
@@ -232,8 +244,22 @@ impl AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(&mut tx, now, "notice_recipient.delete", &format!("notice_recipient/{id}"), json!({}))
-            .await?;
+        sqlx::query!(
+            "UPDATE notice_message SET state = 'dead', next_at = NULL, ended_at = $2, last_error = 'the recipient was deleted'
+             WHERE recipient_id = $1 AND state = 'waiting'",
+            id.0,
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_recipient.delete",
+            &format!("notice_recipient/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
     }
@@ -373,8 +399,14 @@ impl AccountHandle {
         let made = find_channel(&mut tx, ChannelId(id)).await?;
         // the address of a webhook may hold a key of the far side: it stays out of the audit
         let detail = json!({ "recipient_id": recipient, "kind": kind });
-        self.audit(&mut tx, now, "notice_channel.create", &format!("notice_channel/{id}"), detail)
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_channel.create",
+            &format!("notice_channel/{id}"),
+            detail,
+        )
+        .await?;
         tx.commit().await?;
         Ok(made)
     }
@@ -400,8 +432,14 @@ impl AccountHandle {
         .await?;
         let after = find_channel(&mut tx, id).await?;
         let detail = json!({ "address_changed": before.address != address, "enabled": enabled });
-        self.audit(&mut tx, now, "notice_channel.update", &format!("notice_channel/{id}"), detail)
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_channel.update",
+            &format!("notice_channel/{id}"),
+            detail,
+        )
+        .await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -423,8 +461,14 @@ impl AccountHandle {
         .execute(&mut *tx)
         .await?;
         let after = find_channel(&mut tx, id).await?;
-        self.audit(&mut tx, now, "notice_channel.secret", &format!("notice_channel/{id}"), json!({}))
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_channel.secret",
+            &format!("notice_channel/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -437,9 +481,13 @@ impl AccountHandle {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         lock_channel(&mut tx, id, version).await?;
-        sqlx::query!("UPDATE notice_channel SET deleted_at = $2, version = version + 1 WHERE id = $1", id.0, now)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "UPDATE notice_channel SET deleted_at = $2, version = version + 1 WHERE id = $1",
+            id.0,
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
         sqlx::query!(
             "UPDATE notice_item SET state = 'cancelled', reason = 'the channel was deleted'
              WHERE channel_id = $1 AND state = 'waiting'",
@@ -447,8 +495,22 @@ impl AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(&mut tx, now, "notice_channel.delete", &format!("notice_channel/{id}"), json!({}))
-            .await?;
+        sqlx::query!(
+            "UPDATE notice_message SET state = 'dead', next_at = NULL, ended_at = $2, last_error = 'the channel was deleted'
+             WHERE channel_id = $1 AND state = 'waiting'",
+            id.0,
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_channel.delete",
+            &format!("notice_channel/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
     }
@@ -517,7 +579,12 @@ async fn lock_route(tx: &mut PgConnection, id: RouteId, version: Option<i32>) ->
 
 /// What a rule refers to must be in the account.
 async fn check_rule(tx: &mut PgConnection, rule: &Rule) -> Result<(), StoreError> {
-    let people: Vec<i32> = rule.steps.iter().flat_map(|step| &step.recipients).map(|id| id.0).collect();
+    let people: Vec<i32> = rule
+        .steps
+        .iter()
+        .flat_map(|step| &step.recipients)
+        .map(|id| id.0)
+        .collect();
     let missing = sqlx::query_scalar!(
         r#"SELECT wanted AS "wanted!" FROM unnest($1::int[]) AS wanted
            WHERE NOT EXISTS (SELECT FROM notice_recipient r WHERE r.id = wanted AND r.deleted_at IS NULL) LIMIT 1"#,
@@ -584,8 +651,14 @@ impl AccountHandle {
         .await?;
         let made = find_route(&mut tx, RouteId(id)).await?;
         let detail = json!({ "name": name, "rule": rule });
-        self.audit(&mut tx, now, "notice_route.create", &format!("notice_route/{id}"), detail)
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_route.create",
+            &format!("notice_route/{id}"),
+            detail,
+        )
+        .await?;
         tx.commit().await?;
         Ok(made)
     }
@@ -613,8 +686,14 @@ impl AccountHandle {
         let after = find_route(&mut tx, id).await?;
         let detail = json!({ "from": { "name": before.name, "rule": before.rule, "enabled": before.enabled },
                              "to": { "name": name, "rule": rule, "enabled": enabled } });
-        self.audit(&mut tx, now, "notice_route.update", &format!("notice_route/{id}"), detail)
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_route.update",
+            &format!("notice_route/{id}"),
+            detail,
+        )
+        .await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -627,11 +706,21 @@ impl AccountHandle {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         lock_route(&mut tx, id, version).await?;
-        sqlx::query!("UPDATE notice_route SET deleted_at = $2, version = version + 1 WHERE id = $1", id.0, now)
-            .execute(&mut *tx)
-            .await?;
-        self.audit(&mut tx, now, "notice_route.delete", &format!("notice_route/{id}"), json!({}))
-            .await?;
+        sqlx::query!(
+            "UPDATE notice_route SET deleted_at = $2, version = version + 1 WHERE id = $1",
+            id.0,
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_route.delete",
+            &format!("notice_route/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
     }

@@ -296,8 +296,14 @@ impl NoticeBook for AccountHandle {
         .await?;
         let made = find_message(&mut tx, message.id).await?;
         let detail = json!({ "message_id": message.id });
-        self.audit(&mut tx, now, "notice_channel.test", &format!("notice_channel/{channel}"), detail)
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_channel.test",
+            &format!("notice_channel/{channel}"),
+            detail,
+        )
+        .await?;
         tx.commit().await?;
         Ok(made)
     }
@@ -316,12 +322,21 @@ impl NoticeBook for AccountHandle {
         if done.rows_affected() == 0 {
             return Err(StoreError::Conflict {
                 field: None,
-                message: format!("the message is {}; only a dead one is sent again", before.state.as_str()),
+                message: format!(
+                    "the message is {}; only a dead one is sent again",
+                    before.state.as_str()
+                ),
             });
         }
         let after = find_message(&mut tx, id).await?;
-        self.audit(&mut tx, now, "notice_message.resend", &format!("notice_message/{id}"), json!({}))
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "notice_message.resend",
+            &format!("notice_message/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(after)
     }

@@ -142,7 +142,11 @@ impl NoticeOutbox for PgOutbox {
         Ok(Work {
             unplanned: row.unplanned,
             items: row.items,
-            messages: row.messages.iter().filter_map(|kind| ChannelKind::by_name(kind)).collect(),
+            messages: row
+                .messages
+                .iter()
+                .filter_map(|kind| ChannelKind::by_name(kind))
+                .collect(),
         })
     }
 
@@ -462,7 +466,9 @@ impl NoticeOutbox for PgOutbox {
         .await?;
         found
             .map(|row| {
-                let old = row.old_salt.filter(|_| row.old_salt_until.is_some_and(|until| now < until));
+                let old = row
+                    .old_salt
+                    .filter(|_| row.old_salt_until.is_some_and(|until| now < until));
                 Ok(Outgoing {
                     id: row.id,
                     account: AccountId(row.account_id),

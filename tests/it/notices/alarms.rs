@@ -74,19 +74,35 @@ async fn an_alarm_is_told_escalates_until_somebody_cares_and_its_end_is_told() {
     let notice = world.notices().await.remove(0);
     assert_eq!((notice.subject.as_str(), notice.edge), ("alarm/1", Edge::Raised));
     assert_eq!(notice.facts["value"], "253.1 V");
-    assert_eq!((&notice.facts["meter"], &notice.facts["dtu"]), (&"Hall 3".into(), &"Box 7".into()));
+    assert_eq!(
+        (&notice.facts["meter"], &notice.facts["dtu"]),
+        (&"Hall 3".into(), &"Box 7".into())
+    );
     // a person takes care of it, through the API's role
     let scope = Scope {
         account: ACCOUNT,
         actor: Actor::command_line(),
     };
     let alarms: Box<dyn AlarmStore> = PgStores::new(world.db.database().clone()).in_account(scope);
-    let open = alarms.list(&Default::default(), None, 10, world.clock.now()).await.unwrap();
+    let open = alarms
+        .list(&Default::default(), None, 10, world.clock.now())
+        .await
+        .unwrap();
     let id = open[0].id;
-    alarms.act(id, &AlarmDeed::Acknowledge, "", None, world.clock.now()).await.unwrap();
-    alarms.act(id, &AlarmDeed::Comment, "on my way", None, world.clock.now()).await.unwrap();
+    alarms
+        .act(id, &AlarmDeed::Acknowledge, "", None, world.clock.now())
+        .await
+        .unwrap();
+    alarms
+        .act(id, &AlarmDeed::Comment, "on my way", None, world.clock.now())
+        .await
+        .unwrap();
     world.live(&engine, 30).await;
-    assert_eq!(world.script.count(), 1, "nobody else is called, and a comment is no news");
+    assert_eq!(
+        world.script.count(),
+        1,
+        "nobody else is called, and a comment is no news"
+    );
     world.clock.advance(Duration::from_secs(60));
     let over = Change::Clear {
         key: key(),

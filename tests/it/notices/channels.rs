@@ -61,7 +61,10 @@ async fn mail_arrives_as_it_was_written() {
     assert!(receipt.reference.unwrap().contains("4711"));
     let came = peer.next().await;
     assert_eq!(came["subject"], sent.subject);
-    assert_eq!(came["text"].as_str().unwrap().replace("\r\n", "\n").trim_end(), sent.body);
+    assert_eq!(
+        came["text"].as_str().unwrap().replace("\r\n", "\n").trim_end(),
+        sent.body
+    );
     assert_eq!(came["to"], json!(["li@example.org"]));
     assert_eq!(came["id"], format!("<{}@example.org>", sent.id));
     assert_eq!(came["auto"], "auto-generated");
@@ -79,15 +82,25 @@ async fn a_mail_server_says_whether_to_try_again() {
     assert!(matches!(error, SendError::Passing { .. }), "{error:?}");
     sender.send(&busy).await.unwrap();
     assert_eq!(peer.next().await["to"], json!(["busy-1@example.org"]));
-    let error = sender.send(&message(ChannelKind::Email, "gone@example.org")).await.unwrap_err();
+    let error = sender
+        .send(&message(ChannelKind::Email, "gone@example.org"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, SendError::Refused(_)), "{error:?}");
     // it took the mail and says nothing: nobody knows
     let hasty = Email::new(&email(peer.port, Security::Plain, Duration::from_secs(5))).unwrap();
-    let error = hasty.send(&message(ChannelKind::Email, "silent@example.org")).await.unwrap_err();
+    let error = hasty
+        .send(&message(ChannelKind::Email, "silent@example.org"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, SendError::Unsure(_)), "{error:?}");
     assert!(peer.rest().len() <= 1);
     drop(peer);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let sender = Email::new(&email(nobody, Security::Plain, PATIENT)).unwrap();
     let error = sender.send(&busy).await.unwrap_err();
     assert!(matches!(error, SendError::Passing { .. }), "{error:?}");
@@ -133,7 +146,12 @@ async fn mail_goes_over_tls_with_log_in_and_never_without() {
     // a server without STARTTLS gets no mail, rather than one in plain text
     let peer = Peer::start("mail_server.py", &["plain"]);
     let sender = Email::new(&email(peer.port, Security::StartTls, PATIENT)).unwrap();
-    assert!(sender.send(&message(ChannelKind::Email, "li@example.org")).await.is_err());
+    assert!(
+        sender
+            .send(&message(ChannelKind::Email, "li@example.org"))
+            .await
+            .is_err()
+    );
     assert!(peer.rest().is_empty());
 }
 
@@ -142,7 +160,9 @@ pub fn http(timeout: Duration) -> Http {
 }
 
 fn clock() -> Arc<ManualClock> {
-    Arc::new(ManualClock::new("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap()))
+    Arc::new(ManualClock::new(
+        "2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap(),
+    ))
 }
 
 fn webhook(private: &str, timeout: Duration) -> Webhook {
@@ -163,7 +183,10 @@ async fn a_webhook_is_signed_and_keeps_its_id() {
     assert_eq!(came.body, sent.payload.to_string());
     assert!(came.is_signed(&key().shown(Uuid::from_u128(1))));
     assert!(!came.is_signed(&key().shown(Uuid::from_u128(2))));
-    assert_eq!(peer.asked.lock().unwrap()[0].header("webhook-id"), came.header("webhook-id"));
+    assert_eq!(
+        peer.asked.lock().unwrap()[0].header("webhook-id"),
+        came.header("webhook-id")
+    );
     // while the secret is changed both sign
     sent.salts = vec![Uuid::from_u128(2), Uuid::from_u128(1)];
     sender.send(&sent).await.unwrap();
@@ -211,7 +234,10 @@ async fn a_webhook_follows_nobody_and_does_not_wait_for_ever() {
         answer("503 Busy", "Retry-After: 120\r\n", "later"),
         answer("410 Gone", "", ""),
         answer("401 Unauthorized", "", "no"),
-        Some(format!("200 OK\r\nContent-Length: 300000000\r\n\r\n{}", "x".repeat(1_000_000))),
+        Some(format!(
+            "200 OK\r\nContent-Length: 300000000\r\n\r\n{}",
+            "x".repeat(1_000_000)
+        )),
         None,
     ])
     .await;

@@ -17,7 +17,9 @@ fn time(h: u32) -> NaiveTime {
 #[tokio::test]
 async fn what_is_rolled_back_is_not_told_and_what_is_committed_is_told_once() {
     let world = World::new().await;
-    let (li, channel) = world.person(ChannelKind::Email, "li@example.org", |p| p.language = Language::Zh).await;
+    let (li, channel) = world
+        .person(ChannelKind::Email, "li@example.org", |p| p.language = Language::Zh)
+        .await;
     world.route(&[(0, &[li])]).await;
     let engine = world.engine().await;
     let happening = world.happening(1, Edge::Raised, Severity::Warning);
@@ -53,7 +55,10 @@ async fn a_message_that_cannot_be_sent_is_tried_again_and_ends_dead_and_visible(
     world.live(&engine, 300).await;
     assert_eq!(world.script.count(), 12);
     let id = world.script.sent.lock().unwrap()[0].id;
-    assert!(world.script.sent.lock().unwrap().iter().all(|message| message.id == id), "the id stays");
+    assert!(
+        world.script.sent.lock().unwrap().iter().all(|message| message.id == id),
+        "the id stays"
+    );
     let dead = world.messages().await.remove(0);
     assert_eq!((dead.state, dead.attempts), (MessageState::Dead, 12));
     assert_eq!(dead.last_error.as_deref(), Some("answered 503"));
@@ -83,7 +88,10 @@ async fn what_is_refused_is_dead_at_once_and_what_is_unsure_is_marked() {
     world.happens(2, Edge::Raised, Severity::Critical).await;
     world.live(&engine, 2).await;
     let messages = world.messages().await;
-    assert_eq!((messages[1].state, messages[1].maybe_twice), (MessageState::Dead, false));
+    assert_eq!(
+        (messages[1].state, messages[1].maybe_twice),
+        (MessageState::Dead, false)
+    );
     assert_eq!(
         (messages[0].state, messages[0].attempts, messages[0].maybe_twice),
         (MessageState::Sent, 2, true)
@@ -114,7 +122,10 @@ async fn a_sender_that_ends_between_sending_and_its_record_is_named() {
     let next = world.engine().await;
     world.round(&next).await;
     let message = world.messages().await.remove(0);
-    assert_eq!((message.state, message.attempts, message.maybe_twice), (MessageState::Sent, 2, true));
+    assert_eq!(
+        (message.state, message.attempts, message.maybe_twice),
+        (MessageState::Sent, 2, true)
+    );
     let sent = world.script.sent.lock().unwrap();
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[0].id, sent[1].id, "the far side can tell");
@@ -130,7 +141,9 @@ async fn nobody_answers_and_the_next_is_told() {
     let engine = world.engine().await;
     let told = |world: &World| -> Vec<(String, String)> {
         let sent = world.script.sent.lock().unwrap();
-        sent.iter().map(|m| (m.address[12..].to_owned(), m.subject.clone())).collect()
+        sent.iter()
+            .map(|m| (m.address[12..].to_owned(), m.subject.clone()))
+            .collect()
     };
     world.happens(1, Edge::Raised, Severity::Critical).await;
     world.happens(2, Edge::Raised, Severity::Critical).await;
@@ -141,11 +154,21 @@ async fn nobody_answers_and_the_next_is_told() {
     // the second one alone goes up
     assert_eq!(
         told(&world)[1..],
-        [("02".to_owned(), "[Critical] Deviation from the usual: Hall 2".to_owned())]
+        [(
+            "02".to_owned(),
+            "[Critical] Deviation from the usual: Hall 2".to_owned()
+        )]
     );
     let notices = world.notices().await;
-    let off = &notices.iter().find(|notice| notice.subject == "alarm/1" && notice.edge == Edge::Raised).unwrap().items[1];
-    assert_eq!((off.state.as_str(), off.reason.as_deref()), ("cancelled", Some("acknowledged before it was told")));
+    let off = &notices
+        .iter()
+        .find(|notice| notice.subject == "alarm/1" && notice.edge == Edge::Raised)
+        .unwrap()
+        .items[1];
+    assert_eq!(
+        (off.state.as_str(), off.reason.as_deref()),
+        ("cancelled", Some("acknowledged before it was told"))
+    );
 }
 
 #[tokio::test]
@@ -155,12 +178,20 @@ async fn the_night_is_quiet_and_a_digest_gathers() {
         .person(ChannelKind::Email, "sleeper@example.org", |p| {
             // noon in UTC is 21:00 in Tokyo
             p.zone = chrono_tz::Asia::Tokyo;
-            p.quiet = Some(Quiet { from: time(20), to: time(7), unless: Severity::Critical });
+            p.quiet = Some(Quiet {
+                from: time(20),
+                to: time(7),
+                unless: Severity::Critical,
+            });
         })
         .await;
     let (reader, _) = world
         .person(ChannelKind::Email, "reader@example.org", |p| {
-            p.digest = Some(Digest { every_min: 60, at: time(8), up_to: Severity::Warning });
+            p.digest = Some(Digest {
+                every_min: 60,
+                at: time(8),
+                up_to: Severity::Warning,
+            });
         })
         .await;
     world.route(&[(0, &[sleeper, reader])]).await;
@@ -173,25 +204,40 @@ async fn the_night_is_quiet_and_a_digest_gathers() {
     world.live(&engine, 60).await;
     let sent = |world: &World| -> Vec<(String, String)> {
         let sent = world.script.sent.lock().unwrap();
-        sent.iter().map(|m| (m.address.split('@').next().unwrap().to_owned(), m.subject.clone())).collect()
+        sent.iter()
+            .map(|m| (m.address.split('@').next().unwrap().to_owned(), m.subject.clone()))
+            .collect()
     };
     // what was over before it was told is told to nobody
-    assert_eq!(sent(&world), [("reader".to_owned(), "[Warning] Polyphase: 4 notices".to_owned())]);
+    assert_eq!(
+        sent(&world),
+        [("reader".to_owned(), "[Warning] Polyphase: 4 notices".to_owned())]
+    );
     world.happens(9, Edge::Raised, Severity::Critical).await;
     world.live(&engine, 1).await;
     assert_eq!(sent(&world).len(), 3, "the critical wakes and does not wait");
     world.live(&engine, 10 * 60).await;
     let all = sent(&world);
-    assert_eq!(all[3], ("sleeper".to_owned(), "[Warning] Polyphase: 4 notices".to_owned()));
+    assert_eq!(
+        all[3],
+        ("sleeper".to_owned(), "[Warning] Polyphase: 4 notices".to_owned())
+    );
     let morning = world.messages().await.remove(0).created_at;
-    assert_eq!(morning, utc("2026-03-01T22:00:00Z").max(morning).min(utc("2026-03-01T22:01:00Z")));
+    assert_eq!(
+        morning,
+        utc("2026-03-01T22:00:00Z")
+            .max(morning)
+            .min(utc("2026-03-01T22:01:00Z"))
+    );
 }
 
 #[tokio::test]
 async fn a_flood_is_bundled_within_the_rates_and_nothing_is_lost() {
     let mut world = World::new().await;
     world.settings.rates.account = 6;
-    let (li, _) = world.person(ChannelKind::Webhook, "https://a.example/", |p| p.per_hour = Some(3)).await;
+    let (li, _) = world
+        .person(ChannelKind::Webhook, "https://a.example/", |p| p.per_hour = Some(3))
+        .await;
     let (wang, _) = world.person(ChannelKind::Email, "wang@example.org", |_| {}).await;
     world.route(&[(0, &[li, wang])]).await;
     let engine = world.engine().await;
@@ -206,7 +252,10 @@ async fn a_flood_is_bundled_within_the_rates_and_nothing_is_lost() {
         for message in &of {
             let hour = of
                 .iter()
-                .filter(|other| other.created_at > message.created_at - TimeDelta::hours(1) && other.created_at <= message.created_at)
+                .filter(|other| {
+                    other.created_at > message.created_at - TimeDelta::hours(1)
+                        && other.created_at <= message.created_at
+                })
                 .count();
             assert!(hour <= if person == li { 3 } else { 6 }, "{hour}");
         }
@@ -232,7 +281,11 @@ async fn a_full_outbox_tells_so_and_recovers() {
     world.settings.waiting_max = 3;
     let (li, _) = world
         .person(ChannelKind::Email, "li@example.org", |p| {
-            p.digest = Some(Digest { every_min: 60, at: time(8), up_to: Severity::Warning });
+            p.digest = Some(Digest {
+                every_min: 60,
+                at: time(8),
+                up_to: Severity::Warning,
+            });
         })
         .await;
     world.route(&[(0, &[li])]).await;
@@ -242,7 +295,13 @@ async fn a_full_outbox_tells_so_and_recovers() {
         world.happens(alarm, Edge::Raised, Severity::Warning).await;
     }
     world.round(&engine).await;
-    let outcomes: Vec<String> = world.notices().await.into_iter().rev().filter_map(|n| n.outcome).collect();
+    let outcomes: Vec<String> = world
+        .notices()
+        .await
+        .into_iter()
+        .rev()
+        .filter_map(|n| n.outcome)
+        .collect();
     assert_eq!(outcomes, ["planned", "planned", "planned", "overflow", "overflow"]);
     world.live(&engine, 60).await;
     assert_eq!(world.script.subjects(), ["[Warning] Polyphase: 3 notices"]);
@@ -266,10 +325,17 @@ async fn the_servers_own_goes_to_the_only_account_or_the_named_one() {
     let engine = world.engine().await;
     world.round(&engine).await;
     assert_eq!(world.script.subjects(), ["[Critical] Database does not answer: server"]);
-    world.db.sql("INSERT INTO account (name, created_at) VALUES ('b', now())").await;
+    world
+        .db
+        .sql("INSERT INTO account (name, created_at) VALUES ('b', now())")
+        .await;
     own(&world).await;
     world.round(&engine).await;
-    assert_eq!(world.script.count(), 1, "two accounts, and nobody said whose the server is");
+    assert_eq!(
+        world.script.count(),
+        1,
+        "two accounts, and nobody said whose the server is"
+    );
     world.settings.server_account = Some(ACCOUNT);
     let engine = world.engine().await;
     own(&world).await;
@@ -287,7 +353,11 @@ async fn who_is_switched_off_is_not_told_and_old_history_goes() {
     let world = World::new().await;
     let (li, channel) = world
         .person(ChannelKind::Email, "li@example.org", |p| {
-            p.digest = Some(Digest { every_min: 60, at: time(8), up_to: Severity::Warning });
+            p.digest = Some(Digest {
+                every_min: 60,
+                at: time(8),
+                up_to: Severity::Warning,
+            });
         })
         .await;
     world.route(&[(0, &[li])]).await;
@@ -295,16 +365,51 @@ async fn who_is_switched_off_is_not_told_and_old_history_goes() {
     let engine = world.engine().await;
     world.happens(1, Edge::Raised, Severity::Warning).await;
     world.round(&engine).await;
-    world.book().set_channel(channel, "li@example.org", false, None, world.clock.now()).await.unwrap();
+    world
+        .book()
+        .set_channel(channel, "li@example.org", false, None, world.clock.now())
+        .await
+        .unwrap();
     world.live(&engine, 61).await;
     assert_eq!(world.script.count(), 0);
     assert_eq!(world.notices().await[0].items[0].state, "cancelled");
     world.happens(2, Edge::Raised, Severity::Warning).await;
     world.round(&engine).await;
     assert_eq!(world.notices().await[0].outcome.as_deref(), Some("nobody"));
+    // a message that waits for its next attempt dies with its recipient
+    let (wang, _) = world.person(ChannelKind::Email, "wang@example.org", |_| {}).await;
+    world.route(&[(0, &[wang])]).await;
+    world.script.will(1, &Err(SendError::passing("answered 503")));
+    world.happens(3, Edge::Raised, Severity::Warning).await;
+    world.round(&engine).await;
+    assert_eq!(world.messages().await[0].state, MessageState::Waiting);
+    world
+        .book()
+        .remove_recipient(wang, None, world.clock.now())
+        .await
+        .unwrap();
+    let dead = world.messages().await.remove(0);
+    assert_eq!(
+        (dead.state, dead.last_error.as_deref()),
+        (MessageState::Dead, Some("the recipient was deleted"))
+    );
+    world.live(&engine, 10).await;
+    assert_eq!(world.script.count(), 1);
     let outbox = world.parts().outbox;
-    assert_eq!(outbox.prune(world.clock.now() - TimeDelta::days(30), 100).await.unwrap(), 0);
-    assert_eq!(outbox.prune(world.clock.now() + TimeDelta::days(1), 1).await.unwrap(), 1);
-    assert_eq!(outbox.prune(world.clock.now() + TimeDelta::days(1), 100).await.unwrap(), 1);
+    assert_eq!(
+        outbox
+            .prune(world.clock.now() - TimeDelta::days(30), 100)
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        outbox.prune(world.clock.now() + TimeDelta::days(1), 1).await.unwrap(),
+        2
+    );
+    assert_eq!(
+        outbox.prune(world.clock.now() + TimeDelta::days(1), 100).await.unwrap(),
+        2
+    );
     assert!(world.notices().await.is_empty());
 }

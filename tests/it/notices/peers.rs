@@ -44,7 +44,13 @@ impl Peer {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines.next().expect("the peer says its port").unwrap().trim().parse().unwrap();
+        let port = lines
+            .next()
+            .expect("the peer says its port")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         let (tell, said) = mpsc::sync_channel(1000);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -63,7 +69,10 @@ impl Peer {
             if let Ok(said) = self.said.try_recv() {
                 return said;
             }
-            assert!(begun.elapsed() < Duration::from_secs(120), "something comes within two minutes");
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "something comes within two minutes"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -92,7 +101,12 @@ impl Asked {
     pub fn is_signed(&self, secret: &str) -> bool {
         let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        let signed = format!("{}.{}.{}", self.header("webhook-id"), self.header("webhook-timestamp"), self.body);
+        let signed = format!(
+            "{}.{}.{}",
+            self.header("webhook-id"),
+            self.header("webhook-timestamp"),
+            self.body
+        );
         mac.update(signed.as_bytes());
         let expected = STANDARD.encode(mac.finalize().into_bytes());
         self.header("webhook-signature")
@@ -115,7 +129,10 @@ impl Drop for HttpPeer {
 }
 
 pub fn answer(status: &str, headers: &str, body: &str) -> Option<String> {
-    Some(format!("{status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
+    Some(format!(
+        "{status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    ))
 }
 
 impl HttpPeer {
@@ -135,7 +152,11 @@ impl HttpPeer {
                     noted.lock().unwrap().push(asked);
                     let answer = {
                         let mut planned = planned.lock().unwrap();
-                        if planned.len() > 1 { planned.pop_front().unwrap() } else { planned[0].clone() }
+                        if planned.len() > 1 {
+                            planned.pop_front().unwrap()
+                        } else {
+                            planned[0].clone()
+                        }
                     };
                     match answer {
                         Some(answer) => {

@@ -25,7 +25,11 @@ async fn telegram_is_asked_as_its_bot_api_says() {
     let gone = r#"{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}"#;
     let flood = r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":17}}"#;
     let peer = HttpPeer::start(vec![
-        answer("200 OK", "", r#"{"ok":true,"result":{"message_id":815,"chat":{"id":4711}}}"#),
+        answer(
+            "200 OK",
+            "",
+            r#"{"ok":true,"result":{"message_id":815,"chat":{"id":4711}}}"#,
+        ),
         answer("403 Forbidden", "", gone),
         answer("429 Too Many Requests", "", flood),
         answer("502 Bad Gateway", "", "<html>"),
@@ -79,20 +83,52 @@ async fn a_gateway_is_asked_by_its_template() {
     let receipt = gateway.send(&sent).await.unwrap();
     assert!(receipt.reference.unwrap().contains("queued"));
     let came = peer.last();
-    assert_eq!(came.line, format!("POST /v1/send?ref={}&u=me%20%26%20you HTTP/1.1", sent.id));
+    assert_eq!(
+        came.line,
+        format!("POST /v1/send?ref={}&u=me%20%26%20you HTTP/1.1", sent.id)
+    );
     assert_eq!(came.header("authorization"), "Bearer geh\"eim");
     assert_eq!(came.header("x-kind"), "sms");
     let body: Value = serde_json::from_str(&came.body).unwrap();
-    assert_eq!(body, json!({ "to": ["+8613912345678"], "text": sent.body, "options": {} }));
-    assert!(matches!(gateway.send(&sent).await, Err(SendError::Passing { message, .. }) if message.contains("no credit")));
+    assert_eq!(
+        body,
+        json!({ "to": ["+8613912345678"], "text": sent.body, "options": {} })
+    );
+    assert!(
+        matches!(gateway.send(&sent).await, Err(SendError::Passing { message, .. }) if message.contains("no credit"))
+    );
     let error = gateway.send(&sent).await.unwrap_err();
     assert!(matches!(error, SendError::Refused(_)));
     assert!(!format!("{error:?} {gateway:?}").contains("geh"));
     for (change, what) in [
-        (GatewaySettings { method: "DELETE".into(), ..settings.clone() }, "method"),
-        (GatewaySettings { url: "nowhere".into(), ..settings.clone() }, "url"),
-        (GatewaySettings { body: "{}".into(), ..settings.clone() }, "body"),
-        (GatewaySettings { headers: "nothing".into(), ..settings }, "headers"),
+        (
+            GatewaySettings {
+                method: "DELETE".into(),
+                ..settings.clone()
+            },
+            "method",
+        ),
+        (
+            GatewaySettings {
+                url: "nowhere".into(),
+                ..settings.clone()
+            },
+            "url",
+        ),
+        (
+            GatewaySettings {
+                body: "{}".into(),
+                ..settings.clone()
+            },
+            "body",
+        ),
+        (
+            GatewaySettings {
+                headers: "nothing".into(),
+                ..settings
+            },
+            "headers",
+        ),
     ] {
         assert!(Gateway::new(http(PATIENT), change).unwrap_err().starts_with(what));
     }
@@ -125,7 +161,10 @@ async fn a_message_centre_gets_whole_texts_in_any_script() {
         let came = peer.next().await;
         assert_eq!(came["text"], text);
         assert_eq!(came["segments"], segments);
-        assert_eq!((&came["to"], &came["from"]), (&json!("8613912345678"), &json!("Polyphase")));
+        assert_eq!(
+            (&came["to"], &came["from"]),
+            (&json!("8613912345678"), &json!("Polyphase"))
+        );
         assert_eq!(came["ton"], json!([5, 1]));
     }
     let refused = sender.send(&sms("+4400001", "x")).await.unwrap_err();
@@ -137,10 +176,16 @@ async fn a_message_centre_gets_whole_texts_in_any_script() {
     let hasty = centre(peer.port, "s3cret", Duration::from_secs(5));
     let silent = hasty.send(&sms("+4400003", "x")).await.unwrap_err();
     assert!(matches!(silent, SendError::Unsure(_)), "{silent:?}");
-    let stranger = centre(peer.port, "wr0ng", PATIENT).send(&sms("+4400009", "x")).await.unwrap_err();
+    let stranger = centre(peer.port, "wr0ng", PATIENT)
+        .send(&sms("+4400009", "x"))
+        .await
+        .unwrap_err();
     assert!(matches!(stranger, SendError::Passing { .. }), "{stranger:?}");
     let came: Vec<Value> = peer.rest().into_iter().map(|told| told["to"].clone()).collect();
-    assert!(!came.contains(&json!("4400009")) && !came.contains(&json!("4400001")), "{came:?}");
+    assert!(
+        !came.contains(&json!("4400009")) && !came.contains(&json!("4400001")),
+        "{came:?}"
+    );
 }
 
 /// Tables with the columns that Gammu's manual documents (SMSD, "SMSD Database Structure").
@@ -185,7 +230,10 @@ async fn a_modem_gets_each_message_once_whatever_happens() {
     .unwrap();
     assert_eq!(rows.len(), 1, "the first one was not written again");
     let (number, head, coding, multi, udh) = rows[0].clone();
-    assert_eq!((number.as_str(), coding.as_str(), multi), ("+8613912345679", "Unicode_No_Compression", true));
+    assert_eq!(
+        (number.as_str(), coding.as_str(), multi),
+        ("+8613912345679", "Unicode_No_Compression", true)
+    );
     assert!(udh.unwrap().starts_with("050003") && head.chars().count() == 67);
     let rest: Vec<(i32, String, String)> = sqlx::query_as(
         r#"SELECT "SequencePosition", "TextDecoded", "UDH" FROM outbox_multipart ORDER BY "SequencePosition""#,
@@ -195,11 +243,17 @@ async fn a_modem_gets_each_message_once_whatever_happens() {
     .unwrap();
     assert_eq!(rest.iter().map(|(position, ..)| *position).collect::<Vec<_>>(), [2, 3]);
     assert!(rest[1].2.ends_with("0303"), "{}", rest[1].2);
-    let whole: String = std::iter::once(head).chain(rest.into_iter().map(|(_, text, _)| text)).collect();
+    let whole: String = std::iter::once(head)
+        .chain(rest.into_iter().map(|(_, text, _)| text))
+        .collect();
     assert_eq!(whole, long.body);
     // without its tables: later
     let blank = TestDb::blank().await;
-    let error = Smsd::new(&blank.url(), PATIENT).unwrap().send(&short).await.unwrap_err();
+    let error = Smsd::new(&blank.url(), PATIENT)
+        .unwrap()
+        .send(&short)
+        .await
+        .unwrap_err();
     assert!(matches!(error, SendError::Passing { .. }), "{error:?}");
     assert!(Smsd::new(&"mysql://x".to_owned().into(), PATIENT).is_err());
 }

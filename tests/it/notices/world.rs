@@ -11,8 +11,8 @@ use polyphase::domain::notice::rate::RateLimits;
 use polyphase::domain::notice::retry::RetryRule;
 use polyphase::domain::notice::{ChannelKind, Edge, Happening, Language, Severity, Step};
 use polyphase::port::notices::{
-    MessageQuery, MessageView, NoticeBook, NoticeQuery, NoticeView, Outgoing, Receipt, RecipientSpec, SendError, Sender,
-    Senders,
+    MessageQuery, MessageView, NoticeBook, NoticeQuery, NoticeView, Outgoing, Receipt, RecipientSpec, SendError,
+    Sender, Senders,
 };
 use polyphase::port::scope::{Actor, InAccount, Scope};
 use polyphase::store::PgStores;
@@ -48,7 +48,12 @@ impl Script {
     }
 
     pub fn subjects(&self) -> Vec<String> {
-        self.sent.lock().unwrap().iter().map(|message| message.subject.clone()).collect()
+        self.sent
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|message| message.subject.clone())
+            .collect()
     }
 
     pub fn will(&self, times: usize, answer: &Result<Receipt, SendError>) {
@@ -64,7 +69,11 @@ impl Sender for Script {
         if self.hangs.load(std::sync::atomic::Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        self.answers.lock().unwrap().pop_front().unwrap_or(Ok(Receipt::default()))
+        self.answers
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Ok(Receipt::default()))
     }
 }
 
@@ -96,7 +105,10 @@ pub struct World {
 pub async fn happens(db: &TestDb, happening: Happening, servers_own: bool, commit: bool) -> NoticeId {
     let mut connection = db.superuser().await;
     let mut tx = connection.begin().await.unwrap();
-    sqlx::query("SET LOCAL ROLE polyphase_ingest").execute(&mut *tx).await.unwrap();
+    sqlx::query("SET LOCAL ROLE polyphase_ingest")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     let id = enqueue(&mut tx, happening, servers_own).await.unwrap();
     if commit {
         tx.commit().await.unwrap();
@@ -112,7 +124,8 @@ impl World {
     /// Noon in UTC, one account, every channel goes to the script.
     pub async fn new() -> Self {
         let db = TestDb::new().await;
-        db.sql("INSERT INTO account (name, created_at) VALUES ('a', now())").await;
+        db.sql("INSERT INTO account (name, created_at) VALUES ('a', now())")
+            .await;
         let noon = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).single().unwrap();
         let script = Arc::new(Script::default());
         let senders = ChannelKind::ALL
@@ -170,7 +183,10 @@ impl World {
         change(&mut spec);
         let book = self.book();
         let recipient = book.add_recipient(&spec, self.clock.now()).await.unwrap().id;
-        let channel = book.add_channel(recipient, kind, address, self.clock.now()).await.unwrap();
+        let channel = book
+            .add_channel(recipient, kind, address, self.clock.now())
+            .await
+            .unwrap();
         (recipient, channel.id)
     }
 
