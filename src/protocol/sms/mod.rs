@@ -134,7 +134,7 @@ mod tests {
             ("a".repeat(100_000), Alphabet::Gsm, SEGMENTS_MAX),
         ] {
             let cut = Segments::of(&text);
-            assert_eq!((cut.alphabet, cut.texts.len()), (alphabet, segments), "{}", &text[..4]);
+            assert_eq!((cut.alphabet, cut.texts.len()), (alphabet, segments), "{text:?}");
         }
         // TS 23.038: @ is 0, the euro sign is an escape and 0x65
         assert_eq!(Segments::of("@£€").octets("@£€"), [0x00, 0x01, 0x1b, 0x65]);
