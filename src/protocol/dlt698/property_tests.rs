@@ -303,21 +303,23 @@ fn any_apdu() -> impl Strategy<Value = Apdu> {
     ]
 }
 
-/// A question for attributes, and its answer.
+/// A question for attributes, and its answer, which goes in a frame and in no more parts than are taken.
 fn exchange() -> impl Strategy<Value = (Request, Apdu)> {
-    (any_meter(), 0u8..64, vec((any_oad(), any_data()), 1..6)).prop_map(|(meter, piid, list)| {
-        let oads: Vec<_> = list.iter().map(|(oad, _)| *oad).collect();
-        let request = Request::get(meter, Piid::new(piid), &oads).unwrap();
-        let mut items = list.into_iter().map(|(oad, data)| ItemResult {
-            oad,
-            result: ValueResult::Data(data),
-        });
-        let body = match items.len() {
-            1 => GetResult::Normal(items.next().unwrap()),
-            _ => GetResult::List(Many::new(items.collect()).unwrap()),
-        };
-        (request, Apdu::GetAnswer(Answered::new(Piid::new(piid), body)))
-    })
+    (any_meter(), 0u8..64, vec((any_oad(), any_data()), 1..6))
+        .prop_map(|(meter, piid, list)| {
+            let oads: Vec<_> = list.iter().map(|(oad, _)| *oad).collect();
+            let request = Request::get(meter, Piid::new(piid), &oads).unwrap();
+            let mut items = list.into_iter().map(|(oad, data)| ItemResult {
+                oad,
+                result: ValueResult::Data(data),
+            });
+            let body = match items.len() {
+                1 => GetResult::Normal(items.next().unwrap()),
+                _ => GetResult::List(Many::new(items.collect()).unwrap()),
+            };
+            (request, Apdu::GetAnswer(Answered::new(Piid::new(piid), body)))
+        })
+        .prop_filter("too long", |(_, answer): &(Request, Apdu)| answer.wire().len() < 3000)
 }
 
 fn answer_frame(request: &Request, data: Vec<u8>) -> Frame {

@@ -133,7 +133,8 @@ fn asked(request: &Request, input: &mut Input<'_>) {
 /// A device that has any value is asked for it, and it comes back, in however many parts.
 fn device(input: &mut Input<'_>) {
     let oad = Oad::from_number(u32::from_le_bytes(input.array()));
-    let size = usize::from(input.byte());
+    // in no more parts than are taken
+    let size = usize::from(input.byte()).max(64);
     let head = [&[0x85, 1, 0][..], &oad.number().to_be_bytes(), &[1]].concat();
     let any = Apdu::parse(&[&head, input.all(), &[0, 0]].concat());
     let Ok(Apdu::GetAnswer(answered)) = any else { return };
