@@ -118,6 +118,13 @@ impl Session {
             }
             return;
         }
+        // frames of a concentrator that are no heartbeat are never taken for one, however alike they are
+        if matches!(&self.phase, Phase::Open(open) if open.decoder.framing() == Framing::Gdw376) {
+            if !self.held.is_empty() {
+                events.push(SessionEvent::Line(std::mem::take(&mut self.held)));
+            }
+            return;
+        }
         while !self.held.is_empty() {
             self.take_packages(now, events);
             let leading = self.heartbeats.leading(&self.held);

@@ -63,6 +63,49 @@ impl Rig {
     }
 }
 
+#[test]
+fn a_concentrator_is_known_by_its_login_and_kept_by_confirmations() {
+    let login = decode("683200320068C900023412000271000001008516").unwrap();
+    let confirmed = decode("6832003200680B0002341200006100000100B516").unwrap();
+    let mut rig = Rig::new("auto");
+    assert_eq!(rig.feed(&login[..7]), []);
+    // a cellular network may pause inside it
+    assert_eq!(rig.wait(2000), []);
+    let events = rig.feed(&login[7..]);
+    assert_eq!(sn_of(&events), Some("0200-04660"));
+    assert_eq!(events.last(), Some(&SessionEvent::Reply(confirmed.clone())));
+    let learned = rig.session.learned();
+    assert_eq!(
+        (learned.registration_name().as_str(), learned.framing.name()),
+        ("gdw376.1_once", "gdw376.1")
+    );
+    let heartbeat = decode("683200320068C900023412000272000004008916").unwrap();
+    let answered = decode("6832003200680B0002341200006200000100B616").unwrap();
+    for busy in [false, true] {
+        rig.busy(busy);
+        let events = rig.feed(&heartbeat);
+        assert_eq!(
+            events,
+            [
+                SessionEvent::Heartbeat(heartbeat.clone()),
+                SessionEvent::Reply(answered.clone())
+            ]
+        );
+    }
+    rig.busy(false);
+    // the same report again and again is never learned as a heartbeat
+    let report = decode("684A004A0068C400023412000C7100000200494811155215A916").unwrap();
+    for _ in 0..8 {
+        assert_eq!(line_of(&rig.quiet_after(&report)), report);
+    }
+    let other = decode("683200320068C900023512000271000001008616").unwrap();
+    let fault = SessionFault::IdentityChanged {
+        was: "0200-04660".to_owned(),
+        now: "0200-04661".to_owned(),
+    };
+    assert_eq!(rig.feed(&other).last(), Some(&SessionEvent::Fault(fault)));
+}
+
 fn sn_of(events: &[SessionEvent]) -> Option<&str> {
     events.iter().find_map(|event| match event {
         SessionEvent::Identified { sn, .. } => Some(sn.as_str()),
@@ -499,7 +542,7 @@ proptest! {
     fn random_bytes_are_survived(
         steps in prop::collection::vec(
             (prop::collection::vec(prop_oneof![any::<u8>(), Just(0x7B), 0x30u8..0x3A], 0..200), 0u64..1500, any::<bool>()), 0..30),
-        profile in prop::sample::select(vec!["auto", "ascii+every", "hex", "mac", "ddp", "prot", "login", "custom:{hex:4}"]),
+        profile in prop::sample::select(vec!["auto", "ascii+every", "hex", "mac", "ddp", "prot", "gdw376.1", "login", "custom:{hex:4}"]),
     ) {
         let mut rig = Rig::new(profile);
         let (mut identities, mut faults) = (0, 0);

@@ -1,6 +1,6 @@
 //! The framings between a DTU and its server, behind one incremental decoder and one encoder.
 
-use super::{ddp, prot};
+use super::{concentrator, ddp, prot};
 
 /// How a DTU wraps the line's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -12,6 +12,8 @@ pub enum Framing {
     HongdianDdp,
     /// Four-Faith PROT escaping.
     FourFaithProt,
+    /// Not a line's bytes at all, but frames of a concentrator.
+    Gdw376,
 }
 
 impl Framing {
@@ -21,6 +23,7 @@ impl Framing {
             Self::Transparent => "transparent",
             Self::HongdianDdp => "hongdian_ddp",
             Self::FourFaithProt => "four_faith_prot",
+            Self::Gdw376 => "gdw376.1",
         }
     }
 }
@@ -54,6 +57,8 @@ pub enum FramingDecoder {
     },
     /// Four-Faith PROT.
     Prot(prot::Decoder),
+    /// A concentrator.
+    Gdw376(concentrator::Decoder),
 }
 
 impl FramingDecoder {
@@ -63,6 +68,7 @@ impl FramingDecoder {
             Self::Transparent => Framing::Transparent,
             Self::Ddp { .. } => Framing::HongdianDdp,
             Self::Prot(_) => Framing::FourFaithProt,
+            Self::Gdw376(_) => Framing::Gdw376,
         }
     }
 
@@ -77,13 +83,14 @@ impl FramingDecoder {
                 .flat_map(|item| ddp_items(item, *id))
                 .collect(),
             Self::Prot(decoder) => decoder.feed(bytes),
+            Self::Gdw376(decoder) => decoder.feed(bytes),
         }
     }
 
     /// Puts the framing around bytes for the line.
     pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
         match self {
-            Self::Transparent => payload.to_vec(),
+            Self::Transparent | Self::Gdw376(_) => payload.to_vec(),
             Self::Ddp { id, .. } => payload
                 .chunks(ddp::PAYLOAD_LEN_MAX)
                 .flat_map(|chunk| ddp::encode(ddp::SERVER_DATA, *id, chunk))
@@ -98,6 +105,7 @@ impl FramingDecoder {
             Self::Transparent => 0,
             Self::Ddp { decoder, .. } => decoder.pending(),
             Self::Prot(decoder) => decoder.pending(),
+            Self::Gdw376(decoder) => decoder.pending(),
         }
     }
 }

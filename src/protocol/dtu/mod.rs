@@ -2,12 +2,13 @@
 //! clock ("the line has been quiet" is an argument) and not who owns a serial number.
 //!
 //! ```text
-//! bytes -> recogniser (who are you?) -> framing decoder (DDP, PROT or none) -> line bytes + heartbeats
+//! bytes -> recogniser (who are you?) -> framing decoder (DDP, PROT, a concentrator's frames or none) -> line bytes + heartbeats
 //! ```
 //!
 //! No standard covers this; each file names the maker's manual or the capture that it follows. The decisions in words:
 //! `docs/protocols/dtu.md`. Read on in [`recogniser`], then [`heartbeat`].
 
+pub mod concentrator;
 pub mod ddp;
 pub mod framing;
 pub mod heartbeat;

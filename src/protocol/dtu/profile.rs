@@ -33,6 +33,8 @@ pub enum Form {
     Ddp,
     /// Four-Faith PROT.
     Prot,
+    /// A concentrator of Q/GDW 1376.1.
+    Gdw376,
     /// A pattern of the user's own.
     Custom(Pattern),
 }
@@ -99,6 +101,11 @@ pub const PROFILES: &[ProfileRow] = &[
         name: "prot",
         form: Some(Form::Prot),
         about: "Four-Faith PROT: the phone number is the SN; FD and FE are escaped",
+    },
+    ProfileRow {
+        name: "gdw376.1",
+        form: Some(Form::Gdw376),
+        about: "a concentrator of Q/GDW 1376.1: region and number, as in 4403-00004; logins and heartbeats are confirmed",
     },
     ProfileRow {
         name: "custom",

@@ -51,6 +51,8 @@ pub enum RegistrationKind {
     Ddp,
     /// Four-Faith PROT register packet.
     Prot,
+    /// The address of a concentrator of Q/GDW 1376.1.
+    Gdw376,
     /// By a pinned pattern.
     Custom,
 }
@@ -69,6 +71,7 @@ impl RegistrationKind {
             Self::InHand => "inhand",
             Self::Ddp => "ddp",
             Self::Prot => "prot",
+            Self::Gdw376 => "gdw376.1",
             Self::Custom => "custom",
         }
     }
@@ -167,6 +170,7 @@ pub fn recognise(profile: &Profile, buffer: &[u8], ended: bool) -> Recognition {
         Form::InHand => fixed::inhand(buffer),
         Form::Ddp => fixed::ddp_packet(buffer),
         Form::Prot => fixed::prot_packet(buffer),
+        Form::Gdw376 => fixed::concentrator(buffer),
         Form::Custom(pattern) => fixed::custom(pattern, buffer, ended),
     };
     match judged {

@@ -208,8 +208,8 @@ fn heartbeats_and_line_data_alone_are_no_registration() {
         vec![0xFF, 0xFF, 0x80, 0x80],
         decode(REPLY).unwrap(),
         decode("FEFEFEFE68AAAAAAAAAAAA681300DF16").unwrap(),
-        // a concentrator's login is another room's
-        decode("683200320068C9034404000002710000010088 16").unwrap(),
+        // a master's frame names nobody
+        decode("6832003200680B0002341200006100000100B516").unwrap(),
     ] {
         assert_eq!(
             feed(&profile("auto"), &[&bytes]),
