@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod agenda;
 pub mod breaker;
+pub mod dialogue;
 pub mod drift;
 pub mod evidence;
 pub mod feasible;

@@ -302,8 +302,8 @@ impl Format {
                 fits.then_some(bytes)
             }
             (Self::Ip, Value::Text(text)) => {
-                let address: std::net::Ipv4Addr = text.parse().ok()?;
-                Some(address.octets().to_vec())
+                let octets: Option<Vec<u8>> = text.split('.').map(|octet| octet.parse().ok()).collect();
+                octets.filter(|octets| octets.len() == size)
             }
             (Self::Phone(_), Value::Digits(text)) => hex::decode(&format!("{text:F<0$}", size * 2))
                 .ok()

@@ -30,6 +30,12 @@ impl Replays {
         self.seen.push_back(mark);
         false
     }
+
+    /// Forgets a report that could not be kept: it is to be told again.
+    pub fn forget(&mut self, message: &Message) {
+        let mark = mark(message);
+        self.seen.retain(|seen| *seen != mark);
+    }
 }
 
 /// FNV-1a of what makes a report itself: terminal, function, number and data. The time tag may differ when it is sent again.

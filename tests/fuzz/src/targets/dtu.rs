@@ -10,6 +10,7 @@ use crate::protocol::dtu::{
     Framing, FramingDecoder, FramingItem, PROFILES, Profile, Recognition, ddp, lineframe, prot, recognise, sn,
     strip_candidates,
 };
+use crate::protocol::gdw376::FRAME_MAX;
 use crate::seeds::{Seeds, frames};
 
 /// What a connection's first bytes came to.
@@ -45,8 +46,9 @@ fn register<'a>(profile: &Profile, pieces: impl Iterator<Item = &'a [u8]>) -> Sa
                     return Said::Refused;
                 }
                 Recognition::Found(found) => {
-                    // a DDP packet of data tells who it is and stays, as data
-                    let least = usize::from(found.decoder.framing() != Framing::HongdianDdp);
+                    // a DDP packet of data and a concentrator's report tell who it is and stay, as data
+                    let stays = matches!(found.decoder.framing(), Framing::HongdianDdp | Framing::Gdw376);
+                    let least = usize::from(!stays);
                     assert!(
                         (least..=buffer.len()).contains(&found.len),
                         "a package of {} bytes",
@@ -110,8 +112,15 @@ fn merged(items: impl Iterator<Item = FramingItem>) -> Vec<FramingItem> {
 }
 
 fn decoder(choice: u8) -> FramingDecoder {
-    match choice % 3 {
+    match choice % 4 {
         0 => FramingDecoder::Transparent,
+        3 => {
+            let login = hex::decode("683200320068C903440400000271000001008816").expect("hex");
+            match recognise(&Profile::default(), &login, false) {
+                Recognition::Found(found) => found.decoder,
+                other => panic!("{other:?}"),
+            }
+        }
         1 => {
             let packet = ddp::parse(&[&[0x7B, 1, 0, 16][..], b"13912345678", &[0x7B]].concat());
             let (packet, _) = packet.ok().flatten().expect("a register packet");
@@ -141,11 +150,11 @@ fn framing(input: &mut Input<'_>) {
             .chunks(size)
             .flat_map(|piece| {
                 let items = decoder.feed(piece);
-                assert!(
-                    decoder.pending() < ddp::PACKET_LEN_MAX,
-                    "{} bytes wait",
-                    decoder.pending()
-                );
+                let most = match decoder.framing() {
+                    Framing::Gdw376 => FRAME_MAX,
+                    _ => ddp::PACKET_LEN_MAX,
+                };
+                assert!(decoder.pending() < most, "{} bytes wait", decoder.pending());
                 items
             })
             .collect();
@@ -157,7 +166,7 @@ fn framing(input: &mut Input<'_>) {
     // what is wrapped for the DTU comes off again
     let payload = &stream[..stream.len().min(3000)];
     match &fresh {
-        FramingDecoder::Transparent => assert_eq!(fresh.wrap(payload), payload),
+        FramingDecoder::Transparent | FramingDecoder::Gdw376(_) => assert_eq!(fresh.wrap(payload), payload),
         FramingDecoder::Prot(_) => {
             let items = merged(fresh.clone().feed(&fresh.wrap(payload)).into_iter());
             let line = (!payload.is_empty()).then(|| FramingItem::Line(payload.to_vec()));

@@ -1,6 +1,7 @@
 //! Every target by its name.
 
 mod cjt188;
+mod dialogue;
 mod dlt645;
 mod dlt698;
 mod dtu;
@@ -48,6 +49,7 @@ targets! {
     mbus => mbus,
     dlt698 => dlt698,
     gdw376 => gdw376,
+    dialogue => dialogue,
     explain => explain,
     models => models,
     spool => crate::spool::target,
