@@ -11,6 +11,8 @@ pub mod notices;
 pub mod resources;
 pub mod seams;
 
+use crate::actor::alarm::feed::AlarmTap;
+use crate::actor::alarm::{Alarms, StopAlarms};
 use crate::actor::control_desk::{CloseDesk, ControlDesk, ControlHandle};
 use crate::actor::handles::FleetHandle;
 use crate::actor::live::{LiveHub, LiveLimits};
@@ -25,6 +27,7 @@ use crate::base::ids::GrowingIds;
 use crate::config::{Claims, Config};
 use crate::device::catalogue::Catalogue;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
+use crate::port::live::LiveFeed;
 use crate::port::notices::NoticeDesk;
 use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
 use crate::store::directory::PgDirectory;
@@ -58,6 +61,7 @@ pub struct Running {
     server: RunningServer,
     fleet: FleetHandle,
     desk: Addr<ControlDesk>,
+    alarms: Addr<Alarms>,
     shards: Vec<Addr<Shard>>,
     arbiters: Vec<Arbiter>,
     spool: SpoolHandle,
@@ -147,6 +151,9 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let (spool, drain) = open_spool(config, &clock)?;
     let recorder = Arc::new(open_recorder(config, &clock)?);
     let live = LiveHub::new(&*clock, live_limits(config));
+    let (alarm_feed, alarm_inbox) = crate::actor::alarm::feed::queue(config.alarms.queue_records_max);
+    // sessions and commands are told through it, so that alarms hear of them
+    let tap: Arc<dyn LiveFeed> = Arc::new(AlarmTap::new(Arc::new(live.clone()), alarm_feed.clone()));
     let index = Arc::new(MeterIndex::default());
 
     let storage = StorageParts::new(
@@ -155,7 +162,8 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         Arc::new(live.clone()),
         Arc::clone(&index),
         Arc::clone(&clock),
-    );
+    )
+    .with_alarms(alarm_feed);
     Storage::new(storage, RestartPolicy::default()).start();
 
     let sockets = resources::share_sockets(config);
@@ -178,7 +186,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let registry = field::start_registry(
         Arc::clone(&clock),
         log.clone(),
-        Arc::new(live.clone()),
+        Arc::clone(&tap),
         shards.clone(),
         &config.limits,
     );
@@ -208,7 +216,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let stop_checkpoints = CancellationToken::new();
     let checkpoints = actix::spawn(keep_checkpoints(keeper, stop_checkpoints.clone()));
     // before the device ports open: what may have been sent is known to be unknown when the first DTU comes back
-    let desk = field::open_desk(config, database, &fleet, &common, Arc::new(live.clone())).await?;
+    let desk = field::open_desk(config, database, &fleet, &common, tap).await?;
     let stop_notices = CancellationToken::new();
     let outbound = notices::outbound(&config.notify, notices::key(config)?, &clock).map_err(anyhow::Error::msg)?;
     notices::start(config, database, &outbound, &clock, stop_notices.clone());
@@ -227,6 +235,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     );
     state.readiness.push(Arc::new(load.check()));
     actix::spawn(load.watch());
+    let alarms = field::start_alarms(config, database, &fleet, live.clone(), &state.readiness, alarm_inbox);
     let server = crate::api::serve(state, http_settings(config, sockets.http)).await?;
     let running = Running {
         http: server.address,
@@ -234,6 +243,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         server,
         fleet,
         desk,
+        alarms,
         shards,
         arbiters,
         spool,
@@ -496,6 +506,10 @@ impl Running {
             .is_err()
         {
             tracing::warn!("not every end of a session is in the database; the next start ends the rest");
+        }
+        // what it has not judged yet the next process judges from the database
+        if self.alarms.send(StopAlarms).await.is_err() {
+            tracing::error!("the alarms are gone");
         }
         let _unread = self.closing.send(true);
         self.live.close();

@@ -18,7 +18,32 @@ def control():
     states = texts(requested=("requested", PLAIN), held=("held", FAIR), approved=("approved", PLAIN), sent=("sent", PLAIN),
                    confirmed=("confirmed", GOOD), failed=("failed", BAD), unknown=("unknown", BAD), rejected=("rejected", DIM),
                    cancelled=("cancelled", DIM), expired=("expired", FAIR))
+    severities = texts(info=("info", PLAIN), warning=("warning", FAIR), critical=("critical", BAD))
+    alarm_states = texts(raised=("raised", BAD), acknowledged=("acknowledged", FAIR), shelved=("shelved", DIM), cleared=("cleared", GOOD))
     panels = [
+        stat("Alarms open", "Without those that are a consequence of another one.", sql("""
+            SELECT count(*) AS open FROM grafana_alarm WHERE open AND parent_id IS NULL"""), width=4, thresholds=steps((None, GOOD), (1, FAIR))),
+        stat("Critical and not looked at", "Open, critical, and nobody has acknowledged or shelved them.", sql("""
+            SELECT count(*) AS critical FROM grafana_alarm WHERE state = 'raised' AND severity = 'critical' AND parent_id IS NULL"""), width=4,
+             thresholds=steps((None, GOOD), (1, BAD))),
+        stat("Until somebody looked", "Half of the alarms of the range were acknowledged within this time.", sql("""
+            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM acknowledged_at - time)) AS seconds
+            FROM grafana_alarm WHERE $__timeFilter(time) AND acknowledged_at IS NOT NULL"""), "s", 4, decimals=0, no_value="none yet"),
+        bars("Alarms, by kind", "When they were raised.", sql("""
+            SELECT $__timeGroup(time, $__interval) AS time, kind AS metric, count(*) AS alarms FROM grafana_alarm
+            WHERE $__timeFilter(time) AND parent_id IS NULL GROUP BY 1, 2 ORDER BY 1, 2""", True), width=12, height=4, decimals=0,
+             no_value="none in this range"),
+        table("Alarms", "Open ones above, the newest first. One alarm stands for all DTUs that were lost together. Click one for every step of its "
+              "life.", sql("""
+            SELECT a.time AS raised, a.alarm_id, a.severity, a.kind, a.sentence AS "what", a.dtu_id, d.dtu, a.meter_id, m.meter, a.state, a.victims,
+                   a.occurrences AS times, a.acknowledged_by AS "acknowledged by", a.cleared_at AS cleared, a.cleared_by AS "cleared by"
+            FROM grafana_alarm a LEFT JOIN grafana_dtu d USING (dtu_id) LEFT JOIN grafana_meter m USING (meter_id)
+            WHERE (a.open OR $__timeFilter(a.time)) AND a.parent_id IS NULL ORDER BY a.open DESC, a.time DESC LIMIT 500"""), 24, 9, overrides=[
+                *hidden("meter_id", "dtu_id"), linked("alarm_id", api("/alarms/${__data.fields.alarm_id}", "Alarm and its history")),
+                by_name("alarm_id", displayName="alarm"), linked("meter", METER_LINK),
+                linked("dtu", to("dtu", "DTU ${__data.fields.dtu}", "dtu=${__data.fields.dtu_id}")),
+                by_name("severity", custom__cellOptions=coloured(), mappings=severities),
+                by_name("state", custom__cellOptions=coloured(), mappings=alarm_states)], no_value="none"),
         stat("Commands open", "Asked for and not ended.", sql("SELECT count(*) AS open FROM grafana_command WHERE open"), width=4),
         stat("Held for approval", "Beyond the policy or the brake: two people have to look.", sql("""
             SELECT count(*) AS held FROM grafana_command WHERE state = 'held'"""), width=4, thresholds=steps((None, GOOD), (1, FAIR))),

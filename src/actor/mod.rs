@@ -7,6 +7,7 @@
 //!      │   ├─ DtuConnection   the future that owns a socket
 //!      │   └─ Meter           agenda, polls, endings; lives with or without a connection
 //!      ├─ ControlDesk         commands: written down, judged, sent, read back
+//!      ├─ Alarms ─ Judge      what was committed, sessions, commands → alarms
 //!      └─ Storage ─ Writer    spool → PostgreSQL in batches, then the live stream
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! wait for itself. Children are built anew by their parent ([`supervise`]). A death of registry or shard is not
 //! survived in place: the process ends, and a start recovers everything from disk.
 
+pub mod alarm;
 pub mod connection;
 pub mod control_desk;
 pub mod durable;

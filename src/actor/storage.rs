@@ -3,6 +3,7 @@
 //! A batch that has been taken from the spool stays in [`Pending`] until its commit, so a writer that dies is built anew
 //! with it. The database may be away for as long as the spool has room; polling does not notice.
 
+use crate::actor::alarm::feed::AlarmFeed;
 use crate::actor::supervise::{ExitGuard, RestartPolicy, Restarts};
 use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, MeterId};
@@ -83,6 +84,7 @@ pub struct StorageParts {
     live: Arc<dyn LiveFeed>,
     index: Arc<MeterIndex>,
     clock: Arc<dyn Clock>,
+    alarms: Option<AlarmFeed>,
 }
 
 impl StorageParts {
@@ -101,6 +103,16 @@ impl StorageParts {
             live,
             index,
             clock,
+            alarms: None,
+        }
+    }
+
+    /// What is committed is judged there.
+    #[must_use]
+    pub fn with_alarms(self, alarms: AlarmFeed) -> Self {
+        Self {
+            alarms: Some(alarms),
+            ..self
         }
     }
 
@@ -131,6 +143,9 @@ impl StorageParts {
             }
             if let Some((records, _)) = pending.batch.take() {
                 self.publish(&records);
+                if let Some(alarms) = &self.alarms {
+                    alarms.committed(records);
+                }
             }
         }
     }

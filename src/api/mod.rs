@@ -9,6 +9,8 @@
 
 pub mod access;
 pub mod accounts;
+pub mod alarm_rules;
+pub mod alarms;
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
@@ -183,6 +185,8 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(stream::routes)
         .configure(summary::routes)
         .configure(audit::routes)
+        .configure(alarms::routes)
+        .configure(alarm_rules::routes)
         .configure(control::routes)
         .configure(control_schedules::routes)
         .configure(commands::routes)

@@ -5,6 +5,7 @@ use super::auth::Caller;
 use super::handle::In;
 use super::problem::ApiError;
 use super::span;
+use crate::port::alarms::AlarmStore;
 use crate::port::control::CommandStore;
 use crate::port::groups::CountStore;
 use crate::port::slots::SlotTally;
@@ -48,7 +49,7 @@ pub struct Summary {
     meters: i64,
     /// Slots due since midnight in the account's zone, by ending.
     slots_today: SlotTally,
-    /// Alarms that nobody has cleared.
+    /// Open alarms, without those that are a consequence of another.
     open_alarms: i64,
     /// Commands that wait for an approval.
     pending_approvals: i64,
@@ -76,6 +77,7 @@ async fn get_summary(
     caller: Caller,
     counts: In<dyn CountStore>,
     commands: In<dyn CommandStore>,
+    alarms: In<dyn AlarmStore>,
 ) -> Result<HttpResponse, ApiError> {
     let now = state.clock.now();
     let zone = span::zone(&state, &caller, None).await?;
@@ -91,8 +93,7 @@ async fn get_summary(
         },
         meters: stored.meters,
         slots_today: stored.slots_today,
-        // alarms do not exist yet: there is none to count
-        open_alarms: 0,
+        open_alarms: alarms.open_count().await?,
         pending_approvals: commands.pending_approvals().await?,
         spool: SpoolCounts {
             backlog_records: spool::SPOOL_BACKLOG.get(),

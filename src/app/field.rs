@@ -1,8 +1,11 @@
 //! The front end's actors, put together: shards on their arbiters, registry, storage; and the device ports in front.
 
+use crate::actor::alarm::feed::AlarmInbox;
+use crate::actor::alarm::{AlarmParts, AlarmSettings, Alarms};
 use crate::actor::control_desk::{ControlDesk, DeskParts, DeskSettings};
 use crate::actor::durable::PollLog;
 use crate::actor::handles::{FleetHandle, RegistrarHandle};
+use crate::actor::live::LiveHub;
 use crate::actor::messages::{ConnectionTask, RunConnection};
 use crate::actor::registry::{Registry, RegistryParts};
 use crate::actor::shard::{Connector, Shard, ShardParts};
@@ -19,9 +22,11 @@ use crate::exchange::shed::PressureGauge;
 use crate::net::{Accepted, Gate, Listener, NetDeps, NetSettings};
 use crate::port::frames::FrameRecorder;
 use crate::port::live::LiveFeed;
+use crate::port::readiness::ReadinessCheck;
 use crate::protocol::dlt645::{Operator, Password, Security};
 use crate::protocol::dtu::Profile;
 use crate::store::Database;
+use crate::store::alarms::PgAlarmLog;
 use crate::store::commands::PgCommandLog;
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
@@ -31,6 +36,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -191,6 +197,30 @@ pub async fn open_desk(
         settings,
     };
     ControlDesk::open(parts).await.context("the control desk")
+}
+
+/// Starts the alarms on the present arbiter.
+pub fn start_alarms(
+    config: &Config,
+    database: &Database,
+    fleet: &FleetHandle,
+    live: LiveHub,
+    checks: &[Arc<dyn ReadinessCheck>],
+    inbox: AlarmInbox,
+) -> Addr<Alarms> {
+    let settings = AlarmSettings {
+        every: Duration::from_secs(config.alarms.look_every_s.into()),
+        remind_after: Duration::from_secs(60 * u64::from(config.alarms.remind_after_min)),
+    };
+    let parts = AlarmParts::new(
+        Arc::clone(&fleet.clock),
+        Arc::new(PgAlarmLog::new(database)),
+        Arc::new(live),
+        checks.to_vec(),
+        settings,
+        inbox,
+    );
+    Alarms::new(parts, RestartPolicy::default()).start()
 }
 
 /// What the ports need.

@@ -41,6 +41,8 @@ pub struct Config {
     pub control: Control,
     /// Notices to people.
     pub notify: Notify,
+    /// Alarms.
+    pub alarms: Alarms,
     /// Claims and sessions.
     pub access: Access,
     /// Logs.
@@ -177,6 +179,18 @@ pub struct Control {
     pub dlt645_password: SecretString,
     /// The operator that meters note down, eight digits.
     pub dlt645_operator: String,
+}
+
+/// `[alarms]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alarms {
+    /// Between two looks at sessions, commands and the server itself, seconds.
+    pub look_every_s: u32,
+    /// Committed records that may wait to be judged; more are read again from the database.
+    pub queue_records_max: usize,
+    /// Critical alarms that nobody acknowledged are reminded of after so many minutes; 0: never.
+    pub remind_after_min: u32,
 }
 
 /// Who may claim an unknown SN.

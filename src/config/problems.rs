@@ -12,6 +12,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     limits(config, &mut found);
     control(config, &mut found);
     super::notify::problems(&config.notify, &mut found);
+    alarms(config, &mut found);
     if !(1..=24 * 365).contains(&config.access.session_hours) {
         found.push(format!(
             "access.session_hours: {} is outside 1 to 8760",
@@ -88,6 +89,28 @@ fn listeners(config: &Config, found: &mut Vec<String>) {
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && overlap
+}
+
+fn alarms(config: &Config, found: &mut Vec<String>) {
+    let alarms = &config.alarms;
+    if !(1..=300).contains(&alarms.look_every_s) {
+        found.push(format!(
+            "alarms.look_every_s: {} is outside 1 to 300",
+            alarms.look_every_s
+        ));
+    }
+    if !(5_000..=1_000_000).contains(&alarms.queue_records_max) {
+        found.push(format!(
+            "alarms.queue_records_max: {} is outside 5000 to 1000000",
+            alarms.queue_records_max
+        ));
+    }
+    if alarms.remind_after_min > 43_200 {
+        found.push(format!(
+            "alarms.remind_after_min: {} is over 43200",
+            alarms.remind_after_min
+        ));
+    }
 }
 
 fn control(config: &Config, found: &mut Vec<String>) {

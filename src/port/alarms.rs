@@ -47,7 +47,7 @@ pub struct Resumed {
     pub watches: HashMap<MeterId, WatchState>,
     /// Readings received before this have been judged; none: a fresh database.
     pub mark: Option<DateTime<Utc>>,
-    /// The newest registers of every meter.
+    /// The registers of every meter as they were last judged.
     pub registers: HashMap<MeterId, Vec<LastRegister>>,
 }
 

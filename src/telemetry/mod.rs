@@ -6,6 +6,7 @@
 //! (`dtu.id`, `meter.id`, `poll.id`).
 
 pub mod actor;
+pub mod alarm;
 pub mod api;
 pub mod audit;
 pub mod control;
@@ -73,6 +74,7 @@ static PROCESS: LazyLock<()> = LazyLock::new(|| {
 pub fn touch_all() {
     LazyLock::force(&PROCESS);
     actor::touch();
+    alarm::touch();
     api::touch();
     audit::touch();
     control::touch();

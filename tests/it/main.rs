@@ -11,6 +11,7 @@
 )]
 
 mod actors;
+mod alarms;
 mod api_identity;
 mod api_metering;
 mod audit;

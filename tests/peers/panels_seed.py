@@ -215,6 +215,20 @@ UNION ALL SELECT id, 2, account_id, sent_at, sent_at, 'sent', 'desk', '{{}}'::js
 UNION ALL SELECT id, 3, account_id, ended_at, ended_at, state, 'desk', '{{}}'::jsonb FROM command WHERE ended_at IS NOT NULL;
 INSERT INTO trip (command_id, account_id, dtu_id, at)
 SELECT id, account_id, dtu_id, sent_at FROM command WHERE action ->> 'action' = 'disconnect' AND sent_at IS NOT NULL;
+INSERT INTO alarm (account_id, key, kind, severity, dtu_id, meter_id, detail, sentence, raised_at, cause_at, judged_at, occurrences,
+                   acknowledged_at, acknowledged_by, cleared_at, cleared_by)
+SELECT {account}, 'panel:' || n || '@meter/' || m.id, k, (ARRAY['info', 'warning', 'critical'])[n % 3 + 1], d.id, m.id, '{{}}', 'as seeded', t, t, t,
+       n % 4 + 1, CASE WHEN n % 2 = 0 THEN t + interval '7 min' END, CASE WHEN n % 2 = 0 THEN 'ada@example.org' END,
+       CASE WHEN n < 31 THEN t + make_interval(mins => 20 + n * 3) END,
+       CASE WHEN n < 31 THEN (ARRAY['alarms', 'ben@example.org'])[n % 2 + 1] END
+FROM generate_series(1, 36) n, panel_meter m, panel_dtu d,
+     LATERAL (SELECT (ARRAY['deviation', 'meter_offline', 'clock_drift', 'voltage_quality', 'phase_loss'])[n % 5 + 1] AS k,
+                     now() - make_interval(mins => (37 - n) * 200) AS t) x
+WHERE m.i = n % 30 + 1 AND d.i = (m.i - 1) % 10 + 1;
+INSERT INTO alarm_edge (alarm_id, account_id, at, step, actor, note, quiet)
+SELECT id, account_id, raised_at, 'raised', 'alarms', sentence, false FROM alarm
+UNION ALL SELECT id, account_id, acknowledged_at, 'acknowledged', acknowledged_by, '', false FROM alarm WHERE acknowledged_at IS NOT NULL
+UNION ALL SELECT id, account_id, cleared_at, 'cleared', cleared_by, '', false FROM alarm WHERE cleared_at IS NOT NULL;
 INSERT INTO watermark (at) VALUES (now()) ON CONFLICT DO NOTHING;
 """
 

@@ -4,9 +4,15 @@
 //! An alarm is known by its [`Key`]: of one key at most one alarm is open, so a restart, a duplicate or a late reading
 //! cannot raise it twice. It is raised, acknowledged, commented, shelved and cleared; every step is an [`AlarmEdge`].
 
+pub mod deviation;
+pub mod fleet;
 pub mod latch;
+pub mod meter;
 pub mod rule;
+pub mod silence;
+pub mod storm;
 mod text;
+pub mod trial;
 
 use crate::base::ids::{AccountId, AlarmId, AlarmRuleId, DtuId, MeterId};
 use chrono::{DateTime, Utc};
@@ -423,6 +429,16 @@ pub struct AlarmEdge {
 }
 
 impl AlarmEdge {
+    /// The step as the live stream shows it.
+    pub fn to_event(&self) -> serde_json::Value {
+        serde_json::json!({
+            "alarm_id": self.alarm, "step": self.step, "at": self.at, "actor": self.actor, "kind": self.kind,
+            "severity": self.severity, "dtu_id": self.subject.dtu(), "meter_id": self.subject.meter(),
+            "sentence": self.detail.sentence(self.kind), "victims": self.victims, "raised_at": self.raised_at,
+            "quiet": self.quiet,
+        })
+    }
+
     /// Whether people want to hear of it who have not opened the console.
     pub fn is_news(&self) -> bool {
         !self.quiet

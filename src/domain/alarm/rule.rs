@@ -75,8 +75,8 @@ impl Default for DeviationCheck {
     fn default() -> Self {
         Self {
             quantity: Quantity::ActiveEnergyImport,
-            factor: 2.0,
-            score: 5.0,
+            factor: 1.8,
+            score: 4.0,
             volume_min: 0.5,
             hours: 2,
             weeks: 8,

@@ -13,47 +13,89 @@ use std::collections::HashMap;
 /// Commands that are looked at, at most.
 const COMMANDS_MAX: i64 = 10_000;
 
-/// The newest registers that alarms compare with, of every meter.
-pub(super) async fn registers(tx: &mut PgConnection) -> Result<HashMap<MeterId, Vec<LastRegister>>, StoreError> {
-    let rows = sqlx::query!(
+/// One row's registers.
+struct Row {
+    meter_id: Option<i32>,
+    read_at: Option<DateTime<Utc>>,
+    active_energy_import: Option<Decimal>,
+    active_energy_total: Option<Decimal>,
+    active_energy_export: Option<Decimal>,
+    volume_total: Option<Decimal>,
+    heat_energy: Option<Decimal>,
+    gas_volume: Option<Decimal>,
+}
+
+/// The registers that alarms compare with, of every meter: the newest that had been judged at `mark`. Where a newer one is
+/// stored (it will be judged now) the one before it counts, as far as a day and two hours back.
+pub(super) async fn registers(
+    tx: &mut PgConnection,
+    mark: Option<DateTime<Utc>>,
+) -> Result<HashMap<MeterId, Vec<LastRegister>>, StoreError> {
+    let mut found = HashMap::new();
+    let newest = sqlx::query_as!(
+        Row,
         r#"SELECT l.meter_id, l.read_at, e.active_energy_import, e.active_energy_total, e.active_energy_export,
                   NULL::numeric AS volume_total, NULL::numeric AS heat_energy, NULL::numeric AS gas_volume
            FROM latest_reading l
            JOIN reading_electricity e ON e.ts = l.ts AND e.meter_id = l.meter_id AND e.source = l.source
-           WHERE l.family = 0
+           WHERE l.family = 0 AND ($1::timestamptz IS NULL OR l.read_at <= $1)
            UNION ALL
            SELECT l.meter_id, l.read_at, NULL, NULL, NULL, f.volume_total, f.heat_energy, f.gas_volume
            FROM latest_reading l
            JOIN reading_fluid f ON f.ts = l.ts AND f.meter_id = l.meter_id AND f.source = l.source
-           WHERE l.family = 1"#
+           WHERE l.family = 1 AND ($1::timestamptz IS NULL OR l.read_at <= $1)"#,
+        mark
     )
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    let mut found: HashMap<MeterId, Vec<LastRegister>> = HashMap::new();
-    for row in rows {
-        let (Some(meter), Some(at)) = (row.meter_id, row.read_at) else {
-            continue;
-        };
-        let list = found.entry(MeterId(meter)).or_default();
-        let values: [(Quantity, Option<Decimal>); 6] = [
-            (Quantity::ActiveEnergyImport, row.active_energy_import),
-            (Quantity::ActiveEnergyTotal, row.active_energy_total),
-            (Quantity::ActiveEnergyExport, row.active_energy_export),
-            (Quantity::VolumeTotal, row.volume_total),
-            (Quantity::HeatEnergy, row.heat_energy),
-            (Quantity::GasVolume, row.gas_volume),
-        ];
-        for (quantity, value) in values {
-            let Some(value) = value else { continue };
-            // of several sets of quantities with the same register the newest counts
-            match list.iter_mut().find(|last| last.quantity == quantity) {
-                Some(last) if last.at < at => *last = LastRegister { quantity, at, value },
-                Some(_) => {}
-                None => list.push(LastRegister { quantity, at, value }),
-            }
+    newest.into_iter().for_each(|row| take(&mut found, row));
+    let Some(mark) = mark else { return Ok(found) };
+    let before = sqlx::query_as!(
+        Row,
+        r#"(SELECT DISTINCT ON (e.meter_id) e.meter_id, e.read_at, e.active_energy_import, e.active_energy_total,
+                   e.active_energy_export, NULL::numeric AS volume_total, NULL::numeric AS heat_energy,
+                   NULL::numeric AS gas_volume
+            FROM reading_electricity e
+            WHERE e.ts > $1::timestamptz - interval '26 hours' AND e.ts <= $1 AND e.read_at <= $1
+              AND e.meter_id IN (SELECT meter_id FROM latest_reading WHERE read_at > $1)
+              AND num_nonnulls(e.active_energy_import, e.active_energy_total, e.active_energy_export) > 0
+            ORDER BY e.meter_id, e.ts DESC)
+           UNION ALL
+           (SELECT DISTINCT ON (f.meter_id) f.meter_id, f.read_at, NULL, NULL, NULL, f.volume_total, f.heat_energy, f.gas_volume
+            FROM reading_fluid f
+            WHERE f.ts > $1::timestamptz - interval '26 hours' AND f.ts <= $1 AND f.read_at <= $1
+              AND f.meter_id IN (SELECT meter_id FROM latest_reading WHERE read_at > $1)
+            ORDER BY f.meter_id, f.ts DESC)"#,
+        mark
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    before.into_iter().for_each(|row| take(&mut found, row));
+    Ok(found)
+}
+
+/// Keeps a row's registers; of several with the same register the newest.
+fn take(found: &mut HashMap<MeterId, Vec<LastRegister>>, row: Row) {
+    let (Some(meter), Some(at)) = (row.meter_id, row.read_at) else {
+        return;
+    };
+    let list = found.entry(MeterId(meter)).or_default();
+    let values: [(Quantity, Option<Decimal>); 6] = [
+        (Quantity::ActiveEnergyImport, row.active_energy_import),
+        (Quantity::ActiveEnergyTotal, row.active_energy_total),
+        (Quantity::ActiveEnergyExport, row.active_energy_export),
+        (Quantity::VolumeTotal, row.volume_total),
+        (Quantity::HeatEnergy, row.heat_energy),
+        (Quantity::GasVolume, row.gas_volume),
+    ];
+    for (quantity, value) in values {
+        let Some(value) = value else { continue };
+        match list.iter_mut().find(|last| last.quantity == quantity) {
+            Some(last) if last.at < at => *last = LastRegister { quantity, at, value },
+            Some(_) => {}
+            None => list.push(LastRegister { quantity, at, value }),
         }
     }
-    Ok(found)
 }
 
 /// Whole hours of these points that begin at these instants.

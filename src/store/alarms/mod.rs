@@ -96,13 +96,14 @@ impl AlarmLog for PgAlarmLog {
                 .into_iter()
                 .map(|row| (MeterId(row.meter_id), row.state))
                 .collect();
+            let mark = sqlx::query_scalar!("SELECT at FROM alarm_mark")
+                .fetch_optional(&mut *tx)
+                .await?;
             Ok(Resumed {
                 open: open(&mut tx, None).await?,
                 watches,
-                mark: sqlx::query_scalar!("SELECT at FROM alarm_mark")
-                    .fetch_optional(&mut *tx)
-                    .await?,
-                registers: facts::registers(&mut tx).await?,
+                mark,
+                registers: facts::registers(&mut tx, mark).await?,
             })
         };
         Ok(patiently(&self.condition, read).await?)
