@@ -33,7 +33,7 @@ fn id(pn: u16) -> Id {
 /// A register whose total is the point's number.
 fn register(pn: u16) -> Vec<u8> {
     let low = u8::try_from(pn % 100).unwrap();
-    let total = [0, 0, low / 10 << 4 | low % 10, 0, 0];
+    let total = [0, 0, ((low / 10) << 4) | (low % 10), 0, 0];
     [&[0x15, 0x07, 0x09, 0x03, 0x26, 0][..], &total].concat()
 }
 
