@@ -127,13 +127,14 @@ impl Heard {
     }
 }
 
-fn reason(error: TransactionError) -> Failure {
+/// Why a question got no answer; a refusal in the words of its protocol.
+fn reason(error: TransactionError, asked: Option<&Request>) -> Failure {
     match error {
         TransactionError::Timeout => Failure::of(MissReason::Timeout),
-        TransactionError::Refused(code) => Failure {
-            reason: MissReason::Exception,
-            detail: Some(format!("0x{code:02x}")),
-        },
+        TransactionError::Refused(code) => {
+            let said = asked.map_or_else(|| format!("0x{code:02x}"), |request| request.refusal(code));
+            failure(MissReason::Exception, &said)
+        }
         TransactionError::Deadline => Failure::of(MissReason::LineBusy),
         TransactionError::SessionLost => Failure::of(MissReason::SessionLost),
         TransactionError::LineSilent => failure(MissReason::BreakerOpen, &error.to_string()),
@@ -197,12 +198,11 @@ fn hear_by(
     }
     let decoded = decode(&frames);
     let answered = outcome.reports.iter().filter(|report| report.result.is_ok());
-    let mut failure = outcome
-        .reports
-        .iter()
-        .rev()
-        .find_map(|report| report.result.as_ref().err().copied())
-        .map(reason);
+    let errors = outcome.reports.iter().enumerate().rev();
+    let mut failure = errors
+        .filter_map(|(place, report)| Some((place, report.result.as_ref().err().copied()?)))
+        .map(|(place, error)| reason(error, requests.get(place)))
+        .next();
     let broken = decoded.problems.iter().find(|problem| !problem.kind.is_no_value());
     if failure.is_none() {
         if let Some(problem) = broken {

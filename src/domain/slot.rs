@@ -44,7 +44,7 @@ pub enum MissReason {
     DtuOffline,
     /// The meter did not answer.
     Timeout,
-    /// The meter refused (`detail` has the code).
+    /// The meter refused (`detail` has its words and its code).
     Exception,
     /// The line had no time left before the window ended.
     LineBusy,
@@ -87,7 +87,7 @@ pub struct SlotEnding {
     pub state: SlotState,
     /// Why, when it is missing.
     pub reason: Option<MissReason>,
-    /// More about why, e.g. `0x02` of an exception. At most 64 bytes, printable.
+    /// More about why, e.g. `illegal data address (exception 2)`. At most 64 bytes, printable.
     pub detail: Option<String>,
     /// How many attempts were made on the line.
     pub attempts: u16,

@@ -210,6 +210,19 @@ impl Request {
         }
     }
 
+    /// What a refusal ([`Verdict::Refused`]) of this question says, in words and with its code.
+    pub fn refusal(&self, code: u8) -> String {
+        match self {
+            Self::Modbus(_) => format!("{} (exception {code})", modbus::exception_name(code)),
+            Self::Dlt645(request) => {
+                let edition = request.edition();
+                dlt645::ErrorWord { edition, bits: code }.to_string()
+            }
+            Self::Mbus(_) => format!("{} (application error {code})", mbus::error_name(code)),
+            Self::Cjt188(_) => format!("not done (status {code:02X})"),
+        }
+    }
+
     /// The most bytes that the answer frame can have, for time-out and buffer planning; 0 when the question has none (a
     /// broadcast): it is done when its bytes are out.
     pub fn answer_len_max(&self) -> usize {
@@ -219,5 +232,28 @@ impl Request {
             Self::Mbus(request) => request.answer_len_max(),
             Self::Cjt188(request) => request.answer_len_max(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_speak_in_the_words_of_their_protocol() {
+        let modbus = modbus::Request::read(1, modbus::Function::ReadHoldingRegisters, 0, 2).unwrap();
+        let modbus = Request::Modbus(modbus);
+        assert_eq!(modbus.refusal(2), "illegal data address (exception 2)");
+        let address = dlt645::Address::parse("202611210837").unwrap();
+        let read = |di| Request::Dlt645(dlt645::Request::read(address, di));
+        let (newer, older) = (dlt645::Di::E2007(0x0001_0000), dlt645::Di::E1997(0x9010));
+        assert_eq!(
+            read(newer).refusal(0x04),
+            "wrong password or not authorised (error word 04)"
+        );
+        assert_eq!(
+            read(older).refusal(0x06),
+            "wrong data identifier, wrong password (error word 06)"
+        );
     }
 }

@@ -110,6 +110,19 @@ fn an_independent_m_bus_master_reads_and_finds_virtual_meters() {
     run("run_mbus.py", &[]);
 }
 
+/// PyPI dlt645 behind a DTU: found by a scan, read on schedule, every value with its unit and OBIS code; its errors in
+/// words.
+#[test]
+fn an_independent_dlt645_meter_is_found_and_read_through_the_whole_server() {
+    run("run_dlt645.py", &["--limit", "400"]);
+}
+
+/// The DTU is away when a daily slot is due and comes back: the slot is filled from the meter's own freeze and says so.
+#[test]
+fn a_daily_slot_missed_in_a_cut_is_filled_after_the_reconnect() {
+    run("run_back_fill.py", &["--limit", "400"]);
+}
+
 /// Dialled converter, Modbus TCP, serial port, virtual DTU, quarantine, takeover; far ends that restart; what another
 /// account sees.
 #[test]

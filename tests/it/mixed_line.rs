@@ -158,12 +158,16 @@ fn standing() -> Arc<dyn Clock> {
 #[tokio::test]
 async fn meters_of_every_protocol_are_read_behind_one_dtu() {
     let catalogue = Catalogue::builtin().unwrap();
-    // models of every folder that has virtual meters, two of CJ/T 188
+    // models of every folder, both editions of DL/T 645, water and heat by CJ/T 188 and M-Bus
     let wanted = [
         "hiking_dds238_zns",
         "standard_valve_water_2004",
+        "dlt645_1997_single_phase",
+        "generic_heat",
         "standard_heat_2004",
+        "dlt645_2007_three_phase",
         "eastron_sdm120",
+        "generic_water",
         "jy_heat",
     ];
     let moulds: Vec<Mould> = wanted

@@ -3,6 +3,7 @@
 use super::*;
 use crate::device::decode::decode;
 use crate::domain::reading::{Item, Measurand, Quality, Value};
+use crate::exchange::job::TransactionError;
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
@@ -56,6 +57,8 @@ impl Meter {
         if let Some(at) = heard_at {
             match decode(model, &asked, &frames).clock(zone) {
                 Some(said) => life.drift.set(watch.saw(at, said)),
+                // there was no time to ask: with the next read
+                None if cut_short(&clocks, &asked, &outcome) => {}
                 // neither asked for nor in the answers: not looked for in each of them
                 None => watch.saw_nothing(now),
             }
@@ -80,5 +83,62 @@ impl Meter {
             value: Value::Decimal(Decimal::from(drift.num_seconds())),
             quality: Quality::Measured,
         })
+    }
+}
+
+/// Whether what reads the clock was not asked in the end: the visit's time was over, or its session or line was gone.
+fn cut_short(clocks: &[Request], asked: &[Request], outcome: &PollOutcome) -> bool {
+    use TransactionError as E;
+    clocks.iter().any(|clock| {
+        let place = asked.iter().position(|request| request == clock);
+        match place.and_then(|place| outcome.reports.get(place)) {
+            None => true,
+            Some(report) => matches!(report.result, Err(E::Deadline | E::SessionLost | E::LineSilent)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::FrameRange;
+    use crate::exchange::job::TransactionReport;
+    use crate::protocol::dlt645::{self, Address, Di};
+    use chrono::DateTime;
+
+    fn outcome(results: &[Result<(), TransactionError>]) -> PollOutcome {
+        let report = |result: &Result<(), TransactionError>| TransactionReport {
+            result: result.map(|()| Vec::new()),
+            attempts: 1,
+            sent_at: DateTime::UNIX_EPOCH,
+            ended_at: DateTime::UNIX_EPOCH,
+            turnaround: None,
+            held: Duration::ZERO,
+        };
+        PollOutcome {
+            began_at: None,
+            reports: results.iter().map(report).collect(),
+            frames: FrameRange::EMPTY,
+            late_by: None,
+            evidence: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_there_was_no_time_to_ask_is_asked_with_the_next_read() {
+        use TransactionError as E;
+        let address = Address::parse("202611210837").unwrap();
+        let read = |di| Request::Dlt645(dlt645::Request::read(address, Di::E2007(di)));
+        let clocks = [read(0x0400_0101), read(0x0400_0102)];
+        let asked = [read(0x0001_0000), clocks[0].clone(), clocks[1].clone()];
+        let cut = |results: &[Result<(), E>]| cut_short(&clocks, &asked, &outcome(results));
+        assert!(cut(&[Ok(())]), "never begun");
+        assert!(cut(&[Ok(()), Ok(()), Err(E::Deadline)]));
+        assert!(cut(&[Ok(()), Err(E::SessionLost)]));
+        // it was asked, and that is that for today
+        assert!(!cut(&[Ok(()), Ok(()), Ok(())]));
+        assert!(!cut(&[Ok(()), Err(E::Refused(2)), Err(E::Refused(2))]));
+        assert!(!cut(&[Ok(()), Err(E::Timeout), Err(E::Timeout)]));
+        assert!(!cut_short(&[], &asked, &outcome(&[Ok(())])), "a meter without a clock");
     }
 }
