@@ -64,6 +64,19 @@ impl Protocol {
         }
     }
 
+    /// What a refusal ([`Verdict::Refused`]) says, in the protocol's words and with its code.
+    pub fn refusal(self, code: u8) -> String {
+        let word = |edition| dlt645::ErrorWord { edition, bits: code }.to_string();
+        match self {
+            Self::ModbusRtu | Self::ModbusTcp => format!("{} (exception {code})", modbus::exception_name(code)),
+            Self::Dlt645_2007 => word(dlt645::Edition::E2007),
+            Self::Dlt645_1997 => word(dlt645::Edition::E1997),
+            Self::Mbus => format!("{} (application error {code})", mbus::error_name(code)),
+            Self::Cjt188 => format!("not done (status {code:02X})"),
+            Self::Gdw376 | Self::Dlt698 => format!("denied (code {code:02X})"),
+        }
+    }
+
     /// Finds a protocol by its name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|p| p.name() == name)
@@ -212,15 +225,7 @@ impl Request {
 
     /// What a refusal ([`Verdict::Refused`]) of this question says, in words and with its code.
     pub fn refusal(&self, code: u8) -> String {
-        match self {
-            Self::Modbus(_) => format!("{} (exception {code})", modbus::exception_name(code)),
-            Self::Dlt645(request) => {
-                let edition = request.edition();
-                dlt645::ErrorWord { edition, bits: code }.to_string()
-            }
-            Self::Mbus(_) => format!("{} (application error {code})", mbus::error_name(code)),
-            Self::Cjt188(_) => format!("not done (status {code:02X})"),
-        }
+        self.protocol().refusal(code)
     }
 
     /// The most bytes that the answer frame can have, for time-out and buffer planning; 0 when the question has none (a

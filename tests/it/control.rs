@@ -2,6 +2,7 @@
 
 mod approvals;
 mod bounds;
+mod clocks;
 mod outcomes;
 mod relays;
 mod world;

@@ -1,6 +1,8 @@
 //! One visit for one command: prove who is there, judge everything anew, write `sent` down, mint the permit, send the one
 //! frame, read back. And the visit to a command whose outcome is unknown, which reads and never sends.
 
+mod clock;
+
 use super::desk::{Desk, With};
 use crate::actor::messages::LineNow;
 use crate::actor::meter::{byte_time_of, wants_of};
@@ -10,7 +12,7 @@ use crate::device::relay::{self, Judgement, Manner, RelayError};
 use crate::domain::command::brake::{Spot, Trip};
 use crate::domain::command::machine::{BRAKE_NEEDS, Evidence};
 use crate::domain::command::policy::clear;
-use crate::domain::command::{Clearance, Command, Edge, Facts, Hold, Obstacle, SessionProof, State};
+use crate::domain::command::{Action, Clearance, Command, Edge, Facts, Hold, Obstacle, SessionProof, State};
 use crate::domain::schedule::parse_zone;
 use crate::exchange::evidence;
 use crate::port::control::FactSheet;
@@ -20,7 +22,7 @@ use crate::port::ledger::PollRecord;
 use crate::port::scope::Actor;
 use crate::protocol::{Protocol, Request};
 use crate::telemetry::control::BrakeHeld;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 use std::rc::Rc;
@@ -68,6 +70,8 @@ struct Way {
     byte_time: Duration,
     dtu_meters: usize,
     zone: Option<Tz>,
+    /// How far the meter's clock is ahead, if that is what is to be set.
+    ahead: Option<TimeDelta>,
 }
 
 pub(super) async fn visit(guard: Guard, command: Command, line: LineNow, effect: Effect) {
@@ -112,6 +116,7 @@ impl Desk {
             byte_time: byte_time_of(Some(record), &model),
             dtu_meters: record.meters.len(),
             zone: None,
+            ahead: None,
             model,
         })
     }
@@ -183,6 +188,7 @@ impl Desk {
             now: local(self.parts.clock.now()),
             until: way.zone.map(|_| local(command.expires_at)),
             security: self.parts.settings.security,
+            ahead: way.ahead,
         }
     }
 
@@ -205,6 +211,10 @@ impl Desk {
             Ok(proof) => proof,
             Err(why) => return self.books().note(command.id, why),
         };
+        let clock = match self.look_at_clock(&command, way).await {
+            Ok(clock) => clock,
+            Err(why) => return self.books().note(command.id, why),
+        };
         let mut people = vec![command.requested_by];
         people.extend(command.approvals.iter().map(|approval| approval.by));
         let facts = self
@@ -221,6 +231,9 @@ impl Desk {
         let Some(command) = self.books().open.get(&command.id).cloned() else {
             return;
         };
+        if let Some(Err(obstacle)) = clock.map(|clock| clock.judge(way)) {
+            return self.stand_back(&command, obstacle).await;
+        }
         let (clearance, trip) = match self.judge(&command, way, &facts) {
             Ok(cleared) => cleared,
             Err(obstacle) => return self.stand_back(&command, obstacle).await,
@@ -277,6 +290,10 @@ impl Desk {
         let (edge, detail) = match obstacle {
             // the tick sees to it
             Obstacle::Expired | Obstacle::NotReady(_) => return self.books().note(command.id, why),
+            Obstacle::Clock(obstacle) => match clock::edge(obstacle) {
+                Some(edge) => edge,
+                None => return self.books().note(command.id, why),
+            },
             Obstacle::Stopped => (Edge::Cancel, json!({ "cause": "emergency_stop" })),
             Obstacle::TargetChanged => (Edge::Reject, json!({ "cause": "target_changed", "detail": why })),
             Obstacle::Requester(_) => (Edge::Reject, json!({ "cause": "requester_denied", "detail": why })),
@@ -318,6 +335,11 @@ impl Desk {
             Err(error) => return Brought::Nothing(error.to_string()),
         };
         let left = (permit.begins_before() - at).to_std().unwrap_or(Duration::ZERO);
+        let left = if sent.action == Action::SyncClock {
+            left.min(clock::FRESH)
+        } else {
+            left
+        };
         let request = match relay::encode(permit, &way.model, &self.manner(sent, way)) {
             Ok(request) => request,
             Err(error) => return Brought::Nothing(error.to_string()),

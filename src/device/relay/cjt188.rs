@@ -7,7 +7,7 @@ use super::{Answers, Judgement, Manner, RelayError, not_supported};
 use crate::base::hex;
 use crate::device::cjt188::{RecordProfile, plan as asking};
 use crate::device::decode::decode;
-use crate::device::model::MeterModel;
+use crate::device::model::{MeterModel, Profile};
 use crate::device::plan;
 use crate::domain::command::{Action, TripPermit};
 use crate::domain::quantity::Quantity;
@@ -19,8 +19,16 @@ use rust_decimal::prelude::ToPrimitive;
 pub(super) fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
     match action {
         Action::Disconnect | Action::Reconnect if model.has(Quantity::ValveState) => Ok(()),
+        Action::SyncClock if has_clock(model) => Ok(()),
         Action::Raw { frame } => raw(frame).map(|_| ()),
         other => Err(not_supported(model, other)),
+    }
+}
+
+fn has_clock(model: &MeterModel) -> bool {
+    match &model.profile {
+        Profile::Cjt188(profile) => asking::clock(profile, cjt188::Address::ANY).is_some(),
+        _ => false,
     }
 }
 
@@ -56,13 +64,20 @@ pub(super) fn identified(requests: &[Request], answers: Answers<'_>) -> Result<S
     Err(RelayError::NotIdentified("the meter answered nothing".to_owned()))
 }
 
-pub(super) fn encode(permit: &TripPermit, model: &MeterModel, profile: &RecordProfile) -> Result<Request, RelayError> {
+pub(super) fn encode(
+    permit: &TripPermit,
+    model: &MeterModel,
+    profile: &RecordProfile,
+    manner: &Manner,
+) -> Result<Request, RelayError> {
     check(model, permit.action())?;
     let address = asking::address(&permit.target().address)?;
     let target = profile.ask.target(address);
     Ok(Request::Cjt188(match permit.action() {
         Action::Disconnect => valve::close(target),
         Action::Reconnect => valve::open(target),
+        Action::SyncClock => cjt188::Request::write_clock(target, manner.now)
+            .map_err(|error| RelayError::Parameter(error.to_string()))?,
         Action::Raw { frame } => {
             let request = raw(frame)?;
             if request.target().address != address {
@@ -86,6 +101,7 @@ pub(super) fn raw(frame: &str) -> Result<cjt188::Request, RelayError> {
 pub(super) fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
     match action {
         Action::Disconnect | Action::Reconnect => reads(model, address),
+        Action::SyncClock => Ok(plan::clock(model, address)?),
         _ => Ok(Vec::new()),
     }
 }
@@ -95,9 +111,12 @@ pub(super) fn judge(
     action: &Action,
     requests: &[Request],
     answers: Answers<'_>,
-    _manner: &Manner,
+    manner: &Manner,
 ) -> Result<Judgement, RelayError> {
     let heard = decode(model, requests, answers);
+    if *action == Action::SyncClock {
+        return super::clock(heard.meter_local, manner);
+    }
     let wanted = Measurand::Standard(Quantity::ValveState);
     let valve = heard.items.iter().find(|item| item.measurand == wanted);
     let valve = valve.and_then(|item| match &item.value {

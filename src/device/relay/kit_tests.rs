@@ -52,5 +52,6 @@ pub(super) fn manner() -> Manner {
             password: Password::new(2, "020637").unwrap(),
             operator: Operator::new("00000001").unwrap(),
         },
+        ahead: None,
     }
 }

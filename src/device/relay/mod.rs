@@ -17,9 +17,8 @@ use crate::domain::command::{Action, TripPermit};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Measurand, Value};
 use crate::protocol::Request;
-use crate::protocol::dlt645::{ErrorWord, Security};
-use crate::protocol::modbus::exception_name;
-use chrono::NaiveDateTime;
+use crate::protocol::dlt645::Security;
+use chrono::{NaiveDateTime, TimeDelta};
 use rust_decimal::prelude::ToPrimitive;
 use std::time::Duration;
 
@@ -88,6 +87,8 @@ pub struct Manner {
     pub until: Option<NaiveDateTime>,
     /// Password and operator for DL/T 645.
     pub security: Security,
+    /// How far the meter's clock is ahead, as it was read just now; none: it was not read.
+    pub ahead: Option<TimeDelta>,
 }
 
 /// Answers of a visit, one per request; none where there is no answer.
@@ -147,7 +148,7 @@ pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result
     match &model.profile {
         Profile::Modbus(profile) => modbus::encode(&permit, model, profile),
         Profile::Dlt645(profile) => dlt645::encode(&permit, model, profile, manner),
-        Profile::Cjt188(profile) => cjt188::encode(&permit, model, profile),
+        Profile::Cjt188(profile) => cjt188::encode(&permit, model, profile, manner),
         Profile::Mbus(_) => Err(not_supported(model, permit.action())),
     }
 }
@@ -234,6 +235,21 @@ fn with_load(model: &MeterModel, requests: &[Request], answers: Answers<'_>, sai
 /// More than a meter's own noise, watts.
 const LOAD_SEEN_W: f64 = 20.0;
 
+/// What a meter's clock shows; `requests` are those of [`read_back`] for [`Action::SyncClock`].
+///
+/// # Errors
+/// [`RelayError::Undecodable`] where the answers have no time.
+pub fn clock_shown(
+    model: &MeterModel,
+    requests: &[Request],
+    answers: Answers<'_>,
+) -> Result<NaiveDateTime, RelayError> {
+    let heard = decode(model, requests, answers);
+    heard
+        .meter_local
+        .ok_or_else(|| RelayError::Undecodable("the clock was not answered".to_owned()))
+}
+
 /// How far a meter's clock may be off and still count as set.
 const CLOCK_CLOSE_S: i64 = 10;
 
@@ -259,14 +275,8 @@ pub fn shows_within(model: &MeterModel) -> Duration {
 
 /// What a device's refusal means, in the words of its protocol; a wrong password is called one.
 pub fn refusal(model: &MeterModel, code: u8) -> String {
-    match &model.profile {
-        Profile::Dlt645(profile) => {
-            let edition = profile.edition;
-            ErrorWord { edition, bits: code }.to_string()
-        }
-        Profile::Modbus(_) => format!("{} (exception 0x{code:02X})", exception_name(code)),
-        Profile::Cjt188(_) | Profile::Mbus(_) => format!("code 0x{code:02X}"),
-    }
+    let protocol = model.protocols().first();
+    protocol.map_or_else(|| format!("code 0x{code:02X}"), |protocol| protocol.refusal(code))
 }
 
 fn no_parameter<'a>(model: &MeterModel, name: &str, known: impl Iterator<Item = &'a str>) -> RelayError {

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! [`machine`] has the states and edges, [`policy`] who may, [`interlock`] what beats everybody, [`brake`] how many,
-//! [`time`] the deadline that no clock step can revive, [`permit`] what a relay frame costs. It must not know wire
+//! [`clock`] when a clock
+//! may be set, [`time`] the deadline that no clock step can revive, [`permit`] what a relay frame costs. It must not know wire
 //! formats, stores or actors.
 
 pub mod action;
 pub mod brake;
+pub mod clock;
 pub mod interlock;
 pub mod machine;
 pub mod permit;
@@ -21,6 +23,7 @@ pub mod time;
 
 pub use action::{Action, ActionClass};
 pub use brake::{Brake, BrakeLimit, BrakeLimits};
+pub use clock::ClockObstacle;
 pub use interlock::{Interlock, Interlocks, Protection, ProtectionKind, Site};
 pub use machine::{Approval, Command, Edge, EdgeError, Hold, SessionProof, State, Target};
 pub use permit::TripPermit;

@@ -3,6 +3,7 @@
 
 use super::action::{Action, ActionClass};
 use super::brake::BrakeLimit;
+use super::clock::ClockObstacle;
 use super::interlock::{Interlock, Interlocks, Site};
 use super::machine::{Command, Hold, State, Target};
 use super::time::Moment;
@@ -225,6 +226,9 @@ pub enum Obstacle {
     /// The brake.
     #[error("the brake holds it")]
     Brake(BrakeLimit),
+    /// The meter's clock is not to be set, or not now.
+    #[error("{0}")]
+    Clock(ClockObstacle),
 }
 
 /// Says that one version of one command may be sent. [`clear`] alone makes it.
