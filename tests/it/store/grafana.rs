@@ -95,6 +95,20 @@ const SEED: &str = "
     INSERT INTO alarm_victim (alarm_id, dtu_id, account_id, since) SELECT a, a, a, now() FROM generate_series(1, 2) a;
     INSERT INTO alarm_watch (meter_id, account_id, state, at)
     SELECT a, a, CASE a WHEN 1 THEN '{}' ELSE '\"zebra\"' END::jsonb, now() FROM generate_series(1, 2) a;
+    INSERT INTO notice_recipient (account_id, name, language, time_zone, created_at)
+    SELECT a, CASE a WHEN 1 THEN 'n' ELSE 'zebra' END, 'en', 'UTC', now() FROM generate_series(1, 2) a;
+    INSERT INTO notice_channel (account_id, recipient_id, kind, address, created_at)
+    SELECT a, a, 'email', CASE a WHEN 1 THEN 'x' ELSE 'zebra' END, now() FROM generate_series(1, 2) a;
+    INSERT INTO notice_route (account_id, name, rule, created_at)
+    SELECT a, CASE a WHEN 1 THEN 'r' ELSE 'zebra' END, '{}', now() FROM generate_series(1, 2) a;
+    INSERT INTO notice (account_id, subject, edge, severity, kind, facts, groups, at)
+    SELECT a, 's', 'raised', 'info', CASE a WHEN 1 THEN 'k' ELSE 'zebra' END, '{}', '{}', now() FROM generate_series(1, 2) a;
+    INSERT INTO notice_message (id, account_id, recipient_id, channel_id, kind, address, subject, body, payload, critical, born_at,
+                                created_at)
+    SELECT gen_random_uuid(), a, a, a, 'email', CASE a WHEN 1 THEN 'x' ELSE 'zebra' END, CASE a WHEN 1 THEN 's' ELSE 'zebra' END,
+           'b', '{}', false, now(), now() FROM generate_series(1, 2) a;
+    INSERT INTO notice_item (account_id, notice_id, recipient_id, channel_id, route_id, step, due_at, reason)
+    SELECT a, a, a, a, a, 0, now(), CASE a WHEN 1 THEN 'r' ELSE 'zebra' END FROM generate_series(1, 2) a;
     INSERT INTO watermark (at) VALUES (now());
     ANALYZE;
 ";
