@@ -160,9 +160,13 @@ impl LiveFeed for AlarmTap {
         data: serde_json::Value,
     ) {
         match (topic, dtu) {
-            (Topic::Sessions, Some(dtu)) if data["state"] == "clone_suspected" => {
-                let peer = data["peer"].as_str().unwrap_or_default().to_owned();
-                if let Ok(at) = serde_json::from_value(data["at"].clone()) {
+            (Topic::Sessions, Some(dtu)) if data.get("state").is_some_and(|state| state == "clone_suspected") => {
+                let peer = data
+                    .get("peer")
+                    .and_then(|peer| peer.as_str())
+                    .unwrap_or_default()
+                    .to_owned();
+                if let Ok(at) = serde_json::from_value(data.get("at").cloned().unwrap_or_default()) {
                     self.feed.clone_suspected(account, dtu, peer, at);
                 }
             }
