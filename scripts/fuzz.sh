@@ -4,6 +4,7 @@
 #   scripts/fuzz.sh show TARGET HEX        runs one input and shows what happens
 # What is found grows target/fuzz/corpus/TARGET and is used again by the next run. The exit code is 1 when a target found something;
 # the input is then printed as hex, and its place is tests/fuzz/corpus/TARGET.hex once the fault is mended.
+# FUZZ_SEED=N begins at a given point: `make test`, which judges one change, takes the same way each time; `make fuzz` another one.
 # A slow machine is no fault: limits are those of memory and of processor time, none of the clock on the wall.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,7 +45,7 @@ run() {
         ulimit -c 0
         export POLYPHASE_FUZZ_TARGET=$target POLYPHASE_FUZZ_SEEDS=$built/seeds/$target
         exec "$program" "$corpus" "$built/seeds/$target" -max_total_time="$seconds" -max_len=4096 -len_control=20 \
-            -rss_limit_mb=1024 -timeout=0 -use_value_profile=1 -print_final_stats=1 -artifact_prefix="$found/"
+            -rss_limit_mb=1024 -timeout=0 -use_value_profile=1 -print_final_stats=1 ${FUZZ_SEED:+-seed=$FUZZ_SEED} -artifact_prefix="$found/"
     ) >"$found/log" 2>&1 || status=$?
     local stats cover
     stats=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found/log")
