@@ -8,7 +8,7 @@ demo:
 
 test: lint
 	cargo test --locked
-	FUZZ_SEED=1 scripts/fuzz.sh 45
+	FUZZ_SEED=1 scripts/fuzz.sh 60
 
 lint:
 	@scripts/install.sh test
