@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test fuzz scan field kills control drill drill-disk storm bench lint sqlx
+.PHONY: demo test fuzz scan field kills control drill drill-disk storm guesses bench lint sqlx
 
 demo:
 	@scripts/install.sh demo
@@ -39,6 +39,11 @@ control:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_control.py --commands 300 --kills 60 --expiries 80 --forged --flood 5000
+
+guesses:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_guesses.py --guesses 10000 --sources 5000 --kill
 
 # about 40 minutes each, as root: the disks of the database and of the spool are small file systems of their own
 DRILL = --kills 40 --crashes 20 --outage 600 --hang 60 --full 120 --dtus 48 --meters 4 --field-dtus 12 --units 4 --every 5 --gap 5 20

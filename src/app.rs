@@ -8,6 +8,7 @@ pub mod checks;
 pub mod database;
 pub mod field;
 pub mod notices;
+pub mod places;
 pub mod resources;
 pub mod seams;
 
@@ -24,6 +25,7 @@ use crate::actor::supervise::RestartPolicy;
 use crate::api::{ApiSettings, ApiState, ClaimRule, HttpSettings, RunningServer, TlsFiles};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::GrowingIds;
+use crate::base::server_key::ServerKey;
 use crate::config::{Claims, Config};
 use crate::device::catalogue::Catalogue;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
@@ -218,7 +220,8 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     // before the device ports open: what may have been sent is known to be unknown when the first DTU comes back
     let desk = field::open_desk(config, database, &fleet, &common, tap).await?;
     let stop_notices = CancellationToken::new();
-    let outbound = notices::outbound(&config.notify, notices::key(config)?, &clock).map_err(anyhow::Error::msg)?;
+    let key = notices::key(config)?;
+    let outbound = notices::outbound(&config.notify, key.clone().into(), &clock).map_err(anyhow::Error::msg)?;
     notices::start(config, database, &outbound, &clock, stop_notices.clone());
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
@@ -232,7 +235,8 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         catalogue,
         &spool,
         up,
-    );
+        key,
+    )?;
     state.readiness.push(Arc::new(load.check()));
     actix::spawn(load.watch());
     let alarms = field::start_alarms(config, database, &fleet, live.clone(), &state.readiness, alarm_inbox);
@@ -313,6 +317,7 @@ fn http_settings(config: &Config, connections_max: usize) -> HttpSettings {
     HttpSettings {
         bind: config.http.bind,
         tls,
+        tls_look_every: crate::api::server::TLS_LOOK_EVERY,
         workers: config.http.workers,
         connections_max,
     }
@@ -366,8 +371,9 @@ fn api_state(
     catalogue: Arc<Catalogue>,
     spool: &SpoolHandle,
     up: watch::Receiver<bool>,
-) -> ApiState {
-    ApiState {
+    key: ServerKey,
+) -> anyhow::Result<ApiState> {
+    Ok(ApiState {
         stores: Arc::new(PgStores::new(database.clone())),
         auth: Arc::new(PgAuth::new(database.clone())),
         fleet: Arc::new(fleet.clone()),
@@ -387,6 +393,9 @@ fn api_state(
         settings: ApiSettings {
             session_hours: config.access.session_hours,
             secure_cookies: config.http.secure_cookies || !config.http.tls_cert.as_os_str().is_empty(),
+            sign_ins_days: config.access.sign_ins_days,
+            second_factor_platform: config.access.second_factor_platform,
+            proxies: places::proxies(config).map_err(anyhow::Error::msg)?,
             claims: match config.access.claims {
                 Claims::Code => ClaimRule::Code,
                 Claims::Platform => ClaimRule::Platform,
@@ -399,7 +408,9 @@ fn api_state(
         check_profile: seams::check_profile,
         models: catalogue,
         reads: Arc::default(),
-    }
+        places: places::open(config).map_err(anyhow::Error::msg)?,
+        key,
+    })
 }
 
 /// Writes checkpoints of the audit until the server stops, and the last one then.

@@ -9,9 +9,11 @@ use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults, Kind};
 use super::query::{Id, Query};
 use crate::base::ids::{AccountId, ScheduleId};
+use crate::domain::access::Role;
 use crate::port::accounts::{Account, AccountEdit, AccountStore, NewAccount};
 use actix_web::{HttpResponse, get, patch, post, web};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 const NAME_MAX: usize = 200;
 
@@ -62,6 +64,8 @@ pub struct AccountPatch {
     schedule: Option<Option<ScheduleId>>,
     /// Disable or enable; role `platform` alone. Disabling ends every session of its people.
     disabled: Option<bool>,
+    /// Roles whose people need a second factor to sign in; who has none yet can do nothing but enrol one.
+    second_factor_roles: Option<Vec<Role>>,
 }
 
 /// Whether `zone` is in the IANA time zone database.
@@ -154,12 +158,20 @@ async fn edit_account(
     if body.disabled.is_some() && !caller.is_platform() {
         return Err(ApiError::new(Kind::Forbidden, "only role platform disables accounts").at("disabled"));
     }
+    let roles = body.second_factor_roles.map(BTreeSet::from_iter);
+    if roles.as_ref().is_some_and(|roles| roles.contains(&Role::Platform)) {
+        return Err(ApiError::invalid(
+            "second_factor_roles",
+            "role platform is the server's: [access] second_factor_platform asks it of them",
+        ));
+    }
     let edit = AccountEdit {
         name: body.name.map(|name| name.trim().to_owned()),
         time_zone: body.time_zone,
         currency: body.currency,
         schedule: body.schedule,
         disabled: body.disabled,
+        second_factor_roles: roles.map(|roles| roles.into_iter().collect()),
     };
     let account = accounts
         .update(id, &edit, expected.version(), state.clock.now())

@@ -1,4 +1,5 @@
-//! `/api-keys`: long-lived tokens. A key has its person's roles of the moment; its secret is shown once.
+//! `/api-keys`: long-lived tokens. A key has its person's roles of the moment, or what its scopes leave of them; its secret is
+//! shown once.
 //!
 //! Everybody makes and revokes their own; an admin also those of others in the account.
 
@@ -12,6 +13,7 @@ use super::query::{Id, Query};
 use super::token::Token;
 use crate::base::ids::{ApiKeyId, UserId};
 use crate::domain::access::Role;
+use crate::domain::scope::{KeyScope, Reach as Scopes};
 use crate::port::api_keys::{ApiKey, ApiKeyStore, NewApiKey};
 use crate::port::auth::TokenKind;
 use crate::port::scope::StoreError;
@@ -19,8 +21,10 @@ use crate::port::users::UserStore;
 use actix_web::{HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 const NAME_MAX: usize = 200;
+const SCOPES_MAX: usize = 20;
 
 /// Which keys.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -49,6 +53,11 @@ pub struct ApiKeyCreate {
     user_id: Option<UserId>,
     /// Ends by itself; never when left out.
     expires_at: Option<DateTime<Utc>>,
+    /// What of the person's rights it has: `read` for looking at everything, or `GROUP:read`, `GROUP:write` (which holds
+    /// reading) with the groups `people`, `devices`, `readings`, `control`, `alarms`, `notices`, `exchange`, `server`; all of
+    /// them when left out.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["read", "devices:write"]), min_items = 1, max_items = 20)]
+    scopes: Option<Vec<String>>,
 }
 
 /// A new key with its secret, which is shown this once.
@@ -102,7 +111,12 @@ async fn create_api_key(
         "expires_at",
         "must lie in the future",
     );
+    let scopes = body.scopes.map(|scopes| read_scopes(&mut faults, &scopes));
     faults.done()?;
+    let reach = scopes.clone().map_or(Scopes::Whole, Scopes::Only);
+    if !caller.reach.covers(&reach) {
+        return Err(ApiError::new(Kind::Forbidden, "a key makes no key that may more than itself").at("scopes"));
+    }
     let user = body.user_id.unwrap_or(caller.user);
     if user != caller.user {
         may_act_for(&caller, &*users, user).await?;
@@ -114,12 +128,27 @@ async fn create_api_key(
         hash: token.hash,
         prefix: token.prefix(),
         expires_at: body.expires_at,
+        scopes,
     };
     let key = keys.create(&key, now).await?;
     Ok(HttpResponse::Created().json(ApiKeyCreated {
         key,
         secret: token.secret,
     }))
+}
+
+/// Each scope once, in order.
+fn read_scopes(faults: &mut Faults, texts: &[String]) -> Vec<KeyScope> {
+    faults.check(
+        (1..=SCOPES_MAX).contains(&texts.len()),
+        "scopes",
+        "must name 1 to 20 scopes",
+    );
+    let mut scopes = BTreeSet::new();
+    for (index, text) in texts.iter().enumerate() {
+        scopes.extend(faults.take(&format!("scopes[{index}]"), text.parse::<KeyScope>()));
+    }
+    scopes.into_iter().collect()
 }
 
 /// A key acts as its person: who makes one for another must stand above them.

@@ -8,10 +8,13 @@ use super::access::{self, Access, Verdict};
 use super::edge;
 use super::problem::{ApiError, Kind};
 use super::query::account_parameter;
+use super::scopes;
+use super::source;
 use super::token;
 use super::{ApiState, BASE};
 use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::domain::access::{Role, RoleSet};
+use crate::domain::scope::Reach;
 use crate::port::auth::{TokenHash, TokenKind};
 use crate::port::scope::{Actor, Scope};
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
@@ -44,6 +47,13 @@ pub struct Caller {
     pub api_key: Option<ApiKeyId>,
     /// Where the request comes from.
     pub source: Option<IpAddr>,
+    /// What of their rights the token reaches.
+    pub reach: Reach,
+    /// Whether people with their roles need a second factor.
+    pub second_factor_required: bool,
+    /// Whether they have to enrol it before anything else.
+    pub second_factor_due: bool,
+    home: Option<AccountId>,
     kind: TokenKind,
     token: TokenHash,
 }
@@ -100,6 +110,20 @@ impl Caller {
         Ok(found.is_some_and(|identity| {
             identity.roles.meets(needed) && (identity.roles.has(Role::Platform) || identity.account == self.account)
         }))
+    }
+
+    /// What handles of their own things are made for: their own account, whichever they act in; none: no account's.
+    pub(super) fn own_scope(&self) -> Option<Scope> {
+        Some(Scope {
+            account: self.home?,
+            actor: self.actor(),
+        })
+    }
+
+    /// A number of the present session or key, for counting its tries.
+    pub(super) fn session_number(&self) -> u64 {
+        let (number, _) = self.token.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+        u64::from_be_bytes(*number)
     }
 
     /// The token's hash, for ending its session.
@@ -164,8 +188,39 @@ async fn admit(request: &ServiceRequest) -> Result<(), ApiError> {
             format!("{} is not for role {}", operation.id, held.join(", ")),
         ));
     }
+    within_scopes(operation, &caller)?;
+    if caller.second_factor_due && !enrols(operation.route) {
+        return Err(ApiError::new(
+            Kind::SecondFactorRequired,
+            "people with your role need a second factor here: enrol one at POST /api/v1/session/second-factor",
+        ));
+    }
     request.extensions_mut().insert(caller);
     Ok(())
+}
+
+/// Roles say what the person may, scopes what of it the key may.
+fn within_scopes(operation: &access::Operation, caller: &Caller) -> Result<(), ApiError> {
+    // everybody may ask who they are
+    if operation.id == "who_am_i"
+        || caller
+            .reach
+            .permits(scopes::group(operation), scopes::writes(operation))
+    {
+        return Ok(());
+    }
+    let group = scopes::group(operation).map_or("a person's own session", |group| group.as_str());
+    let verb = if scopes::writes(operation) { "write" } else { "read" };
+    Err(ApiError::new(
+        Kind::Forbidden,
+        format!("the key's scopes do not reach {} ({group}:{verb})", operation.id),
+    )
+    .because("scope"))
+}
+
+/// What a session may do whose person has to enrol a second factor.
+fn enrols(route: &str) -> bool {
+    route == "/session" || route.starts_with("/session/")
 }
 
 async fn authenticate(request: &ServiceRequest, state: &ApiState) -> Result<Caller, ApiError> {
@@ -190,12 +245,16 @@ async fn authenticate(request: &ServiceRequest, state: &ApiState) -> Result<Call
     };
     Ok(Caller {
         user: identity.user,
-        email: identity.email,
-        name: identity.name,
         account,
         roles: identity.roles,
         api_key: identity.api_key,
-        source: request.peer_addr().map(|peer| peer.ip()),
+        source: source::of(request.request()),
+        second_factor_required: state.second_factor_wanted(&identity),
+        second_factor_due: kind == TokenKind::Session && state.must_enrol(&identity),
+        home: identity.account,
+        reach: identity.reach,
+        email: identity.email,
+        name: identity.name,
         kind,
         token,
     })

@@ -1,6 +1,7 @@
 //! Around every request: its id (taken over or made), its metric, the security headers.
 
 use super::problem::{ApiError, Kind};
+use super::source;
 use crate::telemetry::api::RequestAnswered;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -20,6 +21,12 @@ const CSP_PAGE: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'",
 );
+
+/// A year of TLS and nothing else (RFC 6797); sent where browsers come over TLS.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// No window of another site holds ours, and no other site loads what we answer.
+const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 tokio::task_local! {
     static CURRENT: String;
@@ -44,6 +51,10 @@ pub(super) async fn around(
     // the pattern, not the path: ids in labels would have no bound
     let route = request.match_pattern().unwrap_or_else(|| "none".to_owned());
     let page = is_page(request.path());
+    let state = request.app_data::<web::Data<super::ApiState>>().cloned();
+    if let Some(state) = &state {
+        source::note(&request, &state.settings.proxies);
+    }
 
     let mut response = CURRENT.scope(id.clone(), next.call(request)).await?;
 
@@ -57,6 +68,11 @@ pub(super) async fn around(
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(OPENER, HeaderValue::from_static("same-origin"));
+    headers.insert(RESOURCE, HeaderValue::from_static("same-origin"));
+    if state.is_some_and(|state| state.settings.secure_cookies) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
     if !page && !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

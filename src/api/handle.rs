@@ -18,6 +18,36 @@ pub struct Across<H: ?Sized>(Box<H>);
 /// A handle that reaches the caller's account, or every account for role `platform` that names none.
 pub struct Reach<H: ?Sized>(Box<H>);
 
+/// A handle for the caller's own things (password, sessions, second factor): of their own account, whichever account role
+/// `platform` has named for the request.
+pub struct Own<H: ?Sized>(Box<H>);
+
+impl<H: ?Sized> Deref for Own<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.0
+    }
+}
+
+impl<H: ?Sized + 'static> FromRequest for Own<H>
+where
+    dyn Stores: InAccount<H> + AcrossAccounts<H>,
+{
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(caller_and_state(request).map(|(caller, state)| {
+            // people of the platform alone have no account: their rows are no account's
+            Self(match caller.own_scope() {
+                Some(scope) => state.stores.in_account(scope),
+                None => state.stores.across_accounts(caller.actor()),
+            })
+        }))
+    }
+}
+
 impl<H: ?Sized> Deref for In<H> {
     type Target = H;
 

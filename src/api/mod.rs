@@ -20,6 +20,7 @@ pub mod commands;
 pub mod consumption;
 pub mod control;
 pub mod control_schedules;
+pub mod device_cookie;
 pub mod dtu_form;
 pub mod dtus;
 pub mod edge;
@@ -50,21 +51,30 @@ pub mod recipients;
 pub mod scans;
 pub mod schedule_form;
 pub mod schedules;
+mod scopes;
+pub mod second_factor;
 pub mod series;
 pub mod server;
 pub mod session;
+pub mod sessions;
+pub mod sign_in;
 pub mod slots;
+pub mod source;
 pub(crate) mod span;
 pub mod stream;
 pub mod summary;
 pub mod throttle;
+pub mod tls;
 pub mod token;
 pub mod users;
 
-pub use server::{HttpSettings, RunningServer, ServeError, TlsFiles, serve};
+pub use server::{HttpSettings, RunningServer, ServeError, serve};
+pub use tls::TlsFiles;
 
 use crate::base::clock::Clock;
-use crate::port::auth::AuthStore;
+use crate::base::server_key::ServerKey;
+use crate::domain::access::Role;
+use crate::port::auth::{AuthStore, Identity};
 use crate::port::control::Control;
 use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
@@ -72,6 +82,7 @@ use crate::port::live::{LiveFeed, LiveSource};
 use crate::port::meter_models::MeterModels;
 use crate::port::notices::NoticeDesk;
 use crate::port::outage::DatabaseCondition;
+use crate::port::places::Places;
 use crate::port::readiness::ReadinessCheck;
 use crate::port::scope::Stores;
 use actix_web::body::MessageBody;
@@ -126,6 +137,23 @@ pub struct ApiState {
     pub passwords: password::PasswordDesk,
     /// Who guesses too often.
     pub throttle: Arc<throttle::Throttle>,
+    /// The server's key.
+    pub key: ServerKey,
+    /// Where addresses are.
+    pub places: Arc<dyn Places>,
+}
+
+impl ApiState {
+    /// Whether somebody's roles ask for a second factor: by their account, and for role `platform` by the server.
+    fn second_factor_wanted(&self, identity: &Identity) -> bool {
+        let platform = self.settings.second_factor_platform && identity.roles.has(Role::Platform);
+        identity.second_factor_wanted || platform
+    }
+
+    /// Whether somebody can do nothing but enrol a second factor.
+    fn must_enrol(&self, identity: &Identity) -> bool {
+        self.second_factor_wanted(identity) && !identity.second_factor
+    }
 }
 
 /// Rules of the API, from the configuration.
@@ -133,8 +161,14 @@ pub struct ApiState {
 pub struct ApiSettings {
     /// Life of a session, hours.
     pub session_hours: u32,
-    /// `Secure` on the session cookie: browsers send it over TLS only.
+    /// Browsers come over TLS: `Secure` on cookies, and they are told to use nothing else.
     pub secure_cookies: bool,
+    /// Days that sign-ins are told.
+    pub sign_ins_days: u32,
+    /// Role `platform` needs a second factor.
+    pub second_factor_platform: bool,
+    /// Proxies whose word about a client's address is taken.
+    pub proxies: source::TrustedProxies,
     /// Who may claim an unknown serial number.
     pub claims: ClaimRule,
 }
@@ -144,6 +178,9 @@ impl Default for ApiSettings {
         Self {
             session_hours: 12,
             secure_cookies: false,
+            sign_ins_days: 180,
+            second_factor_platform: false,
+            proxies: source::TrustedProxies::default(),
             claims: ClaimRule::Code,
         }
     }
@@ -162,7 +199,10 @@ pub enum ClaimRule {
 
 /// Every resource of the API: one line each.
 fn resources(cfg: &mut ServiceConfig<'_>) {
-    cfg.configure(session::routes)
+    cfg.configure(sign_in::routes)
+        .configure(session::routes)
+        .configure(second_factor::routes)
+        .configure(sessions::routes)
         .configure(accounts::routes)
         .configure(users::routes)
         .configure(api_keys::routes)

@@ -90,7 +90,9 @@ kinds! {
     AccountRequired "account-required" BAD_REQUEST "Account required" "This works within one account: add `?account=ID`.";
     Unauthenticated "unauthenticated" UNAUTHORIZED "Sign in first" "No valid key or session came with the request. Send `Authorization: Bearer KEY`.";
     WrongCredentials "wrong-credentials" UNAUTHORIZED "Wrong e-mail address or password" "Sign-in was refused. Whether the address exists is not told.";
-    Forbidden "forbidden" FORBIDDEN "Not allowed" "The caller's roles do not allow this operation.";
+    CodeRequired "code-required" UNAUTHORIZED "Second factor required" "The password is right. Send the same again with `code`; `reason` is `missing` or `wrong`.";
+    SecondFactorRequired "second-factor-required" FORBIDDEN "Enrol a second factor" "People with this role need a second factor. Until one is enrolled (`POST /session/second-factor`) the session does nothing else.";
+    Forbidden "forbidden" FORBIDDEN "Not allowed" "The caller's roles, or the key's scopes (`reason` is `scope` then), do not allow this operation.";
     CrossSite "cross-site" FORBIDDEN "Cross-site request refused" "With cookie authentication a change needs the header `X-Requested-With` or an `Origin` of this server.";
     ClaimRefused "claim-refused" FORBIDDEN "Claim refused" "The serial number cannot be claimed by this caller or with this code.";
     NotFound "not-found" NOT_FOUND "Not found" "There is no such object in the caller's account, or no such route.";

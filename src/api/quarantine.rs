@@ -16,6 +16,7 @@ use super::handle::Across;
 use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults, Kind};
 use super::query::Query;
+use super::throttle::{Standing, Subject, Try};
 use super::{ApiState, ClaimRule, token};
 use crate::base::ids::{AccountId, DtuId};
 use crate::domain::device::SerialNumber;
@@ -24,15 +25,12 @@ use crate::port::scope::{InAccount, Scope, StoreError, Stores};
 use crate::telemetry::api::ClaimTried;
 use actix_web::{HttpResponse, get, post, put, web};
 use chrono::{DateTime, Utc};
-use rand::TryRngCore;
 use serde::{Deserialize, Serialize};
 
 const NAME_MAX: usize = 200;
 /// Shortest code that may be set: with the throttle, some 10^12 guesses at a few a minute.
 const CODE_MIN: usize = 8;
 const CODE_MAX: usize = 64;
-/// Letters of made codes: none that people confuse (no 0 O 1 I L).
-const CODE_LETTERS: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
 
 /// An unknown serial number at the port.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -206,9 +204,9 @@ async fn claim(
     let Some(id) = made else {
         return Err(refused());
     };
-    state
-        .throttle
-        .succeeded(&guess_name(account), caller.source, state.clock.monotonic());
+    if matches!(proof, ClaimProof::Code(_)) {
+        state.throttle.right(&guess(account, &caller));
+    }
     state.fleet.reload(id).await;
     Ok(HttpResponse::Created().json(Claimed {
         id,
@@ -239,8 +237,13 @@ async fn claimant(state: &ApiState, caller: &Caller, named: Option<AccountId>) -
     }
 }
 
-fn guess_name(account: AccountId) -> String {
-    format!("claim by account {account}")
+/// A code tried for an account, counted by where it comes from.
+fn guess(account: AccountId, caller: &Caller) -> Try {
+    Try {
+        subject: Subject::name(&format!("claim by account {account}")),
+        standing: Standing::KnownSource,
+        source: caller.source,
+    }
 }
 
 /// What the rule in force asks of the caller.
@@ -266,14 +269,12 @@ async fn proof(
     if state.auth.account_count().await? == 1 {
         return Ok(ClaimProof::NotNeeded);
     }
-    let name = guess_name(caller.account()?);
-    let now = state.clock.monotonic();
-    state.throttle.admit(&name, caller.source, now).map_err(|wait| {
+    let code = code.ok_or_else(refused)?;
+    let tried = guess(caller.account()?, caller);
+    state.throttle.take(&tried, state.clock.monotonic()).map_err(|wait| {
         ApiError::new(Kind::TooManyRequests, "too many wrong codes; wait and try again")
             .retry_after(wait.as_secs().max(1))
     })?;
-    let code = code.ok_or_else(refused)?;
-    state.throttle.failed(&name, caller.source, now);
     Ok(ClaimProof::Code(code_hash(sn, code)))
 }
 
@@ -300,34 +301,10 @@ async fn set_claim_code(
             faults.done()?;
             code
         }
-        None => make_code()?,
+        None => token::letters().map_err(|error| StoreError::Internal(error.to_string()))?,
     };
     codes.set(&sn, &code_hash(&sn, &code), state.clock.now()).await?;
     Ok(HttpResponse::Ok().json(ClaimCodeSet { sn, code }))
-}
-
-/// Twelve letters, some 59 bits.
-fn make_code() -> Result<String, ApiError> {
-    let mut code = String::with_capacity(14);
-    while code.len() < 14 {
-        let mut byte = [0u8; 1];
-        rand::rngs::OsRng
-            .try_fill_bytes(&mut byte)
-            .map_err(|error| StoreError::Internal(error.to_string()))?;
-        // bytes beyond a whole number of alphabets would favour the first letters
-        let [byte] = byte;
-        let fair = usize::from(byte) < 248;
-        if let Some(letter) = CODE_LETTERS
-            .get(usize::from(byte) % CODE_LETTERS.len())
-            .filter(|_| fair)
-        {
-            if matches!(code.len(), 4 | 9) {
-                code.push('-');
-            }
-            code.push(char::from(*letter));
-        }
-    }
-    Ok(code)
 }
 
 pub(super) fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
@@ -341,7 +318,7 @@ mod tests {
     #[test]
     fn codes_are_read_as_people_type_them() {
         let sn = SerialNumber::parse("DTU-1").unwrap();
-        let code = make_code().unwrap();
+        let code = token::letters().unwrap();
         assert_eq!(code.len(), 14);
         let typed = code.to_lowercase().replace('-', " ");
         assert_eq!(code_hash(&sn, &code), code_hash(&sn, &typed));
@@ -349,6 +326,6 @@ mod tests {
             code_hash(&sn, &code),
             code_hash(&SerialNumber::parse("DTU-2").unwrap(), &code)
         );
-        assert_ne!(code, make_code().unwrap());
+        assert_ne!(code, token::letters().unwrap());
     }
 }

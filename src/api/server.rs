@@ -1,18 +1,21 @@
 //! The HTTP server: bound, with time-outs for slow clients, without signal handling (the process stops in its own
 //! order, HTTP last).
 
+use super::device_cookie;
+use super::throttle::FAMILIAR_MAX;
+use super::tls::{Certificate, TlsError, TlsFiles};
 use super::{ApiState, app};
 use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, web};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::task::AbortHandle;
 
 /// How long a client may take for the head of a request (promise 20).
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often it is looked whether the certificate's files were replaced.
+pub const TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a connection may idle between requests.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long running requests get when the server stops, seconds.
@@ -25,19 +28,12 @@ pub struct HttpSettings {
     pub bind: SocketAddr,
     /// TLS; none: plain text.
     pub tls: Option<TlsFiles>,
+    /// Between two looks whether the certificate's files were replaced.
+    pub tls_look_every: Duration,
     /// Worker threads.
     pub workers: usize,
     /// Connections at once, all workers together.
     pub connections_max: usize,
-}
-
-/// PEM files of the server's certificate.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// Certificate chain, leaf first.
-    pub cert: PathBuf,
-    /// Private key (PKCS#8, PKCS#1 or SEC1).
-    pub key: PathBuf,
 }
 
 /// Why HTTP is not served.
@@ -52,13 +48,8 @@ pub enum ServeError {
         cause: io::Error,
     },
     /// A TLS file cannot be used.
-    #[error("{}: {cause}", .path.display())]
-    Tls {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        cause: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A running server.
@@ -68,11 +59,15 @@ pub struct RunningServer {
     pub address: SocketAddr,
     handle: ServerHandle,
     task: tokio::task::JoinHandle<io::Result<()>>,
+    watch: Option<AbortHandle>,
 }
 
 impl RunningServer {
     /// Stops: running requests get ten seconds.
     pub async fn stop(self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
         self.handle.stop(true).await;
         if let Err(error) = self.task.await {
             tracing::warn!(%error, "http server ended badly");
@@ -85,6 +80,20 @@ impl RunningServer {
     }
 }
 
+/// Takes up from where people have signed in before. Without it they wait behind strangers until they have done so anew.
+async fn recall(state: &ApiState) {
+    let since = state.clock.now() - chrono::TimeDelta::days(device_cookie::LIFE_DAYS);
+    let limit = u32::try_from(FAMILIAR_MAX / 2).unwrap_or(u32::MAX);
+    match state.auth.familiar_sources(since, limit).await {
+        Ok(sources) => {
+            for source in sources.iter().filter_map(|source| source.parse().ok()) {
+                state.throttle.remember(Some(source));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "from where people sign in is not known yet"),
+    }
+}
+
 /// Binds and serves in the background. Call it within an actix system.
 ///
 /// # Errors
@@ -92,8 +101,9 @@ impl RunningServer {
 pub async fn serve(state: ApiState, settings: HttpSettings) -> Result<RunningServer, ServeError> {
     let bind = settings.bind;
     let failed = |cause| ServeError::Bind { address: bind, cause };
-    let tls = settings.tls.as_ref().map(tls_config).transpose()?;
+    let certificate = settings.tls.map(Certificate::open).transpose()?;
     let workers = settings.workers.max(1);
+    recall(&state).await;
     let data = web::Data::new(state);
     let server = HttpServer::new(move || app(data.clone()))
         .workers(workers)
@@ -103,34 +113,20 @@ pub async fn serve(state: ApiState, settings: HttpSettings) -> Result<RunningSer
         .keep_alive(KEEP_ALIVE)
         .shutdown_timeout(STOP_TIMEOUT_S)
         .disable_signals();
-    let server = match tls {
-        Some(config) => server.bind_rustls_0_23(bind, config).map_err(failed)?,
+    let server = match &certificate {
+        Some(certificate) => server.bind_rustls_0_23(bind, certificate.config()?).map_err(failed)?,
         None => server.bind(bind).map_err(failed)?,
     };
     let address = server.addrs().first().copied().unwrap_or(bind);
     let server = server.run();
     let handle = server.handle();
     let task = tokio::task::spawn(server);
-    Ok(RunningServer { address, handle, task })
-}
-
-fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
-    let wrong = |path: &Path, cause: String| ServeError::Tls {
-        path: path.to_owned(),
-        cause,
-    };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(&files.cert, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(wrong(&files.cert, "holds no certificate".to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, error.to_string()))?;
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(&files.cert, error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| wrong(&files.cert, error.to_string()))
+    let watch =
+        certificate.map(|certificate| tokio::task::spawn(certificate.watch(settings.tls_look_every)).abort_handle());
+    Ok(RunningServer {
+        address,
+        handle,
+        task,
+        watch,
+    })
 }

@@ -1,46 +1,19 @@
-//! `/session`: sign in, who am I, sign out.
+//! `/session`: who am I, sign out, another password. Signing in is `sign_in`'s.
 
 use super::ApiState;
-use super::auth::{COOKIE, Caller};
+use super::auth::Caller;
 use super::body::Body;
-use super::handle::Reach;
-use super::password::{self, PASSWORD_MAX};
-use super::problem::{ApiError, Faults, Kind};
-use super::token::Token;
+use super::handle::Own;
+use super::problem::{ApiError, Kind};
+use super::second_factor::password_again;
+use super::sign_in::no_cookie;
 use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::domain::access::Role;
-use crate::port::auth::{NewSession, TokenKind};
-use crate::port::scope::{Actor, StoreError};
+use crate::domain::scope::{KeyScope, Reach};
+use crate::port::auth::TokenKind;
 use crate::port::users::{UserEdit, UserStore};
-use crate::telemetry::api::{SignInOutcome, SignInTried};
-use crate::telemetry::audit::AuditUnwritten;
-use actix_web::cookie::time::Duration as CookieDuration;
-use actix_web::cookie::{Cookie, SameSite};
-use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
-use chrono::{DateTime, TimeDelta, Utc};
+use actix_web::{HttpResponse, delete, get, post, web};
 use serde::{Deserialize, Serialize};
-
-/// E-mail address and password.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SignIn {
-    /// The e-mail address; case does not matter.
-    #[schema(example = "ann@example.org", max_length = 254)]
-    email: String,
-    /// The password.
-    #[schema(format = Password, max_length = 512)]
-    password: String,
-}
-
-/// A session that began.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct SessionOpened {
-    /// The token, shown once; also set as a cookie.
-    #[schema(example = "ph_s_…")]
-    pub token: String,
-    /// When it ends by itself.
-    pub expires_at: DateTime<Utc>,
-}
 
 /// The account a caller acts in.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -74,126 +47,11 @@ pub struct SessionView {
     /// The API key in use, if it is one.
     #[schema(value_type = Option<i32>)]
     pub api_key_id: Option<ApiKeyId>,
-}
-
-/// Writes a refusal into the audit. Not what was typed: people type passwords into the wrong field. A refusal stays one
-/// when it cannot be written.
-async fn note_refusal(state: &ApiState, user: Option<UserId>, source: Option<String>) {
-    let Some(unwritten) = state.throttle.note(state.clock.monotonic()) else {
-        return;
-    };
-    let actor = Actor {
-        user: None,
-        api_key: None,
-        name: "nobody".to_owned(),
-        source,
-        request_id: super::edge::request_id(),
-    };
-    let written = state
-        .auth
-        .sign_in_refused(user, unwritten, state.clock.now(), &actor)
-        .await;
-    if let Err(error) = written {
-        AuditUnwritten {
-            what: "session.refused",
-            error: &error.to_string(),
-        }
-        .emit();
-    }
-}
-
-/// Signs in: gives a token, and the same as a `SameSite=Strict` cookie.
-#[utoipa::path(tag = "session", request_body = SignIn, responses((status = 201, body = SessionOpened)))]
-#[post("/session")]
-async fn sign_in(
-    state: web::Data<ApiState>,
-    request: HttpRequest,
-    Body(SignIn { email, password }): Body<SignIn>,
-) -> Result<HttpResponse, ApiError> {
-    let mut faults = Faults::new();
-    faults.check((3..=254).contains(&email.len()), "email", "must be an e-mail address");
-    faults.check(
-        password.len() <= PASSWORD_MAX,
-        "password",
-        "is longer than any password here",
-    );
-    faults.done()?;
-    let source = request.peer_addr().map(|peer| peer.ip());
-    let source_text = source.map(|ip| ip.to_string());
-    let tried = |outcome| {
-        SignInTried {
-            outcome,
-            source: source_text.as_deref().unwrap_or("unknown"),
-        }
-        .emit();
-    };
-    let monotonic = state.clock.monotonic();
-    state.throttle.admit(&email, source, monotonic).map_err(|wait| {
-        tried(SignInOutcome::Throttled);
-        too_often(wait.as_secs())
-    })?;
-    // counted before it is checked, so that guesses sent at once do not all pass
-    state.throttle.failed(&email, source, monotonic);
-
-    let record = state.auth.sign_in_record(email.trim()).await?;
-    let phc = record.as_ref().map(|record| record.password_hash.clone());
-    let right = state.passwords.verify(password, phc).await?;
-    let tried_user = record.as_ref().map(|record| record.user);
-    let refused = || {
-        tried(SignInOutcome::Refused);
-        ApiError::new(Kind::WrongCredentials, "the e-mail address or the password is wrong")
-    };
-    let Some(record) = record.filter(|_| right) else {
-        note_refusal(&state, tried_user, source_text.clone()).await;
-        return Err(refused());
-    };
-    state.throttle.succeeded(&email, source, monotonic);
-
-    let token = Token::generate(TokenKind::Session).map_err(|error| StoreError::Internal(error.to_string()))?;
-    let now = state.clock.now();
-    let expires_at = now + TimeDelta::hours(i64::from(state.settings.session_hours));
-    let session = NewSession {
-        token: token.hash,
-        user: record.user,
-        now,
-        expires_at,
-        password_hash: record.password_hash,
-    };
-    let actor = Actor {
-        user: Some(record.user),
-        api_key: None,
-        name: email.trim().to_lowercase(),
-        source: source_text.clone(),
-        request_id: super::edge::request_id(),
-    };
-    match state.auth.open_session(session, &actor).await {
-        Err(StoreError::NotFound(_)) => {
-            note_refusal(&state, tried_user, source_text.clone()).await;
-            return Err(refused());
-        }
-        other => other?,
-    }
-    tried(SignInOutcome::Granted);
-    Ok(HttpResponse::Created()
-        .cookie(cookie(
-            &state,
-            token.secret.clone(),
-            CookieDuration::hours(i64::from(state.settings.session_hours)),
-        ))
-        .json(SessionOpened {
-            token: token.secret,
-            expires_at,
-        }))
-}
-
-fn cookie(state: &ApiState, value: String, life: CookieDuration) -> Cookie<'static> {
-    Cookie::build(COOKIE, value)
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Strict)
-        .secure(state.settings.secure_cookies)
-        .max_age(life)
-        .finish()
+    /// What of the person's rights the key has; null: all of them.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub scopes: Option<Vec<KeyScope>>,
+    /// A second factor has to be enrolled before anything else works.
+    pub second_factor_due: bool,
 }
 
 /// Who calls, with which roles, in which account.
@@ -216,6 +74,11 @@ async fn who_am_i(state: web::Data<ApiState>, caller: Caller) -> Result<web::Jso
             .map_or_else(|| "UTC".to_owned(), |account| account.time_zone.clone()),
         account,
         api_key_id: caller.api_key,
+        scopes: match caller.reach {
+            Reach::Whole => None,
+            Reach::Only(scopes) => Some(scopes),
+        },
+        second_factor_due: caller.second_factor_due,
         email: caller.email,
         name: caller.name,
     }))
@@ -236,9 +99,7 @@ async fn sign_out(state: web::Data<ApiState>, caller: Caller) -> Result<HttpResp
         .auth
         .end_session(token, state.clock.now(), &caller.actor())
         .await?;
-    Ok(HttpResponse::NoContent()
-        .cookie(cookie(&state, String::new(), CookieDuration::ZERO))
-        .finish())
+    Ok(HttpResponse::NoContent().cookie(no_cookie(&state)).finish())
 }
 
 /// The own password, old and new.
@@ -259,42 +120,22 @@ pub struct PasswordChange {
 async fn change_password(
     state: web::Data<ApiState>,
     caller: Caller,
-    users: Reach<dyn UserStore>,
+    users: Own<dyn UserStore>,
     Body(body): Body<PasswordChange>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut faults = Faults::new();
-    faults.take("new", password::check(&body.new));
-    faults.check(body.current.len() <= PASSWORD_MAX, "current", "is wrong");
-    faults.done()?;
-    let monotonic = state.clock.monotonic();
-    state
-        .throttle
-        .admit(&caller.email, caller.source, monotonic)
-        .map_err(|wait| too_often(wait.as_secs()))?;
-    state.throttle.failed(&caller.email, caller.source, monotonic);
-    let record = state.auth.sign_in_record(&caller.email).await?;
-    let phc = record.map(|record| record.password_hash);
-    if !state.passwords.verify(body.current, phc).await? {
-        return Err(ApiError::invalid("current", "is not the password"));
-    }
-    state.throttle.succeeded(&caller.email, caller.source, monotonic);
+    password_again(&state, &caller, "current", body.current).await?;
+    let hash = state
+        .passwords
+        .hash("new", body.new, &caller.email, &caller.name)
+        .await?;
     let edit = UserEdit {
-        password_hash: Some(state.passwords.hash(body.new).await?),
+        password_hash: Some(hash),
         ..UserEdit::default()
     };
     users.update(caller.user, &edit, None, state.clock.now()).await?;
-    Ok(HttpResponse::NoContent()
-        .cookie(cookie(&state, String::new(), CookieDuration::ZERO))
-        .finish())
-}
-
-fn too_often(seconds: u64) -> ApiError {
-    ApiError::new(Kind::TooManyRequests, "too many wrong passwords; wait and try again").retry_after(seconds.max(1))
+    Ok(HttpResponse::NoContent().cookie(no_cookie(&state)).finish())
 }
 
 pub(super) fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
-    cfg.service(sign_in)
-        .service(who_am_i)
-        .service(sign_out)
-        .service(change_password);
+    cfg.service(who_am_i).service(sign_out).service(change_password);
 }

@@ -53,6 +53,33 @@ impl Token {
     }
 }
 
+/// Letters of a code that people type.
+pub const LETTERS: usize = 12;
+/// None that people confuse (no 0 O 1 I L).
+const ALPHABET: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
+
+/// A code that people type: twelve letters in three groups, none like another; some 59 bits.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn letters() -> Result<String, NoRandomness> {
+    let mut code = String::with_capacity(LETTERS + 2);
+    while code.len() < LETTERS + 2 {
+        let mut byte = [0u8; 1];
+        OsRng.try_fill_bytes(&mut byte).map_err(|_| NoRandomness)?;
+        // bytes beyond a whole number of alphabets would favour the first letters
+        let [byte] = byte;
+        let fair = usize::from(byte) < 248;
+        if let Some(letter) = ALPHABET.get(usize::from(byte) % ALPHABET.len()).filter(|_| fair) {
+            if matches!(code.len(), 4 | 9) {
+                code.push('-');
+            }
+            code.push(char::from(*letter));
+        }
+    }
+    Ok(code)
+}
+
 /// What a text says it is, and its hash; none: it cannot be a token of ours.
 pub fn recognise(text: &str) -> Option<(TokenKind, TokenHash)> {
     let kind = if text.starts_with(KEY_PREFIX) {

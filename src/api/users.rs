@@ -9,7 +9,6 @@ use super::body::Body;
 use super::etag::{IfMatch, IfMatchOptional, tagged};
 use super::handle::Reach;
 use super::page::{Page, PageRequest};
-use super::password;
 use super::problem::{ApiError, Faults, Kind};
 use super::query::{Id, Query};
 use crate::base::ids::UserId;
@@ -118,7 +117,7 @@ fn check_roles(caller: &Caller, roles: &[Role]) -> Result<(), ApiError> {
 }
 
 /// People with role `platform` can act everywhere: who may not, must not take over their sign-in.
-async fn reachable(caller: &Caller, users: &dyn UserStore, id: UserId) -> Result<User, ApiError> {
+pub(super) async fn reachable(caller: &Caller, users: &dyn UserStore, id: UserId) -> Result<User, ApiError> {
     let user = users.get(id).await?;
     if user.roles.contains(&Role::Platform) && !caller.is_platform() {
         return Err(ApiError::new(
@@ -153,15 +152,15 @@ async fn create_user(
     let email = body.email.trim().to_owned();
     let mut faults = Faults::new();
     faults.take("email", check_email(&email));
-    faults.take("password", password::check(&body.password));
     check_name(&mut faults, body.name.as_deref());
     faults.done()?;
     check_roles(&caller, &body.roles)?;
+    let name = body.name.unwrap_or_default();
     let user = NewUser {
-        email,
-        name: body.name.unwrap_or_default(),
         roles: distinct(&body.roles),
-        password_hash: state.passwords.hash(body.password).await?,
+        password_hash: state.passwords.hash("password", body.password, &email, &name).await?,
+        email,
+        name,
     };
     let user = users.create(&user, state.clock.now()).await?;
     Ok(tagged(HttpResponse::Created(), user.version, &user))
@@ -190,9 +189,6 @@ async fn edit_user(
     let before = reachable(&caller, &*users, id).await?;
     let mut faults = Faults::new();
     check_name(&mut faults, body.name.as_deref());
-    if let Some(new) = &body.password {
-        faults.take("password", password::check(new));
-    }
     faults.done()?;
     if let Some(roles) = &body.roles {
         check_roles(&caller, roles)?;
@@ -203,13 +199,15 @@ async fn edit_user(
             ));
         }
     }
+    let name = body.name.as_deref().unwrap_or(&before.name);
+    let password_hash = match body.password {
+        Some(new) => Some(state.passwords.hash("password", new, &before.email, name).await?),
+        None => None,
+    };
     let edit = UserEdit {
         name: body.name,
         roles: body.roles.as_deref().map(distinct),
-        password_hash: match body.password {
-            Some(new) => Some(state.passwords.hash(new).await?),
-            None => None,
-        },
+        password_hash,
         disabled: body.disabled,
     };
     let user = users.update(id, &edit, expected.version(), state.clock.now()).await?;

@@ -4,6 +4,7 @@ use crate::actor::notifier::{Notifier, NotifierParts, NotifierSettings, SystemCh
 use crate::actor::supervise::RestartPolicy;
 use crate::base::clock::Clock;
 use crate::base::ids::AccountId;
+use crate::base::server_key::ServerKey;
 use crate::config::{Config, MailSecurity, Notify, SmsVia};
 use crate::domain::notice::ChannelKind;
 use crate::domain::notice::rate::RateLimits;
@@ -155,17 +156,18 @@ fn sms(notify: &Notify, http: Http) -> Result<Option<Arc<dyn Sender>>, String> {
     }
 }
 
-/// The key of webhooks' secrets: of the configuration, else of its file, which is made the first time.
+/// The server's key, from which secrets of webhooks and second factors are derived: of the configuration, else of its
+/// file, which is made the first time.
 ///
 /// # Errors
 /// When the file cannot be read or made.
-pub fn key(config: &Config) -> anyhow::Result<WebhookKey> {
+pub fn key(config: &Config) -> anyhow::Result<ServerKey> {
     if !config.notify.key.expose_secret().is_empty() {
-        return Ok(WebhookKey::new(config.notify.key.clone()));
+        return Ok(ServerKey::new(config.notify.key.clone()));
     }
     let path = config.data.folder.join(KEY_FILE);
     read_or_make(&path)
-        .map(WebhookKey::new)
+        .map(ServerKey::new)
         .with_context(|| path.display().to_string())
 }
 

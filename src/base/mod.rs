@@ -5,3 +5,4 @@ pub mod bytes;
 pub mod clock;
 pub mod hex;
 pub mod ids;
+pub mod server_key;

@@ -8,10 +8,12 @@ use crate::api::users::check_email;
 use crate::base::clock::Clock;
 use crate::base::ids::{AccountId, UserId};
 use crate::domain::access::Role;
+use crate::domain::scope::{KeyScope, NoScope};
 use crate::port::accounts::{Account, AccountStore, NewAccount};
 use crate::port::api_keys::{ApiKeyStore, NewApiKey};
 use crate::port::auth::{AuthStore, TokenKind};
 use crate::port::scope::{AcrossAccounts, Actor, InAccount, Scope, StoreError};
+use crate::port::second_factor::SecondFactorStore;
 use crate::port::users::{NewUser, User, UserStore};
 use crate::store::{Database, PgAuth, PgStores};
 
@@ -30,6 +32,9 @@ pub enum AccessError {
         /// What is wrong.
         cause: &'static str,
     },
+    /// A scope of a key.
+    #[error(transparent)]
+    Scope(#[from] NoScope),
     /// The password does not do.
     #[error("the password {0}")]
     Password(#[from] PasswordError),
@@ -85,7 +90,7 @@ pub async fn add_user(
         email: email.to_owned(),
         name: String::new(),
         roles: vec![role],
-        password_hash: password::hash_blocking(password)?,
+        password_hash: password::hash_blocking(password, &[email])?,
     };
     let now = clock.now();
     if role == Role::Platform && account.is_none() {
@@ -174,7 +179,26 @@ pub async fn existing_account(database: &Database, name: Option<&str>) -> Result
     }
 }
 
-/// Makes an API key and gives its secret, which nobody can show again.
+/// The enabled person with this address.
+async fn person(database: &Database, clock: &dyn Clock, email: &str) -> Result<UserId, AccessError> {
+    let found = PgAuth::new(database.clone())
+        .sign_in_record(email, None, clock.now())
+        .await?;
+    let found = found.ok_or_else(|| AccessError::NoUser(email.to_owned()))?;
+    Ok(found.user)
+}
+
+/// Takes a person's second factor away, for whom no admin can; false: there was none.
+///
+/// # Errors
+/// [`AccessError`] says what to do.
+pub async fn reset_second_factor(database: &Database, clock: &dyn Clock, email: &str) -> Result<bool, AccessError> {
+    let user = person(database, clock, email.trim()).await?;
+    let factors: Box<dyn SecondFactorStore> = PgStores::new(database.clone()).across_accounts(Actor::command_line());
+    Ok(factors.remove(user, true, clock.now()).await?)
+}
+
+/// Makes an API key that may whatever its person may, and gives its secret, which nobody can show again.
 ///
 /// # Errors
 /// [`AccessError`] says what to do.
@@ -184,12 +208,25 @@ pub async fn create_api_key(
     email: &str,
     name: &str,
 ) -> Result<String, AccessError> {
-    let email = email.trim();
-    let user = PgAuth::new(database.clone())
-        .sign_in_record(email)
-        .await?
-        .ok_or_else(|| AccessError::NoUser(email.to_owned()))?
-        .user;
+    create_scoped_key(database, clock, email, name, &[]).await
+}
+
+/// Makes an API key with scopes (none: it may whatever its person may).
+///
+/// # Errors
+/// [`AccessError`] says what to do.
+pub async fn create_scoped_key(
+    database: &Database,
+    clock: &dyn Clock,
+    email: &str,
+    name: &str,
+    scopes: &[String],
+) -> Result<String, AccessError> {
+    let scopes = scopes
+        .iter()
+        .map(|scope| scope.parse())
+        .collect::<Result<Vec<KeyScope>, NoScope>>()?;
+    let user = person(database, clock, email.trim()).await?;
     let name = name.trim();
     if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(AccessError::KeyName);
@@ -201,6 +238,7 @@ pub async fn create_api_key(
         hash: token.hash,
         prefix: token.prefix(),
         expires_at: None,
+        scopes: (!scopes.is_empty()).then_some(scopes),
     };
     let keys: Box<dyn ApiKeyStore> = PgStores::new(database.clone()).across_accounts(Actor::command_line());
     keys.create(&key, clock.now()).await?;

@@ -70,6 +70,8 @@ enum Command {
 enum UserCommand {
     /// Add a person; makes the account if it is new
     Add(people::UserAddArgs),
+    /// Take a person's second factor away, when telephone and recovery codes are lost; ends their sessions
+    ResetSecondFactor(people::ResetSecondFactorArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::User(UserCommand::Add(args)) => people::add_user(args),
+        Command::User(UserCommand::ResetSecondFactor(args)) => people::reset_second_factor(args),
         Command::ApiKey(ApiKeyCommand::Create(args)) => people::create_api_key(args),
         Command::Audit(AuditCommand::Verify(args)) => audit::verify(&args),
         Command::GrafanaLogin(args) => grafana_login::run(args),
@@ -129,6 +132,7 @@ fn checked(args: &ConfigArgs, models: bool) -> Result<Config, Vec<String>> {
     let mut faults = crate::config::problems(&config);
     faults.extend(check_config::profiles(&config));
     faults.extend(crate::app::notices::faults(&config));
+    faults.extend(crate::app::places::faults(&config));
     let own_folder = check_config::models_folder(&config);
     let has_folder = own_folder.is_none();
     faults.extend(own_folder);

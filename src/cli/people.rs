@@ -36,6 +36,9 @@ pub struct ApiKeyCreateArgs {
     /// What it is for
     #[arg(long)]
     name: String,
+    /// What it may of what the person may: read, or GROUP:read, GROUP:write; several times for several. Left out: all of it
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -69,6 +72,33 @@ pub fn add_user(args: UserAddArgs) -> ExitCode {
     })
 }
 
+/// Arguments of `user reset-second-factor`.
+#[derive(Args, Clone, Debug)]
+pub struct ResetSecondFactorArgs {
+    /// E-mail address
+    email: String,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Takes a person's second factor away.
+pub fn reset_second_factor(args: ResetSecondFactorArgs) -> ExitCode {
+    let config = match configured(&args.config, false) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    block_on(async {
+        let opened = database::open(&config).await?;
+        let reset = access::reset_second_factor(&opened.database, &SystemClock, &args.email).await;
+        if closing(reset, opened).await? {
+            eprintln!("{} signs in with the password alone, and can enrol anew", args.email);
+        } else {
+            eprintln!("{} has no second factor", args.email);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
 /// Makes a key; prints it alone on standard output.
 #[expect(
     clippy::print_stdout,
@@ -81,7 +111,7 @@ pub fn create_api_key(args: ApiKeyCreateArgs) -> ExitCode {
     };
     block_on(async {
         let opened = database::open(&config).await?;
-        let made = access::create_api_key(&opened.database, &SystemClock, &args.user, &args.name).await;
+        let made = access::create_scoped_key(&opened.database, &SystemClock, &args.user, &args.name, &args.scope).await;
         println!("{}", closing(made, opened).await?);
         Ok(ExitCode::SUCCESS)
     })

@@ -86,6 +86,7 @@ fn advice(key: &str) -> &'static str {
         Some("security") => "; give \"starttls\", \"tls\" or \"none\"",
         Some("via") => "; give \"gateway\", \"smpp\", \"modem\" or \"\"",
         Some("format") => "; give \"text\" or \"json\"",
+        Some("forwarded_header") => "; give \"x-forwarded-for\" or \"forwarded\"",
         Some("claims") => "; give \"code\", \"platform\" or \"open\"",
         _ => "; see config/default.toml",
     }

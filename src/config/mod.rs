@@ -93,6 +93,20 @@ pub struct Http {
     pub connections_max: usize,
     /// `Secure` on the session cookie.
     pub secure_cookies: bool,
+    /// Networks of proxies whose word about the client's address is taken.
+    pub trusted_proxies: String,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
+}
+
+/// The header in which proxies say who called them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// `[[listener]]`
@@ -213,6 +227,12 @@ pub struct Access {
     pub claims: Claims,
     /// Session life, hours.
     pub session_hours: u32,
+    /// Days that sign-ins are told.
+    pub sign_ins_days: u32,
+    /// Role platform needs a second factor.
+    pub second_factor_platform: bool,
+    /// A file in MaxMind's format that tells where addresses are; empty: none.
+    pub places: PathBuf,
 }
 
 /// `[log]`

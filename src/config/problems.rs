@@ -19,6 +19,16 @@ pub fn problems(config: &Config) -> Vec<String> {
             config.access.session_hours
         ));
     }
+    if !(1..=3660).contains(&config.access.sign_ins_days) {
+        found.push(format!(
+            "access.sign_ins_days: {} is outside 1 to 3660",
+            config.access.sign_ins_days
+        ));
+    }
+    let places = &config.access.places;
+    if !places.as_os_str().is_empty() && !places.is_file() {
+        found.push(format!("access.places: there is no file {}", places.display()));
+    }
     if tracing_subscriber::EnvFilter::try_new(&config.log.filter).is_err() {
         found.push(format!(
             "log.filter: {:?} is not a filter, try \"info\"",

@@ -9,4 +9,6 @@ pub mod notice;
 pub mod quantity;
 pub mod reading;
 pub mod schedule;
+pub mod scope;
+pub mod second_factor;
 pub mod slot;

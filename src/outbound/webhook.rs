@@ -6,13 +6,14 @@
 
 use super::http::{Http, send};
 use crate::base::clock::Clock;
+use crate::base::server_key::ServerKey;
 use crate::domain::notice::target::{Network, allowed};
 use crate::port::notices::{Outgoing, Receipt, SendError, Sender};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sha2::Sha256;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,17 +22,23 @@ use uuid::Uuid;
 
 /// The server's key, from which every webhook's secret is derived.
 #[derive(Clone, Debug)]
-pub struct WebhookKey(SecretString);
+pub struct WebhookKey(ServerKey);
+
+impl From<ServerKey> for WebhookKey {
+    fn from(key: ServerKey) -> Self {
+        Self(key)
+    }
+}
 
 impl WebhookKey {
     /// From a text of at least 32 bytes.
     pub fn new(key: SecretString) -> Self {
-        Self(key)
+        Self(ServerKey::new(key))
     }
 
-    /// The secret of a webhook: 32 bytes.
-    fn secret(&self, salt: Uuid) -> Vec<u8> {
-        hmac(self.0.expose_secret().as_bytes(), &[b"webhook", salt.as_bytes()])
+    /// The secret of a webhook.
+    fn secret(&self, salt: Uuid) -> [u8; 32] {
+        self.0.derive("webhook", salt)
     }
 
     /// The secret as its owner enters it: `whsec_` and base64.

@@ -1,6 +1,7 @@
 //! Accounts: organisations that own fleets.
 
 use crate::base::ids::{AccountId, ScheduleId};
+use crate::domain::access::Role;
 use crate::port::scope::StoreError;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -26,6 +27,8 @@ pub struct Account {
     pub schedule_id: Option<ScheduleId>,
     /// Disabled: nobody signs in, no key works. Its meters are still read.
     pub disabled: bool,
+    /// People with one of these roles need a second factor to sign in.
+    pub second_factor_roles: Vec<Role>,
     /// Made.
     pub created_at: DateTime<Utc>,
     /// Grows with every edit; also the `ETag`.
@@ -56,6 +59,8 @@ pub struct AccountEdit {
     pub schedule: Option<Option<ScheduleId>>,
     /// Disable or enable. Disabling ends every session of its people.
     pub disabled: Option<bool>,
+    /// Roles whose people need a second factor.
+    pub second_factor_roles: Option<Vec<Role>>,
 }
 
 /// Accounts that the handle reaches: its own, or all.

@@ -1,6 +1,7 @@
 //! API keys: long-lived tokens of people, with their person's roles of the moment.
 
 use crate::base::ids::{ApiKeyId, UserId};
+use crate::domain::scope::KeyScope;
 use crate::port::auth::TokenHash;
 use crate::port::scope::StoreError;
 use async_trait::async_trait;
@@ -28,7 +29,13 @@ pub struct ApiKey {
     pub expires_at: Option<DateTime<Utc>>,
     /// Used last, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// What of its person's rights it has; null: all of them.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["read", "devices:write"]))]
+    pub scopes: Option<Vec<KeyScope>>,
 }
+
+/// Keys of one person that are neither revoked nor due.
+pub const KEYS_MAX: i64 = 100;
 
 /// A new key, checked.
 #[derive(Clone)]
@@ -43,6 +50,8 @@ pub struct NewApiKey {
     pub prefix: String,
     /// Ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
+    /// What of its person's rights it has; none: all of them.
+    pub scopes: Option<Vec<KeyScope>>,
 }
 
 /// Keys that the handle reaches: those of its account's people, or all.
@@ -63,7 +72,8 @@ pub trait ApiKeyStore: Send + Sync {
     /// Makes one.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] when there is no such enabled person.
+    /// [`StoreError::Invalid`] when there is no such enabled person, [`StoreError::Conflict`] when they have
+    /// [`KEYS_MAX`] keys.
     async fn create(&self, key: &NewApiKey, now: DateTime<Utc>) -> Result<ApiKey, StoreError>;
 
     /// Revokes one: it is worth nothing from the commit on.

@@ -19,6 +19,8 @@ use crate::port::notices::NoticeBook;
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
 use crate::port::readings::ReadingHistory;
 use crate::port::schedules::ScheduleStore;
+use crate::port::second_factor::SecondFactorStore;
+use crate::port::sign_ins::SignInBook;
 use crate::port::slots::SlotStore;
 use crate::port::users::UserStore;
 use serde::Serialize;
@@ -144,6 +146,10 @@ pub trait Stores:
     + AcrossAccounts<dyn AlarmStore>
     + InAccount<dyn AlarmRuleStore>
     + InAccount<dyn NoticeBook>
+    + InAccount<dyn SecondFactorStore>
+    + AcrossAccounts<dyn SecondFactorStore>
+    + InAccount<dyn SignInBook>
+    + AcrossAccounts<dyn SignInBook>
     + 'static
 {
 }

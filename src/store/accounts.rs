@@ -3,6 +3,7 @@
 use super::handles::{PgStores, Reach, check_version, unique};
 use super::schedules::{ScheduleTarget, assign_schedule};
 use crate::base::ids::{AccountId, ScheduleId};
+use crate::domain::access::Role;
 use crate::port::accounts::{Account, AccountEdit, AccountStore, NewAccount};
 use crate::port::meters::ScheduleChoice;
 use crate::port::scope::{AcrossAccounts, Actor, InAccount, Scope, StoreError};
@@ -32,6 +33,7 @@ struct Row {
     currency: String,
     schedule_id: Option<i32>,
     disabled_at: Option<DateTime<Utc>>,
+    second_factor_roles: Vec<String>,
     created_at: DateTime<Utc>,
     version: i32,
 }
@@ -45,6 +47,12 @@ impl From<Row> for Account {
             currency: row.currency,
             schedule_id: row.schedule_id.map(ScheduleId),
             disabled: row.disabled_at.is_some(),
+            // a check constraint keeps other names out
+            second_factor_roles: row
+                .second_factor_roles
+                .iter()
+                .filter_map(|name| Role::by_name(name))
+                .collect(),
             created_at: row.created_at,
             version: row.version,
         }
@@ -54,7 +62,7 @@ impl From<Row> for Account {
 async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Option<Account>, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT id, name, time_zone, currency, schedule_id, disabled_at, created_at, version FROM account WHERE id = $1",
+        "SELECT id, name, time_zone, currency, schedule_id, disabled_at, second_factor_roles, created_at, version FROM account WHERE id = $1",
         id.0
     )
     .fetch_optional(tx)
@@ -72,7 +80,7 @@ impl AccountStore for Accounts {
         let mut tx = self.0.begin().await?;
         let rows = sqlx::query_as!(
             Row,
-            "SELECT id, name, time_zone, currency, schedule_id, disabled_at, created_at, version FROM account
+            "SELECT id, name, time_zone, currency, schedule_id, disabled_at, second_factor_roles, created_at, version FROM account
              WHERE ($1::text IS NULL OR strpos(lower(name), lower($1)) > 0) AND id > $2 ORDER BY id LIMIT $3",
             text,
             after.map_or(0, |id| id.0),
@@ -93,7 +101,7 @@ impl AccountStore for Accounts {
         let row = sqlx::query_as!(
             Row,
             "INSERT INTO account (name, time_zone, currency, created_at) VALUES ($1, $2, $3, $4)
-             RETURNING id, name, time_zone, currency, schedule_id, disabled_at, created_at, version",
+             RETURNING id, name, time_zone, currency, schedule_id, disabled_at, second_factor_roles, created_at, version",
             account.name,
             account.time_zone,
             account.currency,
@@ -124,9 +132,14 @@ impl AccountStore for Accounts {
             .fetch_optional(&mut *tx)
             .await?;
         check_version("account", found, version)?;
+        let roles: Option<Vec<String>> = edit
+            .second_factor_roles
+            .as_ref()
+            .map(|roles| roles.iter().map(|role| role.as_str().to_owned()).collect());
         sqlx::query!(
             "UPDATE account SET name = coalesce($2, name), time_zone = coalesce($3, time_zone),
                     currency = coalesce($4, currency), version = version + 1,
+                    second_factor_roles = coalesce($7, second_factor_roles),
                     disabled_at = CASE WHEN $5::boolean IS NULL THEN disabled_at
                                        WHEN $5 THEN coalesce(disabled_at, $6) END
              WHERE id = $1",
@@ -135,7 +148,8 @@ impl AccountStore for Accounts {
             edit.time_zone,
             edit.currency,
             edit.disabled,
-            now
+            now,
+            roles.as_deref()
         )
         .execute(&mut *tx)
         .await
@@ -155,7 +169,8 @@ impl AccountStore for Accounts {
         }
         let account = find(&mut tx, id).await?.ok_or(StoreError::NotFound("account"))?;
         let detail = json!({"name": edit.name, "time_zone": edit.time_zone, "currency": edit.currency,
-                            "schedule_id": edit.schedule, "disabled": edit.disabled});
+                            "schedule_id": edit.schedule, "disabled": edit.disabled,
+                            "second_factor_roles": edit.second_factor_roles});
         let object = format!("account/{id}");
         self.0
             .audit(&mut tx, Some(id), now, "account.update", &object, detail)

@@ -36,6 +36,8 @@ mod roles;
 mod rollup;
 mod rules;
 mod schedules;
+mod second_factor;
+mod sign_ins;
 mod slot_summary;
 mod slots;
 pub mod smsd;

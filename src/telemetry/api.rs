@@ -40,7 +40,7 @@ static FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
 pub(super) fn touch() {
     LazyLock::force(&REQUESTS);
     LazyLock::force(&DURATION);
-    for outcome in ["granted", "refused", "throttled"] {
+    for outcome in ["granted", "refused", "throttled", "code_required"] {
         SIGN_INS.with_label_values(&[outcome]);
     }
     for outcome in ["granted", "refused"] {
@@ -121,6 +121,8 @@ pub enum SignInOutcome {
     Refused,
     /// Too many failures before.
     Throttled,
+    /// The password was right; no code came with it, or a wrong one.
+    CodeRequired,
 }
 
 /// Somebody tried to sign in.
@@ -139,6 +141,7 @@ impl SignInTried<'_> {
             SignInOutcome::Granted => "granted",
             SignInOutcome::Refused => "refused",
             SignInOutcome::Throttled => "throttled",
+            SignInOutcome::CodeRequired => "code_required",
         };
         SIGN_INS.with_label_values(&[outcome]).inc();
         tracing::info!(outcome, source = self.source, "sign-in");

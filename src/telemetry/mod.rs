@@ -16,6 +16,7 @@ pub mod logs;
 pub mod notices;
 pub mod spool;
 pub mod storage;
+pub mod tls;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -76,6 +77,7 @@ pub fn touch_all() {
     actor::touch();
     alarm::touch();
     api::touch();
+    tls::touch();
     audit::touch();
     control::touch();
     field::touch();

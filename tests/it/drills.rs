@@ -104,6 +104,16 @@ fn the_brake_and_the_emergency_stop_hold() {
     run("run_control.py", &["--flood", "200"]);
 }
 
+/// Guesses from many addresses, with a kill in the middle: few reach the password, the owner gets in, others are served;
+/// one-time passwords of Python's own making. The long form runs by hand: `make guesses`.
+#[test]
+fn guessers_are_slowed_and_the_owner_is_not() {
+    run(
+        "run_guesses.py",
+        &["--guesses", "1500", "--sources", "600", "--threads", "8", "--kill"],
+    );
+}
+
 /// pyMeterBus as the master of virtual M-Bus meters: readouts, selection, and its own wildcard search.
 #[test]
 fn an_independent_m_bus_master_reads_and_finds_virtual_meters() {

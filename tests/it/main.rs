@@ -12,6 +12,8 @@
 
 mod actors;
 mod alarms;
+mod api_access;
+mod api_guesses;
 mod api_identity;
 mod api_metering;
 mod audit;
@@ -28,3 +30,4 @@ mod modbus_peer;
 mod net;
 mod notices;
 mod store;
+mod tls;

@@ -216,6 +216,40 @@ async fn a_stream_ends_with_the_key_that_opened_it() {
     assert!(!String::from_utf8_lossy(&rest).contains("event: jobs"));
 }
 
+/// A stream outlives neither the rights nor the password that opened it, nor the person's being there.
+#[tokio::test]
+async fn streams_end_with_their_persons_rights() {
+    let house = House::new().await;
+    let api = &house.api;
+    let admin = api.someone(Role::Admin, "Ann").await;
+    let people = [
+        (house.ann.clone(), json!({"roles": ["viewer"]})),
+        (api.someone(Role::Viewer, "Ann").await, json!({"disabled": true})),
+        (
+            api.someone(Role::Billing, "Ann").await,
+            json!({"password": "another horse"}),
+        ),
+    ];
+    let mut streams = Vec::new();
+    for (who, change) in people {
+        let opened = api.sign_in(&who.email, crate::harness::api::PASSWORD).await.expect(201);
+        let token = opened.json()["token"].as_str().expect("a token").to_owned();
+        let session = Someone { key: token, ..who };
+        let stream = Listener::open(api.address, &session, "", None).await;
+        streams.push((stream, session.user, change));
+    }
+    for (_, user, change) in &streams {
+        let path = format!("/users/{user}");
+        let changed = api
+            .call_with(&admin, "PATCH", &path, &[("If-Match", "*")], Some(change.clone()))
+            .await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+    }
+    for (stream, _, change) in &mut streams {
+        assert_eq!(stream.next().await.name, "end", "{change}");
+    }
+}
+
 #[tokio::test]
 async fn a_closing_feed_ends_the_streams() {
     let house = House::new().await;

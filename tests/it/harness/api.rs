@@ -4,13 +4,15 @@ use super::db::TestDb;
 use super::http::{self, Answer};
 use chrono::{TimeZone, Utc};
 use polyphase::actor::live::{LiveHub, LiveLimits};
-use polyphase::api::{self, ApiSettings, ApiState, HttpSettings, RunningServer};
+use polyphase::api::{self, ApiSettings, ApiState, HttpSettings, RunningServer, TlsFiles};
 use polyphase::base::clock::{Clock, ManualClock};
 use polyphase::base::ids::AccountId;
+use polyphase::base::server_key::ServerKey;
 use polyphase::cli::access;
 use polyphase::device::catalogue::Catalogue;
 use polyphase::domain::access::Role;
 use polyphase::port::fake::{FakeExplainer, FakeFleet, FakeFrameLog};
+use polyphase::port::places::Nowhere;
 use polyphase::store::{PgAuth, PgStores};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -18,6 +20,11 @@ use std::sync::Arc;
 
 /// The password of everybody that the harness makes.
 pub const PASSWORD: &str = "correct horse";
+
+/// The server's key in tests.
+pub fn key() -> ServerKey {
+    ServerKey::new("a key of tests, as long as keys must be".to_owned().into())
+}
 
 /// A running API.
 pub struct Api {
@@ -35,6 +42,7 @@ pub struct Api {
     /// Where it listens.
     pub address: SocketAddr,
     server: RunningServer,
+    settings: ApiSettings,
 }
 
 /// Somebody who calls, by API key.
@@ -58,14 +66,48 @@ impl Api {
 
     /// With these settings.
     pub async fn start_with(settings: ApiSettings) -> Self {
-        let db = TestDb::new().await;
+        Self::start_as(settings, |_| {}).await
+    }
+
+    /// With these settings, after a change of what handlers work with.
+    pub async fn start_as(settings: ApiSettings, change: impl FnOnce(&mut ApiState)) -> Self {
         let clock = Arc::new(ManualClock::new(
             Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).single().expect("an instant"),
         ));
+        Self::over(TestDb::new().await, clock, settings, None, change).await
+    }
+
+    /// Over TLS, with a look at the certificate's files twenty times a second.
+    pub async fn start_over_tls(settings: ApiSettings, files: TlsFiles) -> Self {
+        let clock = Arc::new(ManualClock::new(Utc::now()));
+        Self::over(TestDb::new().await, clock, settings, Some(files), |_| {}).await
+    }
+
+    /// Stops the server and starts another over the same database, which knows nothing else.
+    pub async fn restart(self) -> Self {
+        let Self {
+            db,
+            clock,
+            server,
+            settings,
+            ..
+        } = self;
+        server.stop().await;
+        Self::over(db, clock, settings, None, |_| {}).await
+    }
+
+    async fn over(
+        db: TestDb,
+        clock: Arc<ManualClock>,
+        settings: ApiSettings,
+        tls: Option<TlsFiles>,
+        change: impl FnOnce(&mut ApiState),
+    ) -> Self {
+        let kept = settings.clone();
         let fleet = Arc::new(FakeFleet::default());
         let frames = Arc::new(FakeFrameLog::default());
         let live = Arc::new(LiveHub::new(&*clock, LiveLimits::default()));
-        let state = ApiState {
+        let mut state = ApiState {
             stores: Arc::new(PgStores::new(db.database().clone())),
             auth: Arc::new(PgAuth::new(db.database().clone())),
             fleet: fleet.clone(),
@@ -88,10 +130,14 @@ impl Api {
             settings,
             passwords: api::password::PasswordDesk::default(),
             throttle: Arc::default(),
+            key: key(),
+            places: Arc::new(Nowhere),
         };
+        change(&mut state);
         let settings = HttpSettings {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-            tls: None,
+            tls,
+            tls_look_every: std::time::Duration::from_millis(50),
             workers: 1,
             connections_max: 100,
         };
@@ -104,6 +150,7 @@ impl Api {
             live,
             address: server.address,
             server,
+            settings: kept,
         }
     }
 

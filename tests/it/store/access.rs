@@ -16,7 +16,6 @@ const WITHOUT_ACCOUNT: &[(&str, &str)] = &[
     ("alarm_mark", "one instant for the whole server"),
     ("claim_code", "by SN, before an account has it; platform only"),
     ("consumption_round", "one number for the whole server"),
-    ("login_throttle", "before the account is known; platform only"),
     ("control_clock", "the high-water mark of time is the server's"),
     ("watermark", "one instant for the whole server"),
 ];
