@@ -52,6 +52,16 @@ async fn flood(api: &Api, who: &Someone, count: u32, salt: u32) -> BTreeMap<u16,
         .await
 }
 
+/// The clock stands: exactly ten of all sources together came to the password, but for those that a busy host sent away
+/// from there. How many were told that it is wrong.
+fn ten_passed(seen: &BTreeMap<u16, u32>, of: u32) -> u32 {
+    let count = |status: u16| seen.get(&status).copied().unwrap_or(0);
+    let (wrong, busy) = (count(401), count(503));
+    assert!(wrong <= 10 && wrong + busy >= 10, "{seen:?}");
+    assert_eq!(wrong + busy + count(429), of, "{seen:?}");
+    wrong
+}
+
 #[tokio::test]
 async fn ten_guesses_a_minute_pass_and_the_owner_gets_in() {
     let api = behind_a_proxy().await;
@@ -86,23 +96,19 @@ async fn ten_guesses_a_minute_pass_and_the_owner_gets_in() {
     // a stranger's try for Ann was that one: it counts
     api.clock.advance(Duration::from_secs(60));
 
+    let mut passed = 0;
     for minute in 0..3 {
         let seen = flood(&api, &ann, 300, minute).await;
-        // the clock stands: exactly ten of all sources together came to the password
-        assert_eq!(seen.get(&401), Some(&10), "{seen:?}");
-        let others: u32 = seen
-            .iter()
-            .filter(|(status, _)| [429, 503].contains(*status))
-            .map(|(_, n)| n)
-            .sum();
-        assert_eq!(others, 290, "{seen:?}");
+        passed += ten_passed(&seen, 300);
         // a stranger waits even with the right password, the owner does not
         assert_eq!(guess(&api, &ann.email, PASSWORD, "192.0.2.99", None).await, 429);
         assert_eq!(guess(&api, &ann.email, PASSWORD, "203.0.113.5", None).await, 201);
         assert_eq!(guess(&api, &ann.email, PASSWORD, "192.0.2.7", Some(&device)).await, 201);
         // a cookie of one's own opens nobody else's door, a forged one none
         assert_eq!(guess(&api, &bob.email, "wrong", "192.0.2.77", Some(&device)).await, 401);
-        let forged = format!("{}A", &device[..device.len() - 1]);
+        let (begin, end) = device.split_at(device.len() - 40);
+        let other = if end.starts_with('A') { 'B' } else { 'A' };
+        let forged = format!("{begin}{other}{}", &end[1..]);
         assert_eq!(
             guess(&api, &ann.email, PASSWORD, "192.0.2.78", Some(&forged)).await,
             429
@@ -120,7 +126,7 @@ async fn ten_guesses_a_minute_pass_and_the_owner_gets_in() {
             throttled + item["throttled_before"].as_i64().unwrap_or(0),
         )
     });
-    assert_eq!(times, 30);
+    assert_eq!(times, i64::from(passed));
     assert!(throttled > 0, "{told}");
     api.stop().await;
 }
@@ -132,8 +138,7 @@ async fn after_a_restart_the_owner_is_still_known() {
     let ann = api.someone(Role::Admin, "Ann").await;
     assert_eq!(guess(&api, &ann.email, PASSWORD, "203.0.113.5", None).await, 201);
     let api = api.restart().await;
-    let seen = flood(&api, &ann, 60, 0).await;
-    assert_eq!(seen.get(&401), Some(&10), "{seen:?}");
+    ten_passed(&flood(&api, &ann, 60, 0).await, 60);
     assert_eq!(guess(&api, &ann.email, PASSWORD, "203.0.113.6", None).await, 429);
     assert_eq!(guess(&api, &ann.email, PASSWORD, "203.0.113.5", None).await, 201);
     // not for ever

@@ -212,7 +212,7 @@ def drill(head, arguments, faults):
     flood = Flood(head.http, ann, arguments.guesses, arguments.sources, arguments.threads)
     half, killed = arguments.guesses // 2, not arguments.kill
     owner_in = {"browser": 0, "office": 0}
-    stranger_kept_out = 0
+    stranger_kept_out = owner_waited = 0
     while flood.running():
         if not killed and flood.left < half:
             killed = True
@@ -224,7 +224,13 @@ def drill(head, arguments, faults):
             flood.paused.clear()
             bystander.paused.clear()
         for how, source, sent in [("browser", f"192.0.2.{random.randrange(1, 90)}", cookie), ("office", OFFICE, None)]:
-            status = owner.sign_in(ann, PASSWORD, source, sent)[0]
+            for _ in range(5):
+                status = owner.sign_in(ann, PASSWORD, source, sent)[0]
+                # a busy host: the server says when to come back
+                if status != 503:
+                    break
+                owner_waited += 1
+                time.sleep(2)
             if status == 201:
                 owner_in[how] += 1
             else:
@@ -247,7 +253,7 @@ def drill(head, arguments, faults):
     strange = {status: count for status, count in flood.seen.items() if status not in (401, 429, 503)}
     if strange:
         faults.append(f"answers of another kind: {strange}")
-    if bystander.failed:
+    if len(bystander.failed) * 20 > len(bystander.took):
         faults.append(f"others' requests failed: {bystander.failed[:5]} of {len(bystander.failed)}")
     if not bystander.took:
         faults.append("nobody else was served")
@@ -262,6 +268,7 @@ def drill(head, arguments, faults):
         "reached_the_password": passed,
         "at_most": bound,
         "owner_in": owner_in,
+        "owner_told_to_wait": owner_waited,
         "strangers_with_the_password_kept_out": stranger_kept_out,
         "others_served": len(bystander.took),
         "others_failed": len(bystander.failed),
