@@ -325,7 +325,10 @@ fn http_settings(config: &Config, connections_max: usize) -> HttpSettings {
 
 /// Brings the world to where the previous process left it: its spool drained, its sessions ended, the directory loaded,
 /// slots taken up again.
-async fn recover(
+///
+/// # Errors
+/// When the database refuses for good, or a shard is gone.
+pub async fn recover(
     spool: &SpoolHandle,
     fleet: &FleetHandle,
     shards: &[Addr<Shard>],
@@ -545,15 +548,16 @@ impl Running {
 async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, work: impl Fn() -> F) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(interval) => {}
+            biased;
             _ = stop.changed() => return,
+            () = tokio::time::sleep(interval) => {}
         }
         work().await;
     }
 }
 
 /// Everything due before the watermark has a durable ending. It only moves forward, and only over what every shard says.
-async fn move_watermark(shards: &[Addr<Shard>], ledger: &dyn SlotLedger, clock: &dyn Clock) {
+pub async fn move_watermark(shards: &[Addr<Shard>], ledger: &dyn SlotLedger, clock: &dyn Clock) {
     let mut settled = clock.now();
     let mut oldest = None;
     for shard in shards {

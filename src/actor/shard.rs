@@ -31,7 +31,7 @@ use crate::telemetry::actor::{ACTORS, ActorRestarted, FirstPollsHeld};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle};
 use chrono::{DateTime, Utc};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,8 +128,9 @@ impl Leaving {
 /// The actor.
 pub struct Shard {
     parts: Rc<ShardParts>,
-    dtus: HashMap<DtuId, DtuCell>,
-    meters: HashMap<MeterId, MeterCell>,
+    // in order, so that a run can be repeated exactly
+    dtus: BTreeMap<DtuId, DtuCell>,
+    meters: BTreeMap<MeterId, MeterCell>,
     wakes: Rc<RefCell<Wakes>>,
     timer: Option<SpawnHandle>,
     /// Meters that have left with endings that are not durable yet.
@@ -150,8 +151,8 @@ impl Shard {
         Self {
             first_polls: parts.first_polls,
             parts: Rc::new(parts),
-            dtus: HashMap::new(),
-            meters: HashMap::new(),
+            dtus: BTreeMap::new(),
+            meters: BTreeMap::new(),
             wakes: Rc::default(),
             timer: None,
             leaving: Vec::new(),

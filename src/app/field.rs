@@ -108,31 +108,42 @@ pub struct Common {
     pub pressure: Arc<PressureGauge>,
 }
 
+impl Common {
+    /// One of `count` shards.
+    fn shard(self, count: usize) -> Shard {
+        let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        let (per_s, burst) = self.first_polls;
+        Shard::new(ShardParts {
+            clock: self.clock,
+            log: self.log,
+            catalogue: self.catalogue,
+            connector: self.dialler,
+            polls: self.polls,
+            restarts: RestartPolicy::default(),
+            shelf: RefCell::default(),
+            first_polls: Pace::new(per_s.div_ceil(share), burst.div_ceil(share)),
+            pressure: self.pressure,
+        })
+    }
+}
+
 /// Starts shards, one arbiter each.
 pub fn start_shards(count: usize, common: &Common) -> (Vec<Arbiter>, Vec<Addr<Shard>>) {
-    let share = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-    let (per_s, burst) = common.first_polls;
-    let first_polls = Pace::new(per_s.div_ceil(share), burst.div_ceil(share));
-    (0..count.max(1))
+    let count = count.max(1);
+    (0..count)
         .map(|_| {
             let arbiter = Arbiter::new();
             let common = common.clone();
-            let shard = Shard::start_in_arbiter(&arbiter.handle(), move |_| {
-                Shard::new(ShardParts {
-                    clock: common.clock,
-                    log: common.log,
-                    catalogue: common.catalogue,
-                    connector: common.dialler,
-                    polls: common.polls,
-                    restarts: RestartPolicy::default(),
-                    shelf: RefCell::default(),
-                    first_polls,
-                    pressure: common.pressure,
-                })
-            });
+            let shard = Shard::start_in_arbiter(&arbiter.handle(), move |_| common.shard(count));
             (arbiter, shard)
         })
         .unzip()
+}
+
+/// Starts shards on the present arbiter, where a simulation has all of the server.
+pub fn start_shards_here(count: usize, common: &Common) -> Vec<Addr<Shard>> {
+    let count = count.max(1);
+    (0..count).map(|_| common.clone().shard(count).start()).collect()
 }
 
 /// Starts the registry on the present arbiter.

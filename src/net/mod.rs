@@ -32,6 +32,7 @@ use crate::protocol::dtu::Profile;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 /// What every connection needs. Cheap to clone.
@@ -109,10 +110,8 @@ pub async fn run_connection(accepted: Accepted, deps: NetDeps) -> EndCause {
         socket,
         permit,
     } = accepted;
-    let session = Session::new(deps.session_settings(profile), deps.moment().on);
-    let origin = desk::Origin::Inbound(peer);
     let cause = match tokio::net::TcpStream::from_std(socket) {
-        Ok(socket) => connection::run(socket, connection, origin, session, deps).await,
+        Ok(socket) => run_stream(socket, connection, peer, profile, deps).await,
         Err(error) => {
             tracing::error!(%error, "accepted socket cannot be used");
             EndCause::SocketError
@@ -120,4 +119,19 @@ pub async fn run_connection(accepted: Accepted, deps: NetDeps) -> EndCause {
     };
     drop(permit);
     cause
+}
+
+/// The same over any stream that came in: what a socket is, a pipe in memory can be.
+pub async fn run_stream<S>(
+    stream: S,
+    connection: ConnectionId,
+    peer: SocketAddr,
+    profile: Profile,
+    deps: NetDeps,
+) -> EndCause
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let session = Session::new(deps.session_settings(profile), deps.moment().on);
+    connection::run(stream, connection, desk::Origin::Inbound(peer), session, deps).await
 }

@@ -27,14 +27,12 @@ pub(super) enum Ask {
     },
 }
 
-/// The reading thread.
-pub(super) fn serve(mut reader: Reader, mut questions: mpsc::Receiver<Ask>) {
-    while let Some(ask) = questions.blocking_recv() {
-        // who asked may have gone; reading has no effect, and a commit is right all the same
-        match ask {
-            Ask::Read { at, records_max, reply } => drop(reply.send(reader.read(at, records_max))),
-            Ask::Commit { place, reply } => drop(reply.send(reader.commit(place))),
-        }
+/// What the reading worker does with a question.
+pub(super) fn serve(reader: &mut Reader, ask: Ask) {
+    // who asked may have gone; reading has no effect, and a commit is right all the same
+    match ask {
+        Ask::Read { at, records_max, reply } => drop(reply.send(reader.read(at, records_max))),
+        Ask::Commit { place, reply } => drop(reply.send(reader.commit(place))),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Opening a spool, its appending side, and the two threads behind it.
+//! Opening a spool, its appending side, and the two workers behind it: threads of their own, unless the opener places them
+//! elsewhere.
 
 use super::codec::encode_poll;
 use super::drain::{Ask, Drain, serve};
@@ -12,6 +13,7 @@ use crate::port::disk::Disk;
 use crate::port::ledger::{PollRecord, ReadingSink, SinkError};
 use crate::telemetry::spool::{RecordsRefused, SPOOL_QUEUE, SpoolOpened};
 use async_trait::async_trait;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +69,24 @@ impl Spool {
         settings: SpoolSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<(SpoolHandle, Drain), SpoolError> {
+        Self::open_on(disk, dir, settings, clock, |worker| {
+            // not joined: a thread ends when its channel does, and owns a share of the lock until then
+            let thread = std::thread::Builder::new().name(worker.name().to_owned());
+            thread.spawn(move || worker.block()).map(drop)
+        })
+    }
+
+    /// The same with its two workers where `place` puts them, e.g. on the one thread of a simulation.
+    ///
+    /// # Errors
+    /// Those of [`Spool::open`], and what `place` says.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        settings: SpoolSettings,
+        clock: Arc<dyn Clock>,
+        mut place: impl FnMut(Worker) -> io::Result<()>,
+    ) -> Result<(SpoolHandle, Drain), SpoolError> {
         check(&settings)?;
         let cannot = |what: &'static str| {
             move |source| SpoolError::Disk {
@@ -105,8 +125,15 @@ impl Spool {
         let (commands, queue) = mpsc::channel(settings.queue_records);
         let (asks, questions) = mpsc::channel::<Ask>(1);
         let group_bytes = settings.group_bytes;
-        spawn("spool-write", move || run(writer, queue, group_bytes)).map_err(cannot("starting a thread"))?;
-        spawn("spool-read", move || serve(reader, questions)).map_err(cannot("starting a thread"))?;
+        let scribe = Scribe {
+            writer,
+            queue,
+            group_bytes,
+            group: Vec::new(),
+            closers: Vec::new(),
+        };
+        place(Worker(Work::Write(scribe))).map_err(cannot("starting a thread"))?;
+        place(Worker(Work::Read(reader, questions))).map_err(cannot("starting a thread"))?;
         let handle = SpoolHandle {
             commands,
             bytes: Arc::new(Semaphore::new(
@@ -136,45 +163,109 @@ fn check(settings: &SpoolSettings) -> Result<(), SpoolError> {
     Ok(())
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // not joined: a thread ends when its channel does, and owns a share of the lock until then
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
-    Ok(())
+/// One of the two who work on the disk: the writing one or the reading one. Ends when nobody can ask it any more, or
+/// when the spool was closed.
+pub struct Worker(Work);
+
+enum Work {
+    Write(Scribe),
+    Read(Reader, mpsc::Receiver<Ask>),
 }
 
-/// The writing thread: whatever waits becomes one group with one fsync, and while that runs the next group gathers.
-fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, group_bytes: usize) {
-    let mut closers = Vec::new();
-    let mut group: Vec<Pending> = Vec::new();
-    while let Some(command) = queue.blocking_recv() {
-        SPOOL_QUEUE.set(i64::try_from(queue.len()).unwrap_or(i64::MAX).saturating_add(1));
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Worker").field(&self.name()).finish()
+    }
+}
+
+impl Worker {
+    /// The name of its thread.
+    pub fn name(&self) -> &'static str {
+        match self.0 {
+            Work::Write(_) => "spool-write",
+            Work::Read(..) => "spool-read",
+        }
+    }
+
+    /// Works until its end. Blocks; not within a runtime.
+    pub fn block(self) {
+        match self.0 {
+            Work::Write(mut scribe) => {
+                while let Some(command) = scribe.queue.blocking_recv() {
+                    scribe.group(command);
+                }
+                scribe.end();
+            }
+            Work::Read(mut reader, mut questions) => {
+                while let Some(ask) = questions.blocking_recv() {
+                    serve(&mut reader, ask);
+                }
+            }
+        }
+    }
+
+    /// Works until its end, waiting as a future. The disk's calls block all the same.
+    pub async fn run(self) {
+        match self.0 {
+            Work::Write(mut scribe) => {
+                while let Some(command) = scribe.queue.recv().await {
+                    scribe.group(command);
+                }
+                scribe.end();
+            }
+            Work::Read(mut reader, mut questions) => {
+                while let Some(ask) = questions.recv().await {
+                    serve(&mut reader, ask);
+                }
+            }
+        }
+    }
+}
+
+/// The writing worker: whatever waits becomes one group with one fsync, and while that runs the next group gathers.
+struct Scribe {
+    writer: Writer,
+    queue: mpsc::Receiver<Command>,
+    group_bytes: usize,
+    group: Vec<Pending>,
+    closers: Vec<oneshot::Sender<()>>,
+}
+
+impl Scribe {
+    fn group(&mut self, command: Command) {
+        let queued = |queue: &mpsc::Receiver<Command>| i64::try_from(queue.len()).unwrap_or(i64::MAX);
+        SPOOL_QUEUE.set(queued(&self.queue).saturating_add(1));
         let mut size = 0;
         let mut next = Some(command);
         while let Some(command) = next.take() {
             match command {
                 Command::Append(pending) => {
                     size += pending.body.len();
-                    group.push(pending);
+                    self.group.push(pending);
                 }
                 Command::Close(done) => {
-                    queue.close();
-                    closers.push(done);
+                    self.queue.close();
+                    self.closers.push(done);
                 }
             }
-            if size < group_bytes {
-                next = queue.try_recv().ok();
+            if size < self.group_bytes {
+                next = self.queue.try_recv().ok();
             }
         }
-        if !group.is_empty() {
-            let result = writer.write(group.iter().map(|pending| pending.body.as_slice()));
-            answer(&mut group, &result);
+        if !self.group.is_empty() {
+            let bodies = self.group.iter().map(|pending| pending.body.as_slice());
+            let result = self.writer.write(bodies);
+            answer(&mut self.group, &result);
         }
-        SPOOL_QUEUE.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        SPOOL_QUEUE.set(queued(&self.queue));
     }
-    writer.close();
-    for done in closers {
-        // who asked may have gone
-        done.send(()).ok();
+
+    fn end(mut self) {
+        self.writer.close();
+        for done in self.closers {
+            // who asked may have gone
+            done.send(()).ok();
+        }
     }
 }
 

@@ -26,7 +26,7 @@ mod faults;
 mod tests;
 
 pub use drain::Drain;
-pub use handle::{Receipt, Spool, SpoolHandle};
+pub use handle::{Receipt, Spool, SpoolHandle, Worker};
 pub use os_disk::OsDisk;
 pub use recorder::{Recorder, RecorderSettings};
 pub use recovery::SpoolError;

@@ -1,6 +1,7 @@
 //! What the registry does with each message.
 
 use super::*;
+use std::collections::BTreeSet;
 
 impl Actor for Registry {
     type Context = Context<Self>;
@@ -82,7 +83,7 @@ impl Handler<ReplaceDirectory> for Registry {
             .map(|(meter, _)| meter)
             .collect();
         self.leave(moving.into_iter(), self.handover());
-        let mut gone: HashSet<DtuId> = self.records.keys().copied().collect();
+        let mut gone: BTreeSet<DtuId> = self.records.keys().copied().collect();
         let mut placed = Vec::with_capacity(message.dtus.len());
         for record in message.dtus {
             gone.remove(&record.id);
@@ -234,7 +235,8 @@ impl Handler<CloseSessions> for Registry {
     type Result = ResponseFuture<usize>;
 
     fn handle(&mut self, _: CloseSessions, _ctx: &mut Self::Context) -> Self::Result {
-        let open: Vec<_> = self.book.sessions().map(|(dtu, live)| (dtu, live.clone())).collect();
+        let mut open: Vec<_> = self.book.sessions().map(|(dtu, live)| (dtu, live.clone())).collect();
+        open.sort_by_key(|(dtu, _)| *dtu);
         let count = open.len();
         for (_, live) in &open {
             self.close_session(live, EndCause::Shutdown);
