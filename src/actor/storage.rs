@@ -8,7 +8,7 @@ use crate::actor::supervise::{ExitGuard, RestartPolicy, Restarts};
 use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, MeterId};
 use crate::port::events::describe;
-use crate::port::ledger::{PollRecord, ReadingStore, SpoolDrain, SpoolPosition};
+use crate::port::ledger::{PollRecord, ReadingStore, SinkError, SpoolDrain, SpoolPosition};
 use crate::port::live::LiveFeed;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 const BATCH_RECORDS: usize = 4_000;
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+const CURSOR_RETRY: Duration = Duration::from_secs(1);
 
 /// Which DTU a meter hangs behind, for the live stream. Written by the fleet's handle, read here.
 #[derive(Debug, Default)]
@@ -74,6 +75,29 @@ impl MeterIndex {
 pub struct Pending {
     drain: Box<dyn SpoolDrain>,
     batch: Option<(Vec<PollRecord>, SpoolPosition)>,
+    /// Committed up to here, which the spool could not keep: tried again when there is nothing else to do.
+    unkept: Option<SpoolPosition>,
+}
+
+impl Pending {
+    /// The next batch; while a cursor is not kept the wait for it is a short one. None: nothing has come.
+    async fn next(&mut self) -> Option<Result<Option<(Vec<PollRecord>, SpoolPosition)>, SinkError>> {
+        let next = self.drain.next(BATCH_RECORDS);
+        match self.unkept {
+            None => Some(next.await),
+            Some(_) => tokio::time::timeout(CURSOR_RETRY, next).await.ok(),
+        }
+    }
+
+    /// Tells the spool that all up to there is committed.
+    async fn keep(&mut self, position: SpoolPosition) {
+        self.unkept = None;
+        if let Err(error) = self.drain.committed(position).await {
+            // harmless but for a start that waits for it: the records would be replayed and found to be there
+            tracing::error!(%error, "the spool's cursor cannot be kept");
+            self.unkept = Some(position);
+        }
+    }
 }
 
 /// What the writer is built of; survives the actor.
@@ -96,7 +120,11 @@ impl StorageParts {
         index: Arc<MeterIndex>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let pending = Arc::new(Mutex::new(Pending { drain, batch: None }));
+        let pending = Arc::new(Mutex::new(Pending {
+            drain,
+            batch: None,
+            unkept: None,
+        }));
         Self {
             pending,
             store,
@@ -122,10 +150,16 @@ impl StorageParts {
         let mut pending = self.pending.lock().await;
         loop {
             if pending.batch.is_none() {
-                match pending.drain.next(BATCH_RECORDS).await {
-                    Ok(Some(batch)) => pending.batch = Some(batch),
-                    Ok(None) => return,
-                    Err(error) => {
+                match pending.next().await {
+                    None => {
+                        if let Some(position) = pending.unkept {
+                            pending.keep(position).await;
+                        }
+                        continue;
+                    }
+                    Some(Ok(Some(batch))) => pending.batch = Some(batch),
+                    Some(Ok(None)) => return,
+                    Some(Err(error)) => {
                         tracing::error!(%error, "the spool cannot be read");
                         tokio::time::sleep(RETRY_LONGEST).await;
                         continue;
@@ -137,10 +171,7 @@ impl StorageParts {
             };
             self.commit(records).await;
             let position = *position;
-            if let Err(error) = pending.drain.committed(position).await {
-                // harmless: the records will be replayed and found to be there
-                tracing::error!(%error, "the spool's cursor cannot be kept");
-            }
+            pending.keep(position).await;
             if let Some((records, _)) = pending.batch.take() {
                 self.publish(&records);
                 if let Some(alarms) = &self.alarms {
