@@ -31,8 +31,18 @@ impl Agenda {
         settlement
     }
 
-    /// These endings (and the reading with them) are durable.
+    /// These endings (and the reading with them) are durable. A miss of the same slot that the disk refused before is
+    /// superseded: written now, it would stand behind what came later.
     pub fn saved(&mut self, ended: &Ended) {
+        self.arrived(ended);
+        if !self.refused.is_empty() {
+            self.refused
+                .retain(|refused| !ended.keys().any(|key| key == key_of(refused)));
+        }
+    }
+
+    /// These are not on their way to the disk any more.
+    fn arrived(&mut self, ended: &Ended) {
         for key in ended.keys() {
             if let Some(place) = self.unsaved.iter().position(|other| *other == key) {
                 self.unsaved.swap_remove(place);
@@ -44,7 +54,7 @@ impl Agenda {
     /// [`MissReason::StorageRefused`], misses with their own reason, as soon as that can be written. Later versions are
     /// dropped.
     pub fn refused(&mut self, now: DateTime<Utc>, ended: Ended) {
-        self.saved(&ended);
+        self.arrived(&ended);
         let lost = Some(MissReason::StorageRefused);
         for key in ended.by_reading {
             let ending = self.missing(key, MissReason::StorageRefused, None, 0, now);
@@ -68,8 +78,14 @@ impl Agenda {
 
     pub(super) fn hand_out_refused(&mut self, now: DateTime<Utc>, ended: &mut Ended) {
         if self.refused_retry_at.is_some_and(|at| now >= at) {
-            self.refused_retry_at = None;
-            ended.endings.append(&mut self.refused);
+            // a later version that is on its way may make a refused one superfluous
+            let unsaved = &self.unsaved;
+            let (wait, go) = std::mem::take(&mut self.refused)
+                .into_iter()
+                .partition(|refused| unsaved.contains(&key_of(refused)));
+            self.refused = wait;
+            ended.endings.extend::<Vec<SlotEnding>>(go);
+            self.refused_retry_at = (!self.refused.is_empty()).then(|| later(now, REFUSED_RETRY_S));
         }
     }
 

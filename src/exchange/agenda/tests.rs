@@ -404,6 +404,36 @@ fn what_the_disk_refused_is_told_again_as_missing() {
     assert_eq!(agenda.oldest_open(), None);
 }
 
+/// Found by the simulation (seed 339): the disk refused a miss, the slot was read late meanwhile, and the miss, told again,
+/// stood behind the reading as its last version.
+#[test]
+fn a_refused_miss_is_not_told_again_behind_a_late_read() {
+    for late_is_kept in [true, false] {
+        let mut agenda = agenda(&[applied(1, rule("0 * * * *", 60))]);
+        assert_eq!(agenda.wake(at(0), false), Action::Sleep);
+        let Action::End(missed) = agenda.wake(at(60), false) else {
+            panic!("its window is over");
+        };
+        agenda.refused(at(98), missed);
+        let order = poll(&mut agenda, 100);
+        let settled = agenda.outcome(at(101), order.serial, good(100));
+        assert_eq!(settled.ended.endings[0].state, SlotState::Late);
+        assert_eq!(
+            agenda.wake(at(104), true),
+            Action::Sleep,
+            "the late one is on its way to the disk"
+        );
+        if late_is_kept {
+            agenda.saved(&settled.ended);
+            assert_eq!(agenda.wake(at(200), true), Action::Sleep);
+            assert_eq!(agenda.oldest_open(), None);
+        } else {
+            agenda.refused(at(105), settled.ended);
+            assert_eq!(end(&mut agenda, 111, true), [(0, MissReason::DtuOffline)]);
+        }
+    }
+}
+
 #[test]
 fn an_edit_keeps_open_slots_and_takes_what_was_due_meanwhile() {
     let mut old = applied(1, rule("*/15 * * * *", 300));
