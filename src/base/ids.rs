@@ -136,19 +136,46 @@ impl FrameRange {
     }
 }
 
-/// Hands out growing ids that stay unique over restarts: unix seconds of the start in the high bits, a counter below.
-/// Holds as long as fewer than two million ids a second are taken on average, and keeps below 2^53.
+/// Hands out growing ids that stay unique over restarts: they begin with the start's unix time, 2^21 to the second. Holds
+/// as long as fewer than two million ids a second are taken on average, and keeps below 2^53.
 #[derive(Debug)]
 pub struct GrowingIds(std::sync::atomic::AtomicI64);
+
+/// Ids to the second.
+const PARTS: i64 = 1 << 21;
+const MICROS: i64 = 1_000_000;
 
 impl GrowingIds {
     /// Starts behind everything that a process started before `now` can have handed out.
     pub fn starting_at(now: chrono::DateTime<chrono::Utc>) -> Self {
-        Self(std::sync::atomic::AtomicI64::new(now.timestamp().max(0) << 21))
+        // not whole seconds: a process that is killed at once is started again within one
+        let micros = now.timestamp_micros().max(0);
+        let first = micros / MICROS * PARTS + micros % MICROS * PARTS / MICROS;
+        Self(std::sync::atomic::AtomicI64::new(first))
     }
 
     /// The next id.
     pub fn take(&self) -> i64 {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, TimeDelta};
+
+    /// Found by the simulation (seed 344): a process that was killed and started again within one second gave out the ids of
+    /// its predecessor.
+    #[test]
+    fn a_restart_within_the_second_repeats_no_id() {
+        let start = DateTime::from_timestamp(1_772_409_630, 37_000_000).unwrap();
+        let first = GrowingIds::starting_at(start);
+        let last = (0..1_000).map(|_| first.take()).max().unwrap();
+        let next = GrowingIds::starting_at(start + TimeDelta::milliseconds(1)).take();
+        assert!(next > last, "{next} after {last}");
+        let second = GrowingIds::starting_at(start + TimeDelta::seconds(1)).take();
+        assert!(second > next && second < 1 << 53);
+        assert!(GrowingIds::starting_at(DateTime::UNIX_EPOCH - TimeDelta::days(1)).take() == 0);
     }
 }
