@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test fuzz scan field kills control drill drill-disk storm guesses bench lint sqlx
+.PHONY: demo test fuzz scan field kills control drill drill-disk storm guesses bench lint sqlx simulate-seeds
 
 demo:
 	@scripts/install.sh demo
@@ -22,6 +22,14 @@ SECONDS = 1800
 fuzz:
 	@scripts/install.sh test
 	scripts/fuzz.sh $(SECONDS)
+
+# the simulation of `make test`, for SEEDS seeds from FROM on
+SEEDS = 20000
+FROM = 1
+
+simulate-seeds:
+	@scripts/install.sh test
+	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FROM=$(FROM) cargo test --locked --test simulation seeds_hold -- --nocapture
 
 # the long forms of the drills that `make test` runs short
 field:

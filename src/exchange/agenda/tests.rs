@@ -409,7 +409,8 @@ fn what_the_disk_refused_is_told_again_as_missing() {
 #[test]
 fn a_refused_miss_is_not_told_again_behind_a_late_read() {
     for late_is_kept in [true, false] {
-        let mut agenda = agenda(&[applied(1, rule("0 * * * *", 60))]);
+        let schedules = [applied(1, rule("0 * * * *", 60)), applied(2, rule("0 * * * *", 600))];
+        let mut agenda = agenda(&schedules);
         assert_eq!(agenda.wake(at(0), false), Action::Sleep);
         let Action::End(missed) = agenda.wake(at(60), false) else {
             panic!("its window is over");
@@ -429,7 +430,8 @@ fn a_refused_miss_is_not_told_again_behind_a_late_read() {
             assert_eq!(agenda.oldest_open(), None);
         } else {
             agenda.refused(at(105), settled.ended);
-            assert_eq!(end(&mut agenda, 111, true), [(0, MissReason::DtuOffline)]);
+            let told = [(0, MissReason::DtuOffline), (0, MissReason::StorageRefused)];
+            assert_eq!(end(&mut agenda, 111, true), told);
         }
     }
 }
