@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test fuzz scan field kills control drill drill-disk storm guesses bench lint sqlx simulate-seeds
+.PHONY: demo test fuzz scan field kills control drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
 
 demo:
 	@scripts/install.sh demo
@@ -65,6 +65,11 @@ storm:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_storm.py --silent 5000 --dtus 100 --meters 2 --calm 20
+
+concentrators:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_concentrators.py --concentrators 100 --points 500 --rounds 3 --every 300 --limit 1200
 
 drill-disk:
 	@scripts/install.sh test

@@ -368,6 +368,7 @@ impl Actor for Meter {
     fn started(&mut self, ctx: &mut Self::Context) {
         ACTORS.with_label_values(&["meter"]).inc();
         *self.parts.life.actor.borrow_mut() = Some(ctx.address().downgrade());
+        self.parts.life.agenda.borrow_mut().spread_by(self.spread());
         self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);
     }
@@ -405,6 +406,7 @@ impl Handler<Changed> for Meter {
         }
         self.parts.record = changed.record;
         self.parts.dtu = changed.dtu;
+        self.parts.life.agenda.borrow_mut().spread_by(self.spread());
         self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);
     }
@@ -425,6 +427,7 @@ impl Handler<Run> for Meter {
     fn handle(&mut self, Run(running): Run, ctx: &mut Self::Context) -> Self::Result {
         self.parts.running = running;
         // recovery has put the real agenda there
+        self.parts.life.agenda.borrow_mut().spread_by(self.spread());
         self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);
         if running || self.is_idle() {

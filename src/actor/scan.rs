@@ -3,6 +3,8 @@
 //!
 //! It is a plain future, not an actor: it ends with the question that started it, and holds nothing but a link.
 
+mod archive;
+
 use crate::base::clock::Clock;
 use crate::base::ids::{GrowingIds, MeterId, PollId};
 use crate::device::catalogue::Catalogue;
@@ -18,6 +20,7 @@ use crate::exchange::scan::{Found, Heard, Probe, ScanPlan, Survey};
 use crate::exchange::visit::LineFrameKind;
 use crate::port::field::{Link, LinkError, PollJob, PollOutcome, Priority, TransactionError};
 use crate::port::scan::{FoundMeter, FoundValue, ScanFailure, ScanProgress, ScanTeller};
+use crate::protocol::dtu::Framing;
 use crate::protocol::{Protocol, Request};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -84,6 +87,9 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
         answers: HashMap::new(),
         questions: 0,
     };
+    if scan.is_concentrator().await {
+        return scan.archive().await;
+    }
     let mut known = 0;
     while let Some(probe) = scan.survey.probe() {
         let answer = scan.ask(&probe).await?;
@@ -106,6 +112,12 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
 }
 
 impl Scan {
+    /// Whether a concentrator is behind the link, by its login.
+    async fn is_concentrator(&self) -> bool {
+        let link = (self.parts.link)().await;
+        link.is_some_and(|link| link.stats().learned.framing == Framing::Gdw376.name())
+    }
+
     fn tell(&self) {
         let (asked, left) = self.survey.progress();
         (self.parts.tell)(ScanProgress {
@@ -230,6 +242,7 @@ impl Scan {
             model: best.as_ref().map(|(_, model, _)| model.name.to_string()),
             others: judged.map(|(_, model, _)| model.name.to_string()).collect(),
             values: best.map(|(_, _, poll)| values(&poll)).unwrap_or_default(),
+            archive: None,
         })
     }
 

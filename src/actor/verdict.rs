@@ -23,6 +23,8 @@ pub struct Heard {
     pub items: Vec<Item>,
     /// The meter's own time.
     pub meter_time: Option<DateTime<Utc>>,
+    /// When the values were taken, by the local time of who keeps them; not judged yet.
+    pub taken_local: Option<NaiveDateTime>,
     /// When the first attempt was written.
     pub began_at: Option<DateTime<Utc>>,
     /// When the last reply came.
@@ -67,6 +69,7 @@ impl Heard {
         Self {
             items: Vec::new(),
             meter_time: None,
+            taken_local: None,
             began_at: None,
             read_at: None,
             attempts: 0,
@@ -138,7 +141,7 @@ fn reason(error: TransactionError, asked: Option<&Request>) -> Failure {
         TransactionError::Deadline => Failure::of(MissReason::LineBusy),
         TransactionError::SessionLost => Failure::of(MissReason::SessionLost),
         TransactionError::LineSilent => failure(MissReason::BreakerOpen, &error.to_string()),
-        TransactionError::Endless => failure(MissReason::Undecodable, &error.to_string()),
+        TransactionError::Endless | TransactionError::Unfit => failure(MissReason::Undecodable, &error.to_string()),
     }
 }
 
@@ -147,6 +150,7 @@ struct Said {
     items: Vec<Item>,
     problems: Vec<Problem>,
     meter_time: Option<DateTime<Utc>>,
+    taken_local: Option<NaiveDateTime>,
     past_at: Option<NaiveDateTime>,
 }
 
@@ -158,6 +162,7 @@ pub fn hear(model: &MeterModel, requests: &[Request], outcome: Result<PollOutcom
             items: decoded.items,
             problems: decoded.problems,
             meter_time: decoded.meter_time,
+            taken_local: decoded.taken_local,
             past_at: None,
         }
     })
@@ -177,6 +182,7 @@ pub fn hear_past(
             items: decoded.items,
             problems: decoded.problems,
             meter_time: None,
+            taken_local: None,
             past_at: decoded.at,
         }
     })
@@ -225,6 +231,7 @@ fn hear_by(
         .collect();
     Heard {
         meter_time: decoded.meter_time,
+        taken_local: decoded.taken_local,
         began_at: outcome.began_at,
         read_at: answered.map(|report| report.ended_at).max(),
         attempts: outcome.reports.iter().map(|report| u16::from(report.attempts)).sum(),

@@ -37,7 +37,9 @@ const RUNNING_MAX: usize = 20;
 /// The least time between two events of one scan; its end is always told.
 const TELL_EVERY: TimeDelta = TimeDelta::seconds(1);
 /// Meters made by one call.
-const ADOPT_MAX: usize = 250;
+const ADOPT_MAX: usize = 2_040;
+/// Meters of a DTU that are looked through at once.
+const KNOWN_AT_ONCE: u32 = 1_000;
 
 /// How a scan stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -82,6 +84,9 @@ pub struct ScanView {
     searching: Option<String>,
     /// Who answered by now.
     found: Vec<ScanItem>,
+    /// Meters of ours that a concentrator's archive does not have; only when it was read to its end.
+    #[schema(value_type = Vec<i32>)]
+    absent: Vec<crate::base::ids::MeterId>,
     /// What a person should know.
     notes: Vec<String>,
     /// Why it failed.
@@ -151,6 +156,7 @@ impl ScanDesk {
             left: 0,
             searching: None,
             found: Vec::new(),
+            absent: Vec::new(),
             notes: Vec::new(),
             reason: None,
             began_at: now,
@@ -321,15 +327,36 @@ fn publish(state: &ApiState, account: AccountId, view: &ScanView) {
 
 /// Says which of the found ones are meters of this line already.
 async fn marked(meters: &dyn MeterStore, mut view: ScanView, now: DateTime<Utc>) -> Result<ScanView, ApiError> {
-    let query = MeterQuery {
+    let mut query = MeterQuery {
         dtu: Some(view.dtu_id),
-        limit: 1_000,
+        limit: KNOWN_AT_ONCE,
         ..MeterQuery::default()
     };
-    let (known, _) = meters.list(&query, now).await?;
+    let mut known = HashMap::new();
+    loop {
+        let (page, _) = meters.list(&query, now).await?;
+        query.after = page.last().map(|meter| meter.id);
+        let more = page.len() >= usize::try_from(KNOWN_AT_ONCE).unwrap_or(usize::MAX);
+        known.extend(
+            page.into_iter()
+                .map(|meter| ((meter.protocol, meter.address), meter.id)),
+        );
+        if !more {
+            break;
+        }
+    }
     for item in &mut view.found {
-        let same = |meter: &&Meter| meter.protocol == item.found.protocol && meter.address == item.found.address;
-        item.meter_id = known.iter().find(same).map(|meter| meter.id);
+        let place = (item.found.protocol.clone(), item.found.address.clone());
+        item.meter_id = known.remove(&place);
+    }
+    // a concentrator's archive says who is there, so that it is known who is not
+    let whole = view.state == ScanState::Done && view.found.iter().any(|item| item.found.archive.is_some());
+    if whole {
+        let of_archive = known
+            .into_iter()
+            .filter(|((protocol, _), _)| protocol == Protocol::Gdw376.name());
+        view.absent = of_archive.map(|(_, meter)| meter).collect();
+        view.absent.sort_unstable();
     }
     Ok(view)
 }

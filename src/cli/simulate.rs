@@ -2,7 +2,9 @@
 
 use crate::base::clock::{Clock, SystemClock};
 use crate::device::catalogue::Catalogue;
+use crate::device::model::Folder;
 use crate::protocol::Protocol;
+use crate::simulator::concentrator::{Habits, TerminalPlan};
 use crate::simulator::dtu::{FleetStats, Registration};
 use crate::simulator::faults::Faults;
 use crate::simulator::fleet::FleetPlan;
@@ -19,12 +21,25 @@ pub struct SimulateArgs {
     /// The head end's device port
     #[arg(long, value_name = "HOST:PORT")]
     connect: String,
-    /// Virtual DTUs
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    dtus: u32,
-    /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 and DL/T 645 meters behind the n-th DTU at n001, n002, n003 …
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=247))]
-    meters: u8,
+    /// Virtual DTUs; 10 unless concentrators are wanted
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    dtus: Option<u32>,
+    /// Virtual concentrators of Q/GDW 1376.1, terminals 1, 2, 3 … of the region
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    concentrators: u16,
+    /// The region of concentrators, four digits
+    #[arg(long, default_value = "4403")]
+    region: String,
+    /// A measuring point whose route over the mesh fails in an hour: it shows older values
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    mesh_failure: f64,
+    /// An event recorded with a concentrator's answer
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    events: f64,
+    /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 and DL/T 645 meters behind the n-th DTU at n001, n002, n003 …;
+    /// behind a concentrator at points 1, 2, 3 … up to 2040
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=2040))]
+    meters: u16,
     /// Meter models that take turns
     #[arg(long, value_delimiter = ',', default_value = "eastron_sdm630,eastron_sdm120")]
     models: Vec<String>,
@@ -59,9 +74,25 @@ pub fn run(args: SimulateArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let dtus = args.dtus.unwrap_or(if args.concentrators > 0 { 0 } else { 10 });
+    let terminals = match terminals(&args) {
+        Ok(terminals) => terminals,
+        Err(message) => {
+            eprintln!("polyphase: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let meters = match (dtus, u8::try_from(args.meters)) {
+        (0, _) => 1,
+        (_, Ok(meters)) if meters <= 247 => meters,
+        _ => {
+            eprintln!("polyphase: a DTU has at most 247 meters; only concentrators have more");
+            return ExitCode::from(2);
+        }
+    };
     let plan = FleetPlan {
-        dtus: usize::try_from(args.dtus).unwrap_or(usize::MAX),
-        meters: args.meters,
+        dtus: usize::try_from(dtus).unwrap_or(usize::MAX),
+        meters,
         prefix: args.sn_prefix,
         seed: args.seed,
         registration: args.registration,
@@ -84,6 +115,7 @@ pub fn run(args: SimulateArgs) -> ExitCode {
         let play = async {
             // dropping it ends the fleet
             let _fleet = plan.start(&args.connect, &moulds, &clock, &stats).await;
+            let _terminals = terminals.start(&args.connect, &clock, &stats).await;
             tokio::time::sleep(end).await;
         };
         tokio::select! {
@@ -109,6 +141,26 @@ pub fn run(args: SimulateArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The concentrators that are wanted.
+fn terminals(args: &SimulateArgs) -> Result<TerminalPlan, String> {
+    let region = u16::from_str_radix(&args.region, 16).ok();
+    let region = region.filter(|_| args.region.len() == 4);
+    let region = region.ok_or_else(|| format!("{:?} is no region; it has four digits", args.region))?;
+    Ok(TerminalPlan {
+        terminals: args.concentrators,
+        points: args.meters,
+        region,
+        seed: args.seed,
+        heartbeat: Duration::from_secs(args.heartbeat_s),
+        habits: Habits {
+            faults: args.faults.clone(),
+            mesh_failure: args.mesh_failure,
+            events: args.events,
+            ..Habits::default()
+        },
+    })
+}
+
 /// The moulds of models by name.
 ///
 /// # Errors
@@ -121,6 +173,9 @@ pub fn moulds(models: &[String]) -> Result<Vec<Mould>, String> {
         .map(|name| {
             let found = Protocol::ALL.iter().find_map(|protocol| catalogue.get(*protocol, name));
             match found {
+                Some(model) if model.folder == Folder::Gdw376 => Err(format!(
+                    "{name:?} is of meters behind a concentrator; --concentrators simulates those"
+                )),
                 Some(model) => Ok(Mould::new(Arc::clone(model))),
                 None => Err(format!(
                     "there is no meter model {name:?}; the models are the file names in the folders of config/meter-models"

@@ -74,4 +74,8 @@ pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
         "ram_modularis"
         "sensus_pollucom_e"
     }
+    Gdw376 "gdw376" {
+        "gdw376_single_phase"
+        "gdw376_three_phase"
+    }
 };

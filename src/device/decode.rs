@@ -2,7 +2,7 @@
 
 use super::dlt645::history::{DecodedPast, Past};
 use super::model::{MeterModel, Profile};
-use super::{cjt188, dlt645, mbus, modbus};
+use super::{cjt188, dlt645, gdw376, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
@@ -19,6 +19,8 @@ pub struct DecodedPoll {
     pub meter_time: Option<DateTime<Utc>>,
     /// The meter's own local time as it says it, if it was read; [`instant`] makes an instant of it by the meter's zone.
     pub meter_local: Option<NaiveDateTime>,
+    /// When the values were taken, where who is asked keeps them: a concentrator's local time. Of several the oldest.
+    pub taken_local: Option<NaiveDateTime>,
     /// What was asked for and did not come to a value.
     pub problems: Vec<Problem>,
 }
@@ -97,6 +99,7 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
             cjt188::decode::decode(profile, records(answers))
         }
         Profile::Mbus(profile) => mbus::decode::decode(profile, readouts(requests.iter().zip(frames))),
+        Profile::Gdw376(profile) => gdw376::decode::decode(profile, points(requests.iter().zip(frames))),
     }
 }
 
@@ -118,6 +121,7 @@ pub fn decode_past(
         }
         Profile::Dlt645(profile) => dlt645::history::decode(profile, past, now, items(requests.iter().zip(frames))),
         Profile::Mbus(profile) => mbus::decode::decode_past(profile, past, readouts(requests.iter().zip(frames))),
+        Profile::Gdw376(profile) => gdw376::decode::decode_past(profile, past, points(requests.iter().zip(frames))),
     }
 }
 
@@ -135,6 +139,15 @@ fn readouts<'a>(
 ) -> impl Iterator<Item = (&'a crate::protocol::mbus::Request, Option<&'a [u8]>)> {
     answers.filter_map(|(request, frame)| match request {
         Request::Mbus(request) => Some((request, frame)),
+        _ => None,
+    })
+}
+
+fn points<'a>(
+    answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
+) -> impl Iterator<Item = (&'a crate::protocol::gdw376::Request, Option<&'a [u8]>)> {
+    answers.filter_map(|(request, frame)| match request {
+        Request::Gdw376(request) => Some((request, frame)),
         _ => None,
     })
 }

@@ -136,6 +136,7 @@ fn why_not(request: &Request, bytes: &[u8], found: &Finding) -> String {
         Request::Mbus(request) if request.reads() => request.readout(bytes).err().map(|error| error.to_string()),
         Request::Mbus(_) => None,
         Request::Cjt188(request) => request.answer(bytes).err().map(|error| error.to_string()),
+        Request::Gdw376(_) => None,
     };
     if let Some(told) = told {
         return told;

@@ -15,6 +15,7 @@ pub mod dlt645;
 mod exchange;
 mod fault;
 mod fields;
+pub mod gdw376;
 pub mod image;
 pub mod mbus;
 pub mod modbus;

@@ -4,12 +4,13 @@
 use super::exchange::Exchange;
 use crate::device::cjt188::{Record, RecordProfile};
 use crate::device::dlt645::ItemProfile;
+use crate::device::gdw376::PointProfile;
 use crate::device::mbus::ReadoutProfile;
 use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, Request, cjt188, dlt645, mbus, modbus};
+use crate::protocol::{Protocol, Request, cjt188, dlt645, gdw376, mbus, modbus};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use std::sync::Arc;
@@ -58,11 +59,13 @@ pub enum Folder {
     Mbus,
     /// CJ/T 188 of both editions.
     Cjt188,
+    /// Measuring points behind concentrators of Q/GDW 1376.1.
+    Gdw376,
 }
 
 impl Folder {
     /// Every folder.
-    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645, Self::Cjt188, Self::Mbus];
+    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645, Self::Cjt188, Self::Mbus, Self::Gdw376];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -71,6 +74,7 @@ impl Folder {
             Self::Dlt645 => "dlt645",
             Self::Mbus => "mbus",
             Self::Cjt188 => "cjt188",
+            Self::Gdw376 => "gdw376",
         }
     }
 
@@ -78,18 +82,19 @@ impl Folder {
     pub(super) fn usual_address(self) -> &'static str {
         match self {
             Self::Modbus | Self::Mbus => "1",
-            Self::Dlt645 | Self::Cjt188 => "",
+            Self::Dlt645 | Self::Cjt188 | Self::Gdw376 => "",
         }
     }
 
-    /// Where models of a protocol stand; none for what concentrators speak, whose data the standard lays out.
+    /// Where models of a protocol stand; none where there are none yet.
     pub fn of(protocol: Protocol) -> Option<Self> {
         Some(match protocol {
             Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
             Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => Self::Dlt645,
             Protocol::Mbus => Self::Mbus,
             Protocol::Cjt188 => Self::Cjt188,
-            Protocol::Gdw376 | Protocol::Dlt698 => return None,
+            Protocol::Gdw376 => Self::Gdw376,
+            Protocol::Dlt698 => return None,
         })
     }
 
@@ -100,6 +105,7 @@ impl Folder {
             Self::Dlt645 => &[Protocol::Dlt645_2007, Protocol::Dlt645_1997],
             Self::Mbus => &[Protocol::Mbus],
             Self::Cjt188 => &[Protocol::Cjt188],
+            Self::Gdw376 => &[Protocol::Gdw376],
         }
     }
 
@@ -119,6 +125,9 @@ impl Folder {
                 .map_err(|error| error.to_string()),
             Self::Cjt188 => cjt188::Request::parse(bytes)
                 .map(Request::Cjt188)
+                .map_err(|error| error.to_string()),
+            Self::Gdw376 => gdw376::Request::parse(bytes, gdw376::Edition::E2013)
+                .map(Request::Gdw376)
                 .map_err(|error| error.to_string()),
         }
     }
@@ -172,6 +181,8 @@ pub enum Profile {
     Cjt188(RecordProfile),
     /// Records of M-Bus.
     Mbus(ReadoutProfile),
+    /// Items of a concentrator's measuring points.
+    Gdw376(PointProfile),
 }
 
 impl MeterModel {
@@ -182,6 +193,7 @@ impl MeterModel {
             Profile::Dlt645(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
             Profile::Cjt188(profile) => profile.records.iter().flat_map(Record::measurands).collect(),
             Profile::Mbus(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
+            Profile::Gdw376(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
         };
         points.into_iter()
     }
@@ -189,7 +201,7 @@ impl MeterModel {
     /// The protocols that it can be read with; of its folder's those that the meter itself speaks.
     pub fn protocols(&self) -> &'static [Protocol] {
         match &self.profile {
-            Profile::Modbus(_) | Profile::Cjt188(_) | Profile::Mbus(_) => self.folder.protocols(),
+            Profile::Modbus(_) | Profile::Cjt188(_) | Profile::Mbus(_) | Profile::Gdw376(_) => self.folder.protocols(),
             Profile::Dlt645(profile) => match profile.edition {
                 dlt645::Edition::E1997 => &[Protocol::Dlt645_1997],
                 dlt645::Edition::E2007 => &[Protocol::Dlt645_2007],
@@ -213,7 +225,7 @@ impl MeterModel {
     pub(super) fn may_be(&self, answer: &[u8]) -> bool {
         match &self.profile {
             // these answers say nothing but that somebody is there
-            Profile::Modbus(_) | Profile::Dlt645(_) => true,
+            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Gdw376(_) => true,
             Profile::Cjt188(profile) => profile.may_be(answer),
             Profile::Mbus(profile) => profile.may_be(answer),
         }
@@ -222,7 +234,7 @@ impl MeterModel {
     /// How much the answer by which a meter was found says for this model, where it may be of several.
     pub(super) fn weight(&self) -> usize {
         match &self.profile {
-            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Cjt188(_) => 0,
+            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Gdw376(_) => 0,
             Profile::Mbus(profile) => profile.weight(),
         }
     }

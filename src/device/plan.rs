@@ -2,9 +2,10 @@
 
 use super::dlt645::history::{Kind, Past};
 use super::model::{MeterModel, Profile};
-use super::{cjt188, dlt645, mbus, modbus};
+use super::{cjt188, dlt645, gdw376, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
+use chrono::NaiveDateTime;
 
 /// Why nothing can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +70,15 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
             let reads = mbus::plan::plan(profile, mbus::Address::parse(address)?, chosen)?;
             reads.into_iter().map(Request::Mbus).collect()
         }
+        Profile::Gdw376(profile) => {
+            let chosen = |point: &gdw376::Point| match point.quantity() {
+                _ if wanted.is_empty() => point.poll,
+                Some(quantity) => wanted.contains(&quantity),
+                None => false,
+            };
+            let reads = gdw376::plan::plan(profile, gdw376::plan::point(address)?, chosen)?;
+            reads.into_iter().map(Request::Gdw376).collect()
+        }
     };
     if requests.is_empty() {
         return Err(PlanError::NothingToRead {
@@ -88,6 +98,7 @@ pub fn check_address(model: &MeterModel, address: &str) -> Result<(), PlanError>
         Profile::Dlt645(_) => dlt645::address(address).map(|_| ()),
         Profile::Cjt188(_) => cjt188::plan::address(address).map(|_| ()),
         Profile::Mbus(_) => mbus::Address::parse(address).map(|_| ()),
+        Profile::Gdw376(_) => gdw376::plan::point(address).map(|_| ()),
     }
 }
 
@@ -124,6 +135,8 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
             let reads = mbus::plan::readout(profile, mbus::Address::parse(address)?)?;
             Ok(reads.into_iter().map(Request::Mbus).collect())
         }
+        // the terminal's own; the questions of all its points share it
+        Profile::Gdw376(_) => Ok(vec![Request::Gdw376(gdw376::plan::clock()?)]),
     }
 }
 
@@ -145,15 +158,23 @@ pub fn kept(model: &MeterModel) -> (u8, u8) {
             (most(Past::Daily(1)), most(Past::Settlement(1)))
         }
         Profile::Cjt188(profile) => (0, profile.history.as_ref().map_or(0, |history| history.max)),
+        Profile::Gdw376(profile) => {
+            let most = |kind| {
+                let of_kind = profile.history.iter().find(|kept| kept.kind == kind);
+                of_kind.map_or(0, |kept| kept.max)
+            };
+            (most(Kind::Daily), most(Kind::Settlement))
+        }
         Profile::Modbus(_) => (0, 0),
     }
 }
 
-/// The requests that bring a past state of the meter's registers; empty where it keeps none such.
+/// The requests that bring a past state of the meter's registers; empty where it keeps none such. `now` is the local time
+/// where the past is kept.
 ///
 /// # Errors
 /// [`PlanError::Address`] when the address is wrong.
-pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Request>, PlanError> {
+pub fn history(model: &MeterModel, address: &str, past: Past, now: NaiveDateTime) -> Result<Vec<Request>, PlanError> {
     match &model.profile {
         Profile::Modbus(_) => Ok(Vec::new()),
         Profile::Cjt188(profile) => {
@@ -169,6 +190,10 @@ pub fn history(model: &MeterModel, address: &str, past: Past) -> Result<Vec<Requ
             Ok(reads.into_iter().map(Request::Mbus).collect())
         }
         Profile::Mbus(_) => Ok(Vec::new()),
+        Profile::Gdw376(profile) => {
+            let reads = gdw376::plan::history(profile, gdw376::plan::point(address)?, past, now)?;
+            Ok(reads.into_iter().map(Request::Gdw376).collect())
+        }
     }
 }
 

@@ -64,6 +64,15 @@ impl Default for DialogueSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+/// How long and how often one question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long its answer may take, and each further frame of it.
+    pub answer_within: Duration,
+    /// How often it is sent, if it only reads.
+    pub attempts: u8,
+}
+
 /// Why a question cannot be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} questions wait already")]
@@ -149,6 +158,7 @@ pub enum DialogueEvent {
 struct Open {
     ticket: Ticket,
     request: Request,
+    patience: Patience,
     sent: u8,
     deadline: Instant,
     assembly: Assembly,
@@ -163,7 +173,7 @@ pub struct Dialogue {
     settings: DialogueSettings,
     tickets: u64,
     number: u8,
-    waiting: VecDeque<(Ticket, Request)>,
+    waiting: VecDeque<(Ticket, Request, Patience)>,
     open: Vec<Open>,
     report: Assembly,
     replays: Replays,
@@ -204,12 +214,29 @@ impl Dialogue {
     /// # Errors
     /// [`Full`]: too many wait.
     pub fn ask(&mut self, now: Instant, request: Request) -> Result<(Ticket, Vec<DialogueEvent>), Full> {
+        let patience = Patience {
+            answer_within: self.settings.answer_within,
+            attempts: self.settings.attempts,
+        };
+        self.ask_with(now, request, patience)
+    }
+
+    /// The same with a patience of its own.
+    ///
+    /// # Errors
+    /// [`Full`]: too many wait.
+    pub fn ask_with(
+        &mut self,
+        now: Instant,
+        request: Request,
+        patience: Patience,
+    ) -> Result<(Ticket, Vec<DialogueEvent>), Full> {
         if self.waiting.len() >= self.settings.waiting {
             return Err(Full(self.waiting.len()));
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.waiting.push_back((ticket, request));
+        self.waiting.push_back((ticket, request, patience));
         let mut events = Vec::new();
         self.begin(now, &mut events);
         Ok((ticket, events))
@@ -219,7 +246,7 @@ impl Dialogue {
     fn begin(&mut self, now: Instant, events: &mut Vec<DialogueEvent>) {
         let most = self.settings.under_way.clamp(1, UNDER_WAY_MAX);
         while self.open.len() < most
-            && let Some((ticket, request)) = self.waiting.pop_front()
+            && let Some((ticket, request, patience)) = self.waiting.pop_front()
         {
             self.number = self.free_number();
             let request = request.numbered(self.number);
@@ -227,8 +254,9 @@ impl Dialogue {
             self.open.push(Open {
                 ticket,
                 request,
+                patience,
                 sent: 1,
-                deadline: now + self.settings.answer_within,
+                deadline: now + patience.answer_within,
                 assembly: Assembly::new(self.settings.bytes_max),
                 next: None,
                 unfit: None,
@@ -339,7 +367,7 @@ impl Dialogue {
         match open.assembly.push(message) {
             Ok(None) => {
                 open.next = Some((number + 1) % NUMBERS);
-                open.deadline = now + self.settings.answer_within;
+                open.deadline = now + open.patience.answer_within;
             }
             Ok(Some(frames)) => {
                 open.next = None;
@@ -373,10 +401,10 @@ impl Dialogue {
                 at += 1;
                 continue;
             }
-            let again = only_reads(open.request.afn()) && open.sent < self.settings.attempts;
+            let again = only_reads(open.request.afn()) && open.sent < open.patience.attempts;
             if again {
                 open.sent += 1;
-                open.deadline = now + self.settings.answer_within;
+                open.deadline = now + open.patience.answer_within;
                 open.assembly.clear();
                 open.next = None;
                 events.push(DialogueEvent::Send(open.request.wire()));
@@ -411,10 +439,18 @@ impl Dialogue {
             (open.ticket, if reads { silent } else { DialogueError::Unknown })
         });
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let waiting = waiting.map(|(ticket, _)| (ticket, DialogueError::Silence { attempts: 0 }));
+        let waiting = waiting.map(|(ticket, ..)| (ticket, DialogueError::Silence { attempts: 0 }));
         sent.chain(waiting)
             .map(|(ticket, error)| DialogueEvent::Failed { ticket, error })
             .collect()
+    }
+
+    /// How often a question under way was sent; none when it is not under way.
+    pub fn sent(&self, ticket: Ticket) -> Option<u8> {
+        self.open
+            .iter()
+            .find(|open| open.ticket == ticket)
+            .map(|open| open.sent)
     }
 
     /// Questions under way and waiting.

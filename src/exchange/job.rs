@@ -159,6 +159,9 @@ pub enum TransactionError {
     /// The device says after each frame that more follow, beyond all bounds.
     #[error("the answer does not end")]
     Endless,
+    /// What came under the question's number answers something else.
+    #[error("the answer does not fit the question")]
+    Unfit,
 }
 
 /// What became of a job: one report per request, in order, until the first that makes going on pointless (a dead meter

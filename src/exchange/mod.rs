@@ -16,6 +16,7 @@ pub mod pace;
 pub mod scan;
 pub mod session;
 pub mod shed;
+pub mod trunk;
 pub mod visit;
 
 use chrono::{DateTime, Utc};

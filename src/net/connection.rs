@@ -6,8 +6,12 @@
 //!    └── replies ─────┘◀── requests ─── line ◀── jobs from the link
 //! ```
 //!
+//! What a concentrator sent goes to its trunk (`connection/trunk.rs`) instead of a line.
+//!
 //! It knows no meaning of a reading. Whatever happens, panic included, it tells the registrar once that it has ended, and
 //! every asker gets an answer.
+
+mod trunk;
 
 use super::NetDeps;
 use super::desk::{Desk, Origin, wide};
@@ -20,6 +24,7 @@ use crate::domain::device::SerialNumber;
 use crate::exchange::Moment;
 use crate::exchange::line::{Line, LineEvent, LineSettings};
 use crate::exchange::session::{LearnedProfile, Session, SessionEvent, SessionFault};
+use crate::exchange::trunk::Trunk;
 use crate::exchange::visit::{AnswerBounds, LineFrame, LineFrameKind};
 use crate::port::field::{Admission, EndCause, Hello, Learned, Owner};
 use crate::port::frames::FrameKind;
@@ -42,6 +47,8 @@ struct Connection<S> {
     deps: NetDeps,
     session: Session,
     line: Line,
+    /// The way to a concentrator's points; none while the peer is a DTU.
+    trunk: Option<Box<Trunk>>,
     desk: Desk,
     introduction: Option<Introduction>,
     heartbeats: Vec<Vec<u8>>,
@@ -92,6 +99,7 @@ where
         let now = deps.moment();
         Self {
             line: Line::new(line_settings(&deps), now),
+            trunk: None,
             silence: seconds(deps.settings.silence_s),
             heard_on: now.on,
             introduction: None,
@@ -145,6 +153,7 @@ where
         [
             self.line.next_deadline(self.deps.moment()),
             self.session.next_deadline(),
+            self.trunk.as_ref().and_then(|trunk| trunk.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -160,6 +169,12 @@ where
             }
             let events = self.session.tick(now.on);
             self.act(events).await?;
+            if self.trunk.is_some() {
+                // a frame is one as soon as it is whole, whatever was asked
+                let events = self.session.line_busy(now.on, true);
+                self.act(events).await?;
+                return self.trunk_works(now).await;
+            }
             self.line.tick(now);
             self.report(now)?;
             if !self.line.wants_to_ask(now) {
@@ -215,6 +230,11 @@ where
         for event in events {
             let now = self.deps.moment();
             match event {
+                SessionEvent::Line(bytes) if self.trunk.is_some() => {
+                    if let Some(trunk) = self.trunk.as_mut() {
+                        trunk.feed(now, &bytes);
+                    }
+                }
                 SessionEvent::Line(bytes) => {
                     self.line.feed(now, &bytes, &self.heartbeats);
                     self.report(now)?;
@@ -242,6 +262,7 @@ where
                     package,
                 } => {
                     self.desk.record(FrameKind::Registration, now, package);
+                    self.trunk = trunk::trunk_of(sn.as_str(), &learned, &self.deps);
                     self.introduce(sn, &learned, first_bytes);
                 }
                 SessionEvent::Fault(fault) => return Err(self.fault(&fault)),
@@ -313,7 +334,10 @@ where
             Wish::Adopt(owner) => self.adopt(owner).await?,
             Wish::Poll(errand) => {
                 let (line, now) = (&mut self.line, self.deps.moment());
-                self.desk.take(*errand, |job| line.submit(now, job));
+                match self.trunk.as_mut() {
+                    Some(trunk) => self.desk.take(*errand, |job| trunk.submit(now, job)),
+                    None => self.desk.take(*errand, |job| line.submit(now, job)),
+                }
             }
         }
         Ok(())
@@ -411,10 +435,13 @@ where
     fn end(&mut self, cause: EndCause) {
         let now = self.deps.moment();
         self.desk.close(cause);
+        self.trunk_ends(now);
         self.line.end(now);
         // a line that dies while it ends is as dead as it was
         let _ended = self.report(now);
-        self.count();
+        if self.trunk.is_none() {
+            self.count();
+        }
     }
 }
 

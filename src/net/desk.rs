@@ -6,12 +6,17 @@ use super::link::{Errand, LinkHandle, LinkInbox, link};
 use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange};
 use crate::exchange::Moment;
 use crate::exchange::evidence::{self, EVIDENCE_FRAMES_MAX, Evidence};
+use crate::exchange::trunk::Settled;
 use crate::exchange::visit::{LineFrame, LineFrameKind, QueueFull, Ticket, VisitOutcome};
-use crate::port::field::{EndCause, Link, LinkError, Owner, PollJob, PollOutcome, Registrar, TransactionError};
+use crate::port::field::{
+    EndCause, Link, LinkError, Owner, PollJob, PollOutcome, Registrar, TransactionError, TransactionReport,
+};
 use crate::port::frames::{FrameKind, RawFrame};
 use crate::telemetry::field::{SessionEnded, TransactionEnded};
+use chrono::{DateTime, Utc};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Jobs taken from the link at once.
@@ -190,25 +195,55 @@ impl Desk {
         };
         let Some(Waiting { reply, .. }) = waiting else { return };
         let evidence = self.evidence(frames, kept);
-        let lost = reports
-            .last()
-            .is_some_and(|report| report.result == Err(TransactionError::SessionLost));
-        let outcome = PollOutcome {
-            began_at,
-            reports,
-            frames,
-            late_by,
-            evidence,
+        told(reply, began_at, reports, (frames, evidence), late_by);
+    }
+
+    /// Visits that were asked together have ended: their frames are recorded once, and each asker gets its outcome with
+    /// all of them. What is worth keeping goes with the first that wants it.
+    pub(super) fn settled(&mut self, settled: Settled) {
+        let Settled { outcomes, frames } = settled;
+        let raw: Vec<_> = frames
+            .iter()
+            .cloned()
+            .map(|frame| self.raw(frame, &|_| false))
+            .collect();
+        let range = if raw.is_empty() {
+            FrameRange::EMPTY
+        } else {
+            self.deps.recorder.record(raw)
         };
-        let never_begun = lost && began_at.is_none();
-        answer(
-            reply,
-            if never_begun {
-                Err(LinkError::Closed)
-            } else {
-                Ok(outcome)
-            },
-        );
+        let mut given = false;
+        for (ticket, outcome) in outcomes {
+            for report in &outcome.reports {
+                TransactionEnded {
+                    result: result_name(&report.result),
+                }
+                .emit();
+            }
+            let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket);
+            let Some(waiting) = place.map(|place| self.waiting.swap_remove(place)) else {
+                continue;
+            };
+            let chosen = match given {
+                true => Vec::new(),
+                false => evidence::choose(&outcome.reports, &frames, waiting.evidence),
+            };
+            given |= !chosen.is_empty();
+            let kept = chosen
+                .into_iter()
+                .filter_map(|place| Some((place, frames.get(place)?.clone())));
+            let evidence = self.evidence(range, kept.collect());
+            let VisitOutcome {
+                began_at,
+                reports,
+                late_by,
+                ..
+            } = outcome;
+            told(waiting.reply, began_at, reports, (range, evidence), late_by);
+        }
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
+        }
     }
 
     /// Gives kept frames the ids that the recorder gave them; the strays of before stand in front.
@@ -271,6 +306,35 @@ impl Desk {
     }
 }
 
+/// Tells an asker what became of its job; one that was never begun when the session ended was refused.
+fn told(
+    reply: Reply,
+    began_at: Option<DateTime<Utc>>,
+    reports: Vec<TransactionReport>,
+    (frames, evidence): (FrameRange, Vec<Evidence>),
+    late_by: Option<Duration>,
+) {
+    let lost = reports
+        .last()
+        .is_some_and(|report| report.result == Err(TransactionError::SessionLost));
+    let never_begun = lost && began_at.is_none();
+    let outcome = PollOutcome {
+        began_at,
+        reports,
+        frames,
+        late_by,
+        evidence,
+    };
+    answer(
+        reply,
+        if never_begun {
+            Err(LinkError::Closed)
+        } else {
+            Ok(outcome)
+        },
+    );
+}
+
 /// The asker may have gone, which is its own affair.
 fn answer(reply: Reply, with: Result<PollOutcome, LinkError>) {
     drop(reply.send(with));
@@ -284,6 +348,7 @@ fn result_name(result: &Result<Vec<u8>, TransactionError>) -> &'static str {
         Err(TransactionError::Deadline) => "deadline",
         Err(TransactionError::SessionLost) => "session_lost",
         Err(TransactionError::Endless) => "endless",
+        Err(TransactionError::Unfit) => "unfit",
         Err(TransactionError::LineSilent) => "line_silent",
     }
 }

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// Jobs on their way from handles to the connection; the line has its own, larger queue behind it.
-const HANDOVER_JOBS: usize = 16;
+/// Jobs on their way from handles to the connection, whose queue says how many it takes: all meters of a large
+/// concentrator may come due at one instant. Room is made for them as they come.
+const HANDOVER_JOBS: usize = 2048;
 
 /// A job and where its outcome goes.
 #[derive(Debug)]

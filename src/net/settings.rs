@@ -40,6 +40,8 @@ pub struct NetSettings {
     pub flood_burst_reads: u32,
     /// Jobs that wait for one line.
     pub queue_jobs: usize,
+    /// How long a scheduled read behind a concentrator waits for others of its instant, milliseconds.
+    pub gather_ms: u64,
     /// The least quiet time of a line after a time-out, milliseconds.
     pub guard_ms: u32,
     /// The most that the learned quiet time grows to, milliseconds.
@@ -81,6 +83,7 @@ impl Default for NetSettings {
             flood_reads_per_s: 200,
             flood_burst_reads: 2_000,
             queue_jobs: 256,
+            gather_ms: 500,
             guard_ms: 100,
             guard_max_ms: 2_000,
             owed_timeouts: 4,

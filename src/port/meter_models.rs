@@ -161,15 +161,15 @@ impl MeterModels for Catalogue {
 /// One spelling per address, so that `1` and `01` are seen to be the same meter of a line.
 fn canonical(protocol: Protocol, address: &str) -> String {
     match protocol {
-        Protocol::ModbusRtu | Protocol::ModbusTcp => address.trim().trim_start_matches('0').to_owned(),
+        Protocol::ModbusRtu | Protocol::ModbusTcp | Protocol::Gdw376 => {
+            address.trim().trim_start_matches('0').to_owned()
+        }
         // checked before
         Protocol::Dlt645_2007 | Protocol::Dlt645_1997 => {
             dlt645::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |a| a.to_string())
         }
         // a secondary address in capitals, a primary one without zeros in front
         Protocol::Cjt188 => format!("{:0>14}", address.trim().to_ascii_uppercase()),
-        // no model, so never here
-        Protocol::Gdw376 => address.trim().to_owned(),
         Protocol::Dlt698 => {
             dlt698::Address::parse(address).map_or_else(|_| address.trim().to_owned(), |address| address.to_string())
         }

@@ -2,6 +2,7 @@
 
 pub use crate::exchange::scan::ScanPlan;
 pub use crate::protocol::Protocol;
+use chrono::NaiveDateTime;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -20,6 +21,44 @@ pub struct FoundMeter {
     pub others: Vec<String>,
     /// What it says by that model: quantity, value and unit, to hold against its display.
     pub values: Vec<FoundValue>,
+    /// Where it stands in the archive of its concentrator; null on a line.
+    pub archive: Option<ArchivePlace>,
+}
+
+/// A meter's place in the archive of a concentrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ArchivePlace {
+    /// The place.
+    pub place: u16,
+    /// The meter's own address, as it is printed on it.
+    #[schema(example = "000010000042")]
+    pub meter_address: String,
+    /// What the concentrator speaks with it.
+    #[schema(example = "DL/T 645-2007")]
+    pub meter_protocol: String,
+    /// The concentrator's port; 31 is the carrier's.
+    pub port: u8,
+    /// The collector that it hangs on; empty where there is none.
+    pub collector: String,
+    /// Tariffs that are kept of it.
+    pub tariffs: u8,
+    /// How the concentrator reaches it; null where it does not say.
+    pub route: Option<Route>,
+}
+
+/// How a concentrator reaches a meter over its mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Route {
+    /// Other meters that relay.
+    pub relays: Option<u8>,
+    /// The byte of the phase, as the concentrator has it.
+    pub phase_bits: Option<u8>,
+    /// The byte of the signal's quality, as the concentrator has it.
+    pub signal_bits: Option<u8>,
+    /// Readings that failed since the last success.
+    pub failures: Option<u8>,
+    /// The last success, by the concentrator's own clock.
+    pub last_success: Option<NaiveDateTime>,
 }
 
 /// A value by which a person recognises a meter.

@@ -73,6 +73,7 @@ impl Protocol {
             Self::Dlt645_1997 => word(dlt645::Edition::E1997),
             Self::Mbus => format!("{} (application error {code})", mbus::error_name(code)),
             Self::Cjt188 => format!("not done (status {code:02X})"),
+            Self::Gdw376 if code == gdw376::ABSENT => "not in the concentrator's answer".to_owned(),
             Self::Gdw376 | Self::Dlt698 => format!("denied (code {code:02X})"),
         }
     }
@@ -100,6 +101,8 @@ pub enum Request {
     Mbus(mbus::Request),
     /// CJ/T 188.
     Cjt188(cjt188::Request),
+    /// Q/GDW 1376.1: of one measuring point behind a concentrator; for the connection, not for a line.
+    Gdw376(gdw376::Request),
 }
 
 /// What a look into the bytes of a transaction's window found.
@@ -158,6 +161,7 @@ impl Request {
             Self::Dlt645(request) => (request.kin(), request.subject()),
             Self::Mbus(request) => (request.kin(), request.subject()),
             Self::Cjt188(request) => (request.kin(), request.subject()),
+            Self::Gdw376(request) => (request.kin(), request.subject()),
         };
         Shape {
             kin,
@@ -176,6 +180,7 @@ impl Request {
             },
             Self::Mbus(_) => Protocol::Mbus,
             Self::Cjt188(_) => Protocol::Cjt188,
+            Self::Gdw376(_) => Protocol::Gdw376,
         }
     }
 
@@ -186,6 +191,7 @@ impl Request {
             Self::Dlt645(request) => request.wire(),
             Self::Mbus(request) => request.wire(),
             Self::Cjt188(request) => request.wire(),
+            Self::Gdw376(request) => request.wire(),
         }
     }
 
@@ -197,6 +203,7 @@ impl Request {
             Self::Dlt645(request) => request.find(buffer),
             Self::Mbus(request) => request.find(buffer),
             Self::Cjt188(request) => request.find(buffer),
+            Self::Gdw376(request) => request.find(buffer),
         }
     }
 
@@ -208,6 +215,7 @@ impl Request {
             Self::Dlt645(request) => request.find_last(buffer),
             Self::Mbus(request) => request.find_last(buffer),
             Self::Cjt188(request) => request.find_last(buffer),
+            Self::Gdw376(request) => request.find_last(buffer),
         }
     }
 
@@ -217,7 +225,7 @@ impl Request {
     /// was planned, never a follow-up of it.
     pub fn follow_up(&self, answers: &[u8]) -> Option<Self> {
         match self {
-            Self::Modbus(_) | Self::Cjt188(_) => None,
+            Self::Modbus(_) | Self::Cjt188(_) | Self::Gdw376(_) => None,
             Self::Dlt645(request) => request.follow_up(answers).map(Self::Dlt645),
             Self::Mbus(request) => request.follow_up(answers).map(Self::Mbus),
         }
@@ -236,6 +244,7 @@ impl Request {
             Self::Dlt645(request) => request.answer_len_max(),
             Self::Mbus(request) => request.answer_len_max(),
             Self::Cjt188(request) => request.answer_len_max(),
+            Self::Gdw376(request) => request.answer_len(gdw376::Edition::E2013),
         }
     }
 }

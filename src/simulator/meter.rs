@@ -44,7 +44,8 @@ impl Mould {
         let shows = match &model.profile {
             Profile::Modbus(profile) => Shows::Registers(Arc::new(RegisterImage::new(Arc::new(profile.clone())))),
             Profile::Cjt188(_) => Shows::Records,
-            Profile::Mbus(_) => Shows::Readout,
+            // a point behind a concentrator is on no line: such a meter tells nothing
+            Profile::Mbus(_) | Profile::Gdw376(_) => Shows::Readout,
             Profile::Dlt645(profile) => Shows::Items(Arc::new(profile.clone())),
         };
         let quantities = model
@@ -134,7 +135,7 @@ impl SimMeter {
         let load = Load::new(seed, mould.model.phases);
         let switch = match &mould.model.profile {
             Profile::Modbus(profile) => Switch::of(profile, seed),
-            Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) => None,
+            Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) | Profile::Gdw376(_) => None,
         };
         Self {
             unit,

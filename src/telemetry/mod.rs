@@ -9,6 +9,7 @@ pub mod actor;
 pub mod alarm;
 pub mod api;
 pub mod audit;
+pub mod concentrator;
 pub mod control;
 pub mod field;
 pub mod live;
@@ -80,6 +81,7 @@ pub fn touch_all() {
     tls::touch();
     audit::touch();
     control::touch();
+    concentrator::touch();
     field::touch();
     spool::touch();
     live::touch();

@@ -139,3 +139,25 @@ fn a_daily_slot_missed_in_a_cut_is_filled_after_the_reconnect() {
 fn every_way_to_a_line_works_and_comes_back() {
     run("run_connect.py", &[]);
 }
+
+/// Virtual concentrators of Q/GDW 1376.1 with hundreds of points: every slot ends actual with the right value, with the
+/// concentrator's own time, and with hardly more frames than there have to be. The long form runs by hand: `make
+/// concentrators`.
+#[test]
+fn points_behind_concentrators_are_read_on_schedule_with_the_fewest_frames() {
+    run(
+        "run_concentrators.py",
+        &[
+            "--concentrators",
+            "2",
+            "--points",
+            "100",
+            "--rounds",
+            "2",
+            "--every",
+            "40",
+            "--limit",
+            "400",
+        ],
+    );
+}

@@ -12,7 +12,7 @@ const DRIFT: &str = "clock_drift_s";
 
 impl Meter {
     /// The zone that the meter's clock is set to: that of its schedules.
-    fn zone(&self) -> Tz {
+    pub(super) fn zone(&self) -> Tz {
         let schedules = self.parts.record.schedules.iter().rev();
         let named = schedules.filter_map(|applied| applied.rules.last()).next();
         named.and_then(|rule| rule.time_zone.parse().ok()).unwrap_or(Tz::UTC)

@@ -3,8 +3,16 @@
 
 use super::*;
 use crate::device::dlt645::history::Past;
+use crate::device::model::Folder;
+use crate::domain::reading::Quality;
 use crate::exchange::agenda::{MeterMemory, PastKind, PastOrder};
+use crate::telemetry::concentrator::StampRefused;
 use chrono_tz::Tz;
+
+/// A concentrator's clock is this much ahead at most when it is believed.
+const TAKEN_AHEAD_MAX: TimeDelta = TimeDelta::hours(1);
+/// The oldest value that a concentrator shows as present; it has read the meter every day.
+const TAKEN_BEHIND_MAX: TimeDelta = TimeDelta::days(7);
 
 /// A job with what is needed to read its outcome.
 pub(super) struct Prepared {
@@ -22,6 +30,8 @@ pub(super) struct Prepared {
 pub(in crate::actor) fn byte_time_of(dtu: Option<&DtuRecord>, model: &MeterModel) -> Duration {
     match dtu.map(|dtu| &dtu.connect) {
         Some(Connect::ModbusTcp { .. }) => Duration::ZERO,
+        // no line: a socket
+        _ if model.folder == Folder::Gdw376 => Duration::ZERO,
         Some(Connect::Serial { baud, parity, .. }) => byte_time(*baud, *parity != Parity::None, 1),
         Some(Connect::Inbound | Connect::Dial { .. }) | None => {
             let serial = &model.serial;
@@ -65,7 +75,8 @@ impl Meter {
         };
         let record = &self.parts.record;
         let ask = |model: &MeterModel| {
-            let requests = plan::history(model, &record.address, state)
+            let local = self.now().with_timezone(&past.zone).naive_local();
+            let requests = plan::history(model, &record.address, state, local)
                 .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
             if requests.is_empty() {
                 return Err(verdict::failure(MissReason::NoModel, "the model keeps no such past"));
@@ -184,6 +195,7 @@ impl Meter {
                         }
                         None => verdict::hear(&model, &requests, outcome),
                     };
+                    meter.stamp(&mut heard);
                     meter.note(&mut heard);
                     then(meter, heard, ctx);
                     meter.done(ctx);
@@ -213,6 +225,43 @@ impl Meter {
         let (asked, outcome, refused) = blocks::unfold(requests, instead, outcome);
         life.refused.borrow_mut().learn(refused);
         (asked, Ok(outcome))
+    }
+
+    /// Takes the time at which a concentrator read the meter for the reading's, if it can be true. Else its clock is wrong,
+    /// and nobody knows how old the values are.
+    fn stamp(&self, heard: &mut Heard) {
+        let Some(local) = heard.taken_local.take() else { return };
+        let read_at = heard.read_at.unwrap_or_else(|| self.now());
+        let taken = instant(local, self.zone());
+        let why = match taken {
+            Some(at) if at > read_at + TAKEN_AHEAD_MAX => "ahead",
+            Some(at) if at < read_at - TAKEN_BEHIND_MAX => "behind",
+            Some(at) => {
+                heard.meter_time = Some(at);
+                return;
+            }
+            // an hour that this zone leaves out
+            None => "ahead",
+        };
+        StampRefused {
+            meter: self.id(),
+            why,
+            said: &local.to_string(),
+        }
+        .emit();
+        for item in &mut heard.items {
+            item.quality = item.quality.max(Quality::Suspect);
+        }
+    }
+
+    /// By what the polls of this meter are spread within their schedule's time: those behind one concentrator go together.
+    pub(super) fn spread(&self) -> i32 {
+        let record = &self.parts.record;
+        if Protocol::by_name(&record.protocol) == Some(Protocol::Gdw376) {
+            record.dtu.0
+        } else {
+            record.id.0
+        }
     }
 
     /// What is noted of every visit, whatever it was for.

@@ -78,7 +78,7 @@ impl Point {
 }
 
 /// An item in the canonical unit, marked where it cannot be true.
-fn item(measurand: &Measurand, number: Decimal, factor: Decimal) -> Item {
+pub(super) fn item(measurand: &Measurand, number: Decimal, factor: Decimal) -> Item {
     use rust_decimal::prelude::ToPrimitive;
     // a product has more digits than the meter said
     let value = if factor == Decimal::ONE {

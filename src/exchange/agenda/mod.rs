@@ -100,6 +100,11 @@ pub struct Agenda {
 }
 
 impl Agenda {
+    /// Spreads polls by another number than the meter's: meters with the same number are polled together.
+    pub fn spread_by(&mut self, number: i32) {
+        self.hash = hash(number);
+    }
+
     /// An agenda that answers for every slot due at or after `since`. After a restart use [`Agenda::recover`], for a
     /// meter that appears later [`Agenda::appear`].
     pub fn new(account: AccountId, meter: MeterId, plan: SlotPlan, since: DateTime<Utc>) -> Self {
@@ -107,7 +112,7 @@ impl Agenda {
         let mut agenda = Self {
             account,
             meter,
-            hash: hash(meter),
+            hash: hash(meter.0),
             next: None,
             second: None,
             plan,
@@ -411,11 +416,11 @@ impl Agenda {
 /// Spreads meters evenly; the same for a meter at every due time and after a restart (SplitMix64's finaliser).
 /// How many seconds behind the due time a meter's poll for these slots begins, so that a fleet's polls are spread evenly.
 pub fn start_delay(meter: MeterId, poll: &DuePoll) -> u32 {
-    spread(poll.slots.iter(), hash(meter))
+    spread(poll.slots.iter(), hash(meter.0))
 }
 
-fn hash(meter: MeterId) -> u32 {
-    let mut x = u64::from(meter.0.unsigned_abs()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+fn hash(number: i32) -> u32 {
+    let mut x = u64::from(number.unsigned_abs()).wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     u32::try_from((x ^ (x >> 31)) >> 32).unwrap_or_default()

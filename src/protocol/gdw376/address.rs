@@ -15,7 +15,7 @@ pub struct Address {
     /// A2: the terminal, 1 to 65535, binary. 0 is nobody; 65535 with the group flag is everybody.
     pub terminal: u16,
     /// MSA, 0 to 127: which master station asked; 0 where the terminal speaks of its own accord.
-    msa: u8,
+    pub(super) msa: u8,
     /// The terminal number is that of a group.
     pub group: bool,
 }

@@ -29,6 +29,7 @@ pub mod layout;
 mod message;
 pub mod plan;
 mod point;
+mod question;
 pub mod relay;
 mod report;
 mod request;
@@ -48,6 +49,7 @@ pub use message::{
     Advance, EventCounters, Link, Message, MessageError, Password, TimeTag, UNITS_MAX, Unit, UnitError, advance,
 };
 pub use point::{Fn, ITEM_MAX, Id, POINT_MAX, Pn, UnitId, UnitIdError};
+pub use question::{ABSENT, DENIED, NO_TERMINAL, ParseError, ask_len};
 pub use report::{Clock, Replays, clock};
 pub use request::{Ask, Request, RequestError};
 pub use terminal::{Spoken, Terminal};

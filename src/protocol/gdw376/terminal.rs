@@ -19,6 +19,12 @@ pub trait Spoken {
 
     /// A control was given; whether it was carried out.
     fn control(&mut self, id: Id, data: &[u8]) -> bool;
+
+    /// The data of an item that is not in the table, with the time stamp that was asked for in front; none: there are
+    /// none.
+    fn data(&mut self, _afn: Afn, _id: Id, _stamp: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// A terminal.
@@ -230,7 +236,10 @@ impl Terminal {
                 keys.filter_map(|key| Some((key.1, self.table.get(key)?.clone())))
                     .collect()
             }
-            _ => one(self.table.get(&(afn, unit.id, unit.data.clone())).cloned()),
+            _ => {
+                let kept = self.table.get(&(afn, unit.id, unit.data.clone())).cloned();
+                one(kept.or_else(|| spoken.data(afn, unit.id, &unit.data)))
+            }
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::input::{Input, piece};
 use crate::line::{flipped, sum};
+use crate::protocol::Finding;
 use crate::protocol::gdw376::{
-    Assembly, Confirmation, Edition, FRAME_MAX, FRAMES_MAX, Found, Frame, Message, find, find_last,
+    Assembly, Confirmation, Edition, FRAME_MAX, FRAMES_MAX, Found, Frame, Message, Request, find, find_last,
 };
 use crate::seeds::{Seeds, frames};
 
@@ -52,6 +53,21 @@ fn cut(bytes: &[u8], size: usize) -> Vec<Frame> {
     out
 }
 
+/// A question reads back as itself, and what it makes of the data of a frame is an answer to itself.
+fn question(wire: &[u8], said: &Message) {
+    let Ok(asked) = Request::parse(wire, Edition::E2013) else {
+        return;
+    };
+    assert!(asked.answer_len(Edition::E2013) <= FRAME_MAX);
+    let again = Request::parse(&asked.wire(), Edition::E2013).expect("a question that was written");
+    assert!(asked.asks().eq(again.asks()), "a question is written as another");
+    let Ok(units) = said.units(Edition::E2013) else { return };
+    if let Some(excerpt) = asked.excerpt(said.afn, &units) {
+        let whole = 0..excerpt.len();
+        assert!(matches!(asked.find(&excerpt), Finding::Frame { span, .. } if span == whole));
+    }
+}
+
 fn message(frame: &Frame, assembly: &mut Assembly) {
     let Ok(message) = Message::of(frame) else { return };
     assert_eq!(message.frame().as_ref(), Some(frame), "a message is written as another");
@@ -64,6 +80,7 @@ fn message(frame: &Frame, assembly: &mut Assembly) {
             assert_eq!(message.body.get(unit.start..end), Some(unit.data.as_slice()));
         }
     }
+    question(&frame.wire(), &message);
     let _words = (message.link(), message.first_id(), message.first_data(), message.way());
     if let Ok(confirmation) = Confirmation::of(&message) {
         assert!(confirmation.denied().count() <= message.body.len() * 64);

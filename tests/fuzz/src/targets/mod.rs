@@ -66,7 +66,7 @@ fn models(protocols: &[Protocol]) -> Vec<Arc<MeterModel>> {
 /// What a model's questions of everything are.
 fn questions(model: &MeterModel) -> Vec<Request> {
     let address = match model.folder {
-        Folder::Modbus | Folder::Mbus => "1",
+        Folder::Modbus | Folder::Mbus | Folder::Gdw376 => "1",
         Folder::Dlt645 => "12345678",
         Folder::Cjt188 => "12345678901234",
     };

@@ -1,0 +1,139 @@
+//! Happenings on connections of concentrators.
+
+use super::{counter, counters};
+use prometheus::{IntCounter, IntCounterVec};
+use std::sync::LazyLock;
+
+static FRAMES: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_frames_total",
+        "Frames written to concentrators: questions, repeats and confirmations.",
+    )
+});
+static UNFIT: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_unfit_frames_total",
+        "Frames of concentrators that answer nothing that was asked: other points, sequences, times.",
+    )
+});
+static REPORTS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_reports_left_total",
+        "Reports of concentrators that were recorded as frames only, and not confirmed.",
+    )
+});
+static EVENTS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_events_total",
+        "Times at which the event counters of a concentrator moved.",
+    )
+});
+static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_concentrator_stamps_refused_total",
+        "Times at which a concentrator says that it read a meter, and which cannot be true.",
+        &["why"],
+    )
+});
+
+pub(super) fn touch() {
+    for counter in [&FRAMES, &UNFIT, &REPORTS, &EVENTS] {
+        LazyLock::force(counter);
+    }
+    for why in ["ahead", "behind"] {
+        STAMPS.with_label_values(&[why]).inc_by(0);
+    }
+}
+
+/// A frame was written to a concentrator.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameAsked;
+
+impl FrameAsked {
+    /// Counts.
+    pub fn emit(self) {
+        FRAMES.inc();
+    }
+}
+
+/// A concentrator's frame answers nothing that was asked.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameUnfit<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// In what.
+    pub why: &'a str,
+}
+
+impl FrameUnfit<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        UNFIT.inc();
+        tracing::debug!(dtu.id = self.dtu, why = self.why, "unfit frame of a concentrator");
+    }
+}
+
+/// A concentrator reports of its own accord what nobody here keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportLeft<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// What it reports.
+    pub function: &'a str,
+    /// How many frames.
+    pub frames: usize,
+}
+
+impl ReportLeft<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        REPORTS.inc();
+        let (function, frames) = (self.function, self.frames);
+        tracing::debug!(dtu.id = self.dtu, function, frames, "report of a concentrator left");
+    }
+}
+
+/// The event counters of a concentrator moved.
+#[derive(Clone, Copy, Debug)]
+pub struct EventsRecorded<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// How the counter of important events moved.
+    pub important: &'a str,
+    /// And that of ordinary ones.
+    pub ordinary: &'a str,
+}
+
+impl EventsRecorded<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        EVENTS.inc();
+        let (important, ordinary) = (self.important, self.ordinary);
+        tracing::info!(dtu.id = self.dtu, important, ordinary, "events of a concentrator");
+    }
+}
+
+/// When a concentrator says that it read a meter cannot be: its clock is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct StampRefused<'a> {
+    /// The meter.
+    pub meter: i32,
+    /// `ahead` or `behind`.
+    pub why: &'static str,
+    /// What it said.
+    pub said: &'a str,
+}
+
+impl StampRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        STAMPS.with_label_values(&[self.why]).inc();
+        let (why, said) = (self.why, self.said);
+        tracing::info!(
+            meter.id = self.meter,
+            why,
+            said,
+            "time of a concentrator's value refused"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+"""Virtual concentrators of Q/GDW 1376.1 behind a real server, seen from outside: they log in and wait in quarantine, are
+claimed, their archives are read, compared and adopted, and every measuring point is an ordinary meter on an ordinary schedule. Judged: each slot of each meter ends once
+and `actual`; each value is its own point's (a read of that point alone says the same), the tariffs add up, the time is the
+concentrator's own; a point that the concentrator does not have is refused by name and spoils nobody else's; and the frames
+written are hardly more than there have to be. Exit 1 on any fault; prints a JSON report.
+
+usage: run_concentrators.py [--concentrators N] [--points N] [--rounds N] [--every SECONDS] [--limit SECONDS] [--seed N]
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+from headend import PROGRAM, HeadEnd
+
+QUANTITIES = ["active_energy_import"] + [f"active_energy_import_t{tariff}" for tariff in range(1, 5)]
+MODEL = "gdw376_single_phase"
+#: F129 with four tariffs: when, number of tariffs, five registers; eight neighbours share an identifier of four bytes
+POINT_BYTES, ANSWER_BYTES = 5 + 1 + 5 * 5 + 0.5, 4096
+#: no concentrator here has so many points
+NOBODY = 2000
+
+
+def wait(what, limit, until, every=0.5):
+    begun = time.monotonic()
+    while time.monotonic() - begun < limit:
+        found = until()
+        if found:
+            return found
+        time.sleep(every)
+    raise RuntimeError(f"not within {limit} s: {what}")
+
+
+def instant(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def metric(head, name):
+    with urllib.request.urlopen(head.base + "/metrics", timeout=30) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line.split(" ")[0].split("{")[0] == name]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def field(head, folder, options):
+    return subprocess.Popen(
+        [PROGRAM, "simulate", "--connect", f"127.0.0.1:{head.device}", "--concentrators", str(options.concentrators),
+         "--meters", str(options.points), "--heartbeat-s", "20", "--seed", str(options.seed), "--split", "0.2",
+         "--glue", "0.2", "--events", "0.1"],
+        stdout=subprocess.DEVNULL, stderr=open(f"{folder}/simulate.log", "ab"), start_new_session=True)
+
+
+def archive(api, line, options):
+    """The archive of a concentrator, read to its end."""
+    scan = api.post(f"/api/v1/dtus/{line}/scan", {})["id"]
+    view = lambda: (found := api.get(f"/api/v1/scans/{scan}"))["state"] != "running" and found
+    return wait("the archive", options.limit, view)
+
+
+def judge_archive(view, name, options, known, absent):
+    """Every point with its meter's address, what it shows and how it is reached; which are meters and which are not."""
+    faults = []
+    found = {item["address"]: item for item in view["found"]}
+    if view["state"] != "done" or set(found) != {str(point) for point in range(1, options.points + 1)}:
+        return [f"{name}: the archive is {view['state']} with {sorted(found)[:5]} … {len(found)}: {view['reason']}"]
+    terminal = int(name.split("-")[1])
+    for address, item in found.items():
+        place, values = item["archive"], {value["quantity"]: value["value"] for value in item["values"]}
+        right = place["place"] == int(address) and place["meter_address"] == f"{terminal:05}{int(address):07}"
+        if not right or item["model"] != "gdw376_three_phase" or "active_energy_import" not in values:
+            faults.append(f"{name} p{address}: {item}")
+        if not place["route"] or place["route"]["relays"] != min(int(address) // 100, 5):
+            faults.append(f"{name} p{address}: reached by {place['route']}")
+        if (item["meter_id"] is not None) != known:
+            faults.append(f"{name} p{address} is meter {item['meter_id']}")
+    if view["absent"] != absent:
+        faults.append(f"{name}: {view['absent']} are not in the archive, {absent} should be")
+    return faults[:10]
+
+
+def furnish(api, options):
+    """The concentrators claimed and their points as meters: those of the first by hand, with one that nobody has, the
+    others out of their archives. By meter: its concentrator and point."""
+    names = [f"4403-{number:05}" for number in range(1, options.concentrators + 1)]
+    seen = lambda: {entry["sn"] for entry in api.get("/api/v1/quarantine")["items"]} >= set(names)
+    wait("the concentrators in quarantine", options.limit, seen)
+    meters, lines, faults = {}, [], []
+    for name in names:
+        line = api.post(f"/api/v1/quarantine/{name}/claim", {"name": name})["id"]
+        lines.append(line)
+        wait("the concentrator online", 60, lambda: api.get(f"/api/v1/dtus/{line}")["online"])
+        if name != names[0]:
+            view = archive(api, line, options)
+            faults += judge_archive(view, name, options, known=False, absent=[])
+            adopted = api.post(f"/api/v1/scans/{view['id']}/meters", {})
+            meters |= {meter["id"]: (name, int(meter["address"])) for meter in adopted["meters"]}
+            continue
+        for point in [*range(1, options.points + 1), NOBODY]:
+            meter = api.post("/api/v1/meters", {
+                "dtu_id": line, "protocol": "gdw376.1", "address": str(point), "model": MODEL,
+                "name": f"{name} p{point}"})["id"]
+            meters[meter] = (name, point)
+        nobody = [meter for meter, (_, point) in meters.items() if point == NOBODY]
+        faults += judge_archive(archive(api, line, options), name, options, known=True, absent=nobody)
+    return lines, meters, faults
+
+
+def scheduled(api, lines, options):
+    """A schedule for all of them; from when on its slots are looked at."""
+    schedule = api.post("/api/v1/schedules", {
+        "name": "often", "cron": f"*/{options.every} * * * * *", "time_zone": "UTC", "spread_s": 0,
+        "quantities": QUANTITIES, "window_s": options.every - 1,
+        "retry": {"attempts": 2, "backoff_s": 2, "deadline_s": options.every - 1}})["id"]
+    for line in lines:
+        api.call("PATCH", f"/api/v1/dtus/{line}", {"schedule": schedule}, headers={"If-Match": "*"})
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    past = now.second % options.every
+    # the first of them asks for clocks, too
+    return now + timedelta(seconds=2 * options.every - past)
+
+
+def slots(api, begin, end):
+    span = {"from": begin.isoformat(), "to": end.isoformat()}
+    return [slot for slot in api.all("/api/v1/slots", **span) if begin <= instant(slot["due_at"]) < end]
+
+
+def judge_slots(found, meters, options):
+    faults, states = [], Counter()
+    ended = Counter()
+    for slot in found:
+        nobody = meters[slot["meter_id"]][1] == NOBODY
+        states["nobody" if nobody else slot["state"]] += 1
+        ended[(slot["meter_id"], slot["due_at"])] += 1
+        right = ("missing", "exception") if nobody else ("actual", None)
+        if (slot["state"], slot["reason"]) != right and len(faults) < 20:
+            faults.append(f"{meters[slot['meter_id']]}: {slot}")
+    if any(count != 1 for count in ended.values()):
+        faults.append("a slot has more than one ending")
+    if len(ended) != len(meters) * options.rounds:
+        faults.append(f"{len(ended)} slots; {len(meters)} meters times {options.rounds} rounds are due")
+    return faults, states
+
+
+def judge_values(api, meters, begin, end):
+    """Of each meter: the tariffs add up, the time is the concentrator's, and the point alone says the same."""
+    faults, values = [], {}
+    for meter, place in meters.items():
+        if place[1] == NOBODY:
+            continue
+        span = {"from": begin.isoformat(), "to": end.isoformat()}
+        items = list(api.all(f"/api/v1/meters/{meter}/readings", **span))
+        by_due = {}
+        for item in items:
+            by_due.setdefault(item["due_at"], {})[item["quantity"]] = item
+        for due, read in by_due.items():
+            if not all(name in read for name in QUANTITIES):
+                faults.append(f"{place} {due}: only {sorted(read)}")
+                continue
+            total, *tariffs = [Decimal(read[name]["value"]) for name in QUANTITIES]
+            if sum(tariffs) != total:
+                faults.append(f"{place} {due}: {tariffs} are not {total}")
+            item = read[QUANTITIES[0]]
+            said, at = item["meter_time"], instant(item["read_at"])
+            quarter = at - timedelta(minutes=at.minute % 15, seconds=at.second, microseconds=at.microsecond)
+            if not said or abs(instant(said) - quarter) > timedelta(minutes=15):
+                faults.append(f"{place} {due}: of {said}, read {item['read_at']}")
+            if item["quality"] != "measured" or item["source"] != "scheduled":
+                faults.append(f"{place} {due}: {item}")
+            values[meter] = total
+    return faults, values
+
+
+def judge_owners(api, meters, values):
+    """One point alone, some of each concentrator: nobody else can have answered."""
+    faults = []
+    for meter, (name, point) in meters.items():
+        if meter not in values or point % 40 not in (1, 8, 9):
+            continue
+        read = api.post(f"/api/v1/meters/{meter}/read?wait_s=60", {"quantities": QUANTITIES[:1]})["items"][0]
+        grown = Decimal(read["value"]) - values[meter]
+        # at most some kilowatts for the quarter hours between
+        if not 0 <= grown < 5:
+            faults.append(f"{name} p{point}: {values[meter]} by schedule and {read['value']} alone")
+    if len(set(values.values())) < len(values) * 0.99:
+        faults.append("points share their values")
+    return faults
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--concentrators", type=int, default=3)
+    options.add_argument("--points", type=int, default=120)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--every", type=int, default=30)
+    options.add_argument("--limit", type=float, default=300)
+    options.add_argument("--seed", type=int, default=7)
+    options = options.parse_args()
+    report, faults = {}, []
+    with tempfile.TemporaryDirectory(prefix="polyphase-concentrators-") as folder:
+        os.chmod(folder, 0o755)
+        head = HeadEnd(folder, extra='[access]\nclaims = "open"\n')
+        fleet = None
+        try:
+            head.start()
+            api = head.admin("admin@first.example", "First")
+            fleet = field(head, folder, options)
+            lines, meters, of_archives = furnish(api, options)
+            begin = scheduled(api, lines, options)
+            end = begin + timedelta(seconds=options.every * options.rounds)
+            time.sleep(max(0, (begin - datetime.now(timezone.utc)).total_seconds() - 1))
+            before = metric(head, "polyphase_concentrator_frames_total")
+            time.sleep(max(0, (end - datetime.now(timezone.utc)).total_seconds() - 1))
+            frames = metric(head, "polyphase_concentrator_frames_total") - before
+            all_ended = lambda: (found := slots(api, begin, end)) and not any(s["state"] == "open" for s in found) and found
+            found = wait("an ending of every slot", options.limit, all_ended, 2)
+            faults, states = judge_slots(found, meters, options)
+            faults += of_archives
+            more, values = judge_values(api, meters, begin, end)
+            faults += more + judge_owners(api, meters, values)
+            each = math.ceil(options.points * POINT_BYTES / ANSWER_BYTES)
+            least = each * options.concentrators * options.rounds
+            report = {"meters": len(meters), "slots": dict(states), "frames": frames, "least": least,
+                      "unfit": metric(head, "polyphase_concentrator_unfit_frames_total"),
+                      "events": metric(head, "polyphase_concentrator_events_total")}
+            # whose point nobody has is tried again, alone, within its window
+            retried = 5 * options.rounds
+            if not least <= frames <= 1.2 * least + retried:
+                faults.append(f"{frames} frames; {least} are the least, {retried} go to the point that nobody has")
+        except BaseException:
+            print(head.tail(), file=sys.stderr)
+            raise
+        finally:
+            if fleet and fleet.poll() is None:
+                fleet.send_signal(signal.SIGTERM)
+                fleet.wait(30)
+            head.stop()
+    report["faults"] = faults[:40]
+    print(json.dumps(report, indent=1, ensure_ascii=False))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
