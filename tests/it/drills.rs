@@ -155,7 +155,7 @@ fn points_behind_concentrators_are_read_on_schedule_with_the_fewest_frames() {
             "--rounds",
             "2",
             "--every",
-            "40",
+            "60",
             "--limit",
             "400",
         ],

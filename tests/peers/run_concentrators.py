@@ -5,6 +5,7 @@ concentrator's own; a point that the concentrator does not have is refused by na
 written are hardly more than there have to be. Exit 1 on any fault; prints a JSON report.
 
 usage: run_concentrators.py [--concentrators N] [--points N] [--rounds N] [--every SECONDS] [--limit SECONDS] [--seed N]
+--every: a divisor of a minute, or a divisor of an hour in whole minutes.
 """
 
 import argparse
@@ -116,16 +117,17 @@ def furnish(api, options):
 
 def scheduled(api, lines, options):
     """A schedule for all of them; from when on its slots are looked at."""
+    minutes, seconds = divmod(options.every, 60)
+    cron = f"0 */{minutes} * * * *" if minutes > 1 else "0 * * * * *" if minutes else f"*/{seconds} * * * * *"
     schedule = api.post("/api/v1/schedules", {
-        "name": "often", "cron": f"*/{options.every} * * * * *", "time_zone": "UTC", "spread_s": 0,
+        "name": "often", "cron": cron, "time_zone": "UTC", "spread_s": 0,
         "quantities": QUANTITIES, "window_s": options.every - 1,
         "retry": {"attempts": 2, "backoff_s": 2, "deadline_s": options.every - 1}})["id"]
     for line in lines:
         api.call("PATCH", f"/api/v1/dtus/{line}", {"schedule": schedule}, headers={"If-Match": "*"})
-    now = datetime.now(timezone.utc).replace(microsecond=0)
-    past = now.second % options.every
-    # the first of them asks for clocks, too
-    return now + timedelta(seconds=2 * options.every - past)
+    # the first slot behind the assignment may be missed or not; its reads ask for clocks, too
+    periods = int(datetime.now(timezone.utc).timestamp()) // options.every
+    return datetime.fromtimestamp((periods + 2) * options.every, timezone.utc)
 
 
 def slots(api, begin, end):

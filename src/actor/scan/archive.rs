@@ -110,7 +110,7 @@ impl Scan {
             let Some((values, route)) = asked else { continue };
             let answers: Vec<Option<Vec<u8>>> = values.iter().map(|_| results.next().flatten()).collect();
             let frames: Vec<Option<&[u8]>> = answers.iter().map(Option::as_deref).collect();
-            let poll = model.as_ref().map(|model| decode(model, &values, &frames));
+            let poll = model.as_ref().map(|model| decode(model, &values, &frames).only(&SHOWN));
             let said = results.next().flatten();
             let route = said.and_then(|bytes| route_of(&route, &bytes));
             found.push(found_of(meter, poll.as_ref(), route, [single, three]));
