@@ -18,6 +18,9 @@ const HALVINGS_MAX: u16 = 64;
 /// What a thing costs beside its data: its share of an identifier, rounded up.
 const ID_SHARE: usize = 1;
 
+/// What a frame asks for, and the bytes that go with each thing.
+type Asks = BTreeMap<Id, Vec<u8>>;
+
 /// A visit in a batch.
 #[derive(Debug)]
 struct Member {
@@ -144,7 +147,7 @@ impl Batch {
     /// The frames that ask for everything.
     fn plan(&mut self, now: Moment) {
         // what is asked twice with different data (two days of a point) cannot stand in one frame
-        let mut rounds: Vec<(Afn, BTreeMap<Id, Vec<u8>>, Vec<Part>)> = Vec::new();
+        let mut rounds: Vec<(Afn, Asks, Vec<Part>)> = Vec::new();
         let mut foreign = Vec::new();
         for (member, kept) in self.members.iter().enumerate() {
             for (place, request) in kept.job.requests.iter().enumerate() {
@@ -153,7 +156,7 @@ impl Batch {
                     foreign.push(part);
                     continue;
                 };
-                let fits = |asks: &BTreeMap<Id, Vec<u8>>| {
+                let fits = |asks: &Asks| {
                     let clash = |(id, data): (Id, &[u8])| asks.get(&id).is_some_and(|there| there != data);
                     !request.asks().any(clash)
                 };
@@ -179,7 +182,7 @@ impl Batch {
         }
     }
 
-    fn frames_of(&mut self, afn: Afn, asks: BTreeMap<Id, Vec<u8>>, mut parts: Vec<Part>, now: Moment) {
+    fn frames_of(&mut self, afn: Afn, asks: Asks, mut parts: Vec<Part>, now: Moment) {
         let limits = plan::Limits {
             answer_max: self.answer_max,
             ..plan::Limits::default()
@@ -254,7 +257,7 @@ impl Batch {
     /// A question with the asks of its parts only.
     fn rebuilt(&self, question: &Question) -> Option<Question> {
         let requests = question.parts.iter().filter_map(|part| self.request_of(*part));
-        let asks: BTreeMap<Id, Vec<u8>> = requests
+        let asks: Asks = requests
             .flat_map(Request::asks)
             .map(|(id, data)| (id, data.to_vec()))
             .collect();
