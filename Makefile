@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test fuzz scan field kills control drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
+.PHONY: demo test fuzz scan field kills integrations control drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
 
 demo:
 	@scripts/install.sh demo
@@ -41,6 +41,11 @@ kills:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_kills.py --kills 20 --dtus 40 --meters 4
+
+integrations:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_integrations.py --kills 40 --dtus 24 --meters 4
 
 # some 40 minutes
 control:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian 12 lacks, and says what it does. Usage: scripts/install.sh [demo|test]
 # demo: PostgreSQL programs and a C toolchain. test: also Python with venv, for the independent protocol peers, and
-# Prometheus and npm, for the dashboards.
+# Prometheus and npm, for the dashboards, and the MQTT broker mosquitto.
 set -euo pipefail
 purpose=${1:-demo}
 say() { printf '==> %s\n' "$*"; }
@@ -17,6 +17,8 @@ if [ "$purpose" = test ]; then
     # the panel test: a Prometheus that scrapes, promtool, and Grafana's published types
     command -v promtool >/dev/null || missing+=(prometheus)
     command -v npm >/dev/null || missing+=(nodejs npm)
+    # a broker of other people for the integrations
+    { command -v mosquitto || [ -x /usr/sbin/mosquitto ]; } >/dev/null || missing+=(mosquitto)
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -33,16 +35,21 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    # the tests start a Prometheus of their own: no service is left running that nobody asked for
-    if printf '%s\n' "${missing[@]}" | grep -qx prometheus && [ -d /run/systemd/system ]; then
-        "${as_root[@]}" systemctl disable --quiet --now prometheus || true
-    fi
+    # the tests start a Prometheus and a mosquitto of their own: no service is left running that nobody asked for
+    for service in prometheus mosquitto; do
+        printf '%s\n' "${missing[@]}" | grep -qx "$service" || continue
+        if [ -d /run/systemd/system ]; then
+            "${as_root[@]}" systemctl disable --quiet --now "$service" || true
+        elif [ -x "/etc/init.d/$service" ]; then
+            "${as_root[@]}" "/etc/init.d/$service" stop >/dev/null 2>&1 || true
+        fi
+    done
 fi
 
 command -v cargo >/dev/null || { echo "a Rust toolchain (1.94 or newer) is needed: see rust-lang.org"; exit 1; }
 
 # asks for the peers themselves: an environment that an interrupted run left half made is made again
-if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import aiosmtpd, dlt645, dlt698, meterbus, psycopg, pymodbus, smpplib, yaml' 2>/dev/null; then
+if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import aiosmtpd, dlt645, dlt698, meterbus, paho.mqtt, psycopg, pymodbus, smpplib, yaml' 2>/dev/null; then
     say "making target/peers, a Python environment with the independent peers (tests/peers/requirements.txt)"
     mkdir -p target
     python3 -m venv target/peers

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod checks;
 pub mod database;
 pub mod field;
+pub mod integrations;
 pub mod notices;
 pub mod places;
 pub mod resources;
@@ -28,6 +29,7 @@ use crate::base::ids::GrowingIds;
 use crate::base::server_key::ServerKey;
 use crate::config::{Claims, Config};
 use crate::device::catalogue::Catalogue;
+use crate::port::integrations::IntegrationDesk;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::port::live::LiveFeed;
 use crate::port::notices::NoticeDesk;
@@ -223,13 +225,15 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let key = notices::key(config)?;
     let outbound = notices::outbound(&config.notify, key.clone().into(), &clock).map_err(anyhow::Error::msg)?;
     notices::start(config, database, &outbound, &clock, stop_notices.clone());
+    let integrators = integrations::senders(config, key.clone().into(), &clock).map_err(anyhow::Error::msg)?;
+    integrations::start(config, database, &integrators, &clock, stop_notices.clone());
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
 
     let mut state = api_state(
         config,
         database,
-        (&fleet, &desk, outbound.desk),
+        (&fleet, &desk, outbound.desk, integrators.desk),
         &live,
         recorder,
         catalogue,
@@ -368,7 +372,12 @@ pub async fn recover(
 fn api_state(
     config: &Config,
     database: &Database,
-    (fleet, desk, notices): (&FleetHandle, &Addr<ControlDesk>, Arc<dyn NoticeDesk>),
+    (fleet, desk, notices, integrations): (
+        &FleetHandle,
+        &Addr<ControlDesk>,
+        Arc<dyn NoticeDesk>,
+        Arc<dyn IntegrationDesk>,
+    ),
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,
@@ -382,6 +391,7 @@ fn api_state(
         fleet: Arc::new(fleet.clone()),
         control: Arc::new(ControlHandle(desk.clone())),
         notices,
+        integrations,
         frames: recorder,
         live: Arc::new(live.clone()),
         feed: Arc::new(live.clone()),

@@ -8,6 +8,7 @@
 //!      │   └─ Meter           agenda, polls, endings; lives with or without a connection
 //!      ├─ ControlDesk         commands: written down, judged, sent, read back
 //!      ├─ Alarms ─ Judge      what was committed, sessions, commands → alarms
+//!      ├─ Keeper: integrator  the feed → webhooks and brokers, each from its own cursor
 //!      └─ Storage ─ Writer    spool → PostgreSQL in batches, then the live stream
 //! ```
 //!
@@ -20,6 +21,8 @@ pub mod connection;
 pub mod control_desk;
 pub mod durable;
 pub mod handles;
+pub mod integrator;
+pub mod keep;
 pub mod live;
 pub mod messages;
 pub mod meter;

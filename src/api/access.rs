@@ -196,6 +196,15 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/notices/routes/{id}",        "get_notice_route",     OPERATE),
     op("PATCH",  "/notices/routes/{id}",        "edit_notice_route",    ADMIN),
     op("DELETE", "/notices/routes/{id}",        "delete_notice_route",  ADMIN),
+    // integrations
+    op("GET",    "/integrations",               "list_integrations",    ADMIN),
+    op("POST",   "/integrations",               "create_integration",   ADMIN),
+    op("GET",    "/integrations/{id}",          "get_integration",      ADMIN),
+    op("PATCH",  "/integrations/{id}",          "edit_integration",     ADMIN),
+    op("DELETE", "/integrations/{id}",          "delete_integration",   ADMIN),
+    op("POST",   "/integrations/{id}/secret",   "change_integration_secret", ADMIN),
+    op("POST",   "/integrations/{id}/test",     "test_integration",     ADMIN),
+    op("POST",   "/integrations/{id}/resume",   "resume_integration",   ADMIN),
     // alarms
     op("GET",    "/alarms",                     "list_alarms",          READ),
     op("GET",    "/alarms/{id}",                "get_alarm",            READ),

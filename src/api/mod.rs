@@ -30,6 +30,7 @@ pub mod groups;
 pub mod handle;
 pub mod health;
 pub mod idempotency;
+pub mod integrations;
 pub mod line;
 pub mod meter_form;
 pub mod meter_models;
@@ -78,6 +79,7 @@ use crate::port::auth::{AuthStore, Identity};
 use crate::port::control::Control;
 use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
+use crate::port::integrations::IntegrationDesk;
 use crate::port::live::{LiveFeed, LiveSource};
 use crate::port::meter_models::MeterModels;
 use crate::port::notices::NoticeDesk;
@@ -109,6 +111,8 @@ pub struct ApiState {
     pub control: Arc<dyn Control>,
     /// Who sends notices.
     pub notices: Arc<dyn NoticeDesk>,
+    /// Who tells integrators.
+    pub integrations: Arc<dyn IntegrationDesk>,
     /// Raw frames. Blocking: use it through `web::block`.
     pub frames: Arc<dyn FrameLog>,
     /// What raw frames mean.
@@ -232,7 +236,8 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(commands::routes)
         .configure(recipients::routes)
         .configure(notice_channels::routes)
-        .configure(notices::routes);
+        .configure(notices::routes)
+        .configure(integrations::routes);
 }
 
 /// The application, one per worker.

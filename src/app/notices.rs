@@ -1,6 +1,6 @@
 //! The senders of notices, made of the configuration, and the notifier over them.
 
-use crate::actor::notifier::{Notifier, NotifierParts, NotifierSettings, SystemChance};
+use crate::actor::notifier::{NotifierParts, NotifierSettings, SystemChance, notifier};
 use crate::actor::supervise::RestartPolicy;
 use crate::base::clock::Clock;
 use crate::base::ids::AccountId;
@@ -52,7 +52,7 @@ pub fn faults(config: &Config) -> Vec<String> {
     }
 }
 
-fn roots(path: &Path) -> Result<Option<String>, String> {
+pub(super) fn roots(path: &Path) -> Result<Option<String>, String> {
     if path.as_os_str().is_empty() {
         return Ok(None);
     }
@@ -238,5 +238,5 @@ pub fn start(
         chance: Arc::new(SystemChance),
         settings: settings(&config.notify),
     };
-    Notifier::new(parts, RestartPolicy::default(), stop).start();
+    notifier(parts, RestartPolicy::default(), stop).start();
 }

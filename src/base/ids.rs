@@ -106,6 +106,10 @@ id!(
     NoticeId(i64)
 );
 id!(
+    /// A webhook or broker that is told of readings and events.
+    IntegrationId(i32)
+);
+id!(
     /// One visit to one meter; may serve several slots.
     PollId(i64)
 );

@@ -1,11 +1,13 @@
 //! Configuration: one validated struct per concern. `config/default.toml` < file < environment. Prints without secrets.
 
+mod integrations;
 mod load;
 mod notify;
 mod place;
 mod problems;
 mod shape;
 
+pub use integrations::Integrations;
 pub use load::{ConfigFaults, load, load_with_environment};
 pub use notify::{MailSecurity, Notify, NotifyEmail, NotifySms, SmsVia};
 pub use place::Source;
@@ -41,6 +43,8 @@ pub struct Config {
     pub control: Control,
     /// Notices to people.
     pub notify: Notify,
+    /// Webhooks and brokers of integrators.
+    pub integrations: Integrations,
     /// Alarms.
     pub alarms: Alarms,
     /// Claims and sessions.

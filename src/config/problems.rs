@@ -12,6 +12,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     limits(config, &mut found);
     control(config, &mut found);
     super::notify::problems(&config.notify, &mut found);
+    super::integrations::problems(&config.integrations, &mut found);
     alarms(config, &mut found);
     if !(1..=24 * 365).contains(&config.access.session_hours) {
         found.push(format!(

@@ -5,6 +5,7 @@ pub mod alarm;
 pub mod command;
 pub mod consumption;
 pub mod device;
+pub mod integration;
 pub mod notice;
 pub mod quantity;
 pub mod reading;

@@ -5,9 +5,11 @@
 //! that points into our own network, now or a moment later, reaches nothing. Redirects are not followed.
 
 use super::http::{Http, send};
+use super::target;
 use crate::base::clock::Clock;
 use crate::base::server_key::ServerKey;
 use crate::domain::notice::target::{Network, allowed};
+use crate::port::integrations::{Post, Poster};
 use crate::port::notices::{Outgoing, Receipt, SendError, Sender};
 use async_trait::async_trait;
 use base64::Engine;
@@ -15,7 +17,6 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::SecretString;
 use sha2::Sha256;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use url::{Host, Url};
 use uuid::Uuid;
@@ -39,6 +40,11 @@ impl WebhookKey {
     /// The secret of a webhook.
     fn secret(&self, salt: Uuid) -> [u8; 32] {
         self.0.derive("webhook", salt)
+    }
+
+    /// A key for something else than webhooks, 32 bytes.
+    pub(super) fn derived(&self, purpose: &[u8]) -> Vec<u8> {
+        hmac(self.0.expose_secret().as_bytes(), &[purpose])
     }
 
     /// The secret as its owner enters it: `whsec_` and base64.
@@ -118,47 +124,15 @@ impl Webhook {
         }
     }
 
-    /// The addresses of a target, each of them allowed.
-    async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, SendError> {
+    /// Posts a body under an id, signed by each secret. The same call with the same id makes the same request, but for the
+    /// time in it.
+    async fn deliver(&self, target: &str, salts: &[Uuid], id: &str, body: String) -> Result<(), SendError> {
+        let url = check(target, &self.private).map_err(|wrong| SendError::Refused(format!("the target {wrong}")))?;
         let port = url.port_or_known_default().unwrap_or(443);
-        let found: Vec<SocketAddr> = match url.host() {
-            Some(Host::Ipv4(address)) => vec![(address, port).into()],
-            Some(Host::Ipv6(address)) => vec![(address, port).into()],
-            Some(Host::Domain(name)) => tokio::net::lookup_host((name, port))
-                .await
-                .map_err(|error| SendError::passing(format!("the name cannot be resolved: {error}")))?
-                .collect(),
-            None => Vec::new(),
-        };
-        if found.is_empty() {
-            return Err(SendError::passing("the name has no address"));
-        }
-        let plain = url.scheme() != "https";
-        for address in &found {
-            let private = self.private.iter().any(|network| network.contains(address.ip()));
-            if !allowed(address.ip(), &self.private) || (plain && !private) {
-                return Err(SendError::Refused(if plain {
-                    "plain http goes to allowed private networks only".to_owned()
-                } else {
-                    "the name points into a private network".to_owned()
-                }));
-            }
-        }
-        Ok(found)
-    }
-}
-
-#[async_trait]
-impl Sender for Webhook {
-    async fn send(&self, message: &Outgoing) -> Result<Receipt, SendError> {
-        let url = check(&message.address, &self.private)
-            .map_err(|wrong| SendError::Refused(format!("the target {wrong}")))?;
-        let addresses = self.resolve(&url).await?;
+        let addresses = target::resolve(&url, port, url.scheme() != "https", &self.private).await?;
         let client = self.http.pinned(url.host_str().unwrap_or_default(), &addresses)?;
-        let body = message.payload.to_string();
-        let id = message.id.to_string();
         let timestamp = self.clock.now().timestamp();
-        let signature = signatures(&self.key, &message.salts, &id, timestamp, &body);
+        let signature = signatures(&self.key, salts, id, timestamp, &body);
         let request = client
             .post(url)
             .header("content-type", "application/json")
@@ -168,7 +142,23 @@ impl Sender for Webhook {
             .body(body);
         // 410: the owner says that it is gone for good
         send(request).await?.success(&[410])?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sender for Webhook {
+    async fn send(&self, message: &Outgoing) -> Result<Receipt, SendError> {
+        let (id, body) = (message.id.to_string(), message.payload.to_string());
+        self.deliver(&message.address, &message.salts, &id, body).await?;
         Ok(Receipt::default())
+    }
+}
+
+#[async_trait]
+impl Poster for Webhook {
+    async fn post(&self, post: Post<'_>) -> Result<(), SendError> {
+        self.deliver(post.target, post.salts, &post.id.to_string(), post.body).await
     }
 }
 

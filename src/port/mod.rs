@@ -18,6 +18,7 @@ pub mod fleet;
 pub mod frames;
 pub mod groups;
 pub mod idempotency;
+pub mod integrations;
 pub mod ledger;
 pub mod live;
 pub mod meter_models;

@@ -14,6 +14,7 @@ use crate::port::control::CommandStore;
 use crate::port::dtus::DtuStore;
 use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
+use crate::port::integrations::IntegrationBook;
 use crate::port::meters::{MeterStore, PointStore};
 use crate::port::notices::NoticeBook;
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
@@ -150,6 +151,7 @@ pub trait Stores:
     + AcrossAccounts<dyn SecondFactorStore>
     + InAccount<dyn SignInBook>
     + AcrossAccounts<dyn SignInBook>
+    + InAccount<dyn IntegrationBook>
     + 'static
 {
 }

@@ -27,6 +27,7 @@ pub mod handles;
 mod history;
 mod idempotency;
 pub mod ingest;
+pub mod integrations;
 pub mod ledger;
 mod meters;
 pub mod notices;

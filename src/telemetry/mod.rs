@@ -12,6 +12,7 @@ pub mod audit;
 pub mod concentrator;
 pub mod control;
 pub mod field;
+pub mod integrations;
 pub mod live;
 pub mod logs;
 pub mod notices;
@@ -84,6 +85,7 @@ pub fn touch_all() {
     concentrator::touch();
     field::touch();
     spool::touch();
+    integrations::touch();
     live::touch();
     notices::touch();
     storage::touch();

@@ -161,3 +161,10 @@ fn points_behind_concentrators_are_read_on_schedule_with_the_fewest_frames() {
         ],
     );
 }
+
+/// Server and broker killed at random, a receiver that refuses and hangs: every stored reading arrives, under one id, signed
+/// and in order per meter. The long form runs by hand: `make integrations`.
+#[test]
+fn integrators_miss_nothing_over_kills_of_server_and_broker() {
+    run("run_integrations.py", &["--kills", "4"]);
+}

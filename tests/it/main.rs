@@ -24,6 +24,7 @@ mod dlt645_peer;
 mod dlt698_peer;
 mod drills;
 mod harness;
+mod integrations;
 mod mbus_line;
 mod mixed_line;
 mod modbus_peer;

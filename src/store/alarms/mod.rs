@@ -3,7 +3,7 @@
 //! is in [`view`] and [`rules`]. Every step of every alarm goes through [`steps::write`].
 
 mod facts;
-mod past;
+pub(super) mod past;
 mod rules;
 mod settle;
 mod steps;

@@ -95,7 +95,10 @@ async fn rows(tx: &mut PgConnection, table: Table, span: Span) -> Result<Vec<Hea
 }
 
 /// Joins rows of many meters with what lies aside.
-async fn complete(tx: &mut PgConnection, headers: Vec<Header>) -> Result<Vec<Reading>, StoreError> {
+pub(in crate::store) async fn complete(
+    tx: &mut PgConnection,
+    headers: Vec<Header>,
+) -> Result<Vec<Reading>, StoreError> {
     let meters: Vec<i32> = headers.iter().map(|header| header.reading.meter.0).collect();
     let times: Vec<DateTime<Utc>> = headers.iter().map(|header| header.reading.ts).collect();
     let sources: Vec<i16> = headers.iter().map(|header| header.source).collect();

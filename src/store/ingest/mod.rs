@@ -84,6 +84,7 @@ async fn write_batch(
     rest::latest(connection, &outcome.inserted).await?;
     rest::mark_dirty(connection, &outcome.inserted).await?;
     rest::mark_meter_hours(connection, &outcome.inserted, batch.endings.iter().flatten().copied()).await?;
+    rest::feed(connection, &outcome.inserted).await?;
     rejects.extend(rest::endings(connection, &batch.endings).await?);
     rest::evidence(connection, &batch.evidence).await?;
     rest::conflicts(connection, &conflicts, now).await?;

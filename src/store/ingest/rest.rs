@@ -111,6 +111,22 @@ pub(super) async fn mark_meter_hours(
     Ok(())
 }
 
+/// Puts the keys of new readings into the feed of integrations, where the account has any; in this transaction, so that
+/// they are told if they are stored. Endings do so by a trigger.
+pub(super) async fn feed(connection: &mut PgConnection, inserted: &[&Prepared<'_>]) -> Result<(), StoreError> {
+    if inserted.is_empty() {
+        return Ok(());
+    }
+    let times: Vec<DateTime<Utc>> = inserted.iter().map(|row| row.key.0).collect();
+    let meters: Vec<i32> = inserted.iter().map(|row| row.key.1.0).collect();
+    let sources: Vec<i16> = inserted.iter().map(|row| row.key.2).collect();
+    let accounts: Vec<i32> = inserted.iter().map(|row| row.reading.account.0).collect();
+    sqlx::query!("SELECT feed_readings($1, $2, $3, $4)", &times, &meters, &sources, &accounts)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 struct Endings;
 
 impl<'a> Rows<&'a SlotEnding> for Endings {

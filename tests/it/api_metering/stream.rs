@@ -261,3 +261,73 @@ async fn a_closing_feed_ends_the_streams() {
         .await
         .expect("no stream holds the stop up");
 }
+
+#[tokio::test]
+async fn cut_and_resumed_many_times_under_load_each_event_comes_once() {
+    const EVENTS: u64 = 4_000;
+    let house = House::new().await;
+    let (account, address) = (house.ann.account.unwrap(), house.api.address);
+    let mut listener = Some(Listener::open(address, &house.ann, "?topics=jobs", None).await);
+    let live = house.api.live.clone();
+    let load = tokio::spawn(async move {
+        for n in 0..EVENTS {
+            live.publish(account, Topic::Jobs, None, None, json!({ "n": n }));
+            // what the filter leaves out moves the place as well
+            live.publish(account, Topic::Line, None, None, json!({ "line": n }));
+            if n % 37 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let (mut expected, mut last, mut cuts) = (0, String::new(), 0);
+    while expected < EVENTS {
+        let mut open = match listener.take() {
+            Some(open) => open,
+            None => Listener::open(address, &house.ann, "?topics=jobs", Some(&last)).await,
+        };
+        // cut after one to some two hundred events, in the middle of whatever is on its way
+        for _ in 0..=(cuts * 53) % 211 {
+            let event = open.next().await;
+            assert_eq!((event.name.as_str(), &event.data["n"]), ("jobs", &json!(expected)));
+            (last, expected) = (event.id, expected + 1);
+            if expected == EVENTS {
+                break;
+            }
+        }
+        cuts += 1;
+    }
+    load.await.expect("the load");
+    assert!(cuts > 20, "{cuts}");
+}
+
+#[tokio::test]
+async fn who_does_not_read_costs_no_memory_and_is_told_what_passed() {
+    const EVENTS: u64 = 30_000;
+    let house = House::new().await;
+    let account = house.ann.account.unwrap();
+    let mut slow = Listener::open(house.api.address, &house.ann, "?topics=jobs", None).await;
+    let filler = "x".repeat(400);
+    for n in 0..EVENTS {
+        house
+            .api
+            .live
+            .publish(account, Topic::Jobs, None, None, json!({ "n": n, "filler": filler }));
+        if n % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // the window's bound, whoever listens
+    assert!(house.api.live.bytes() <= 16 << 20);
+    let (mut next, mut missed) = (0, 0);
+    while next < EVENTS {
+        let event = slow.next().await;
+        if event.name == "missed" {
+            missed += event.data["events"].as_u64().expect("a count");
+            next += event.data["events"].as_u64().expect("a count");
+        } else {
+            assert_eq!(event.data["n"], json!(next), "nothing but what is counted is left out");
+            next += 1;
+        }
+    }
+    assert!(missed > 0 && missed < EVENTS, "{missed}");
+}

@@ -113,6 +113,7 @@ impl Api {
             fleet: fleet.clone(),
             control: Arc::new(polyphase::port::fake::ClosedDesk),
             notices: super::notices::desk(),
+            integrations: super::notices::integrations(),
             frames: frames.clone(),
             explainer: Arc::new(FakeExplainer),
             check_profile: |text| match text {

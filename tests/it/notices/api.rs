@@ -5,7 +5,7 @@ use super::world::{NoChance, happens, settings};
 use crate::harness::api::{Api, Someone};
 use crate::harness::notices::key;
 use actix::Actor;
-use polyphase::actor::notifier::{Notifier, NotifierParts};
+use polyphase::actor::notifier::{self, NotifierParts};
 use polyphase::actor::supervise::RestartPolicy;
 use polyphase::base::clock::{Clock, SystemClock};
 use polyphase::domain::access::Role;
@@ -230,7 +230,7 @@ fn notifier(api: &Api, senders: Senders) -> CancellationToken {
         chance: Arc::new(NoChance),
         settings: settings(),
     };
-    Notifier::new(parts, RestartPolicy::default(), stop.clone()).start();
+    notifier::notifier(parts, RestartPolicy::default(), stop.clone()).start();
     stop
 }
 

@@ -5,6 +5,6 @@ mod alarms;
 mod api;
 mod channels;
 mod outbox;
-mod peers;
+pub mod peers;
 mod sms;
 mod world;
