@@ -282,7 +282,10 @@ fn view(stored: StoredIntegration, lag: Lag, secret: Option<String>) -> Integrat
 }
 
 fn secret_of(stored: &StoredIntegration, state: &ApiState) -> Option<String> {
-    let salt = stored.salts.first().filter(|_| stored.spec.kind == IntegrationKind::Webhook)?;
+    let salt = stored
+        .salts
+        .first()
+        .filter(|_| stored.spec.kind == IntegrationKind::Webhook)?;
     Some(state.integrations.secret(*salt))
 }
 

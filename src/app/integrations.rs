@@ -44,8 +44,8 @@ pub fn senders(config: &Config, key: WebhookKey, clock: &Arc<dyn Clock>) -> Resu
     let tls = client_tls(roots_pem.as_deref()).map_err(|error| format!("notify.tls_roots: {error}"))?;
     let timeout = Duration::from_secs(config.integrations.timeout_s);
     let http = Http::new(tls.clone(), timeout).map_err(|error| format!("integrations: {error}"))?;
-    let private = networks(&config.notify.private_targets)
-        .map_err(|error| format!("notify.private_targets: {error}"))?;
+    let private =
+        networks(&config.notify.private_targets).map_err(|error| format!("notify.private_targets: {error}"))?;
     let poster = Arc::new(Webhook::new(http, key.clone(), private.clone(), Arc::clone(clock)));
     let broker = Arc::new(Mqtt::new(tls, private.clone(), Sealer::new(key.clone()), timeout));
     let desk = Desk::new(
@@ -80,7 +80,11 @@ pub fn start(
         chance: Arc::new(SystemChance),
         settings: IntegratorSettings {
             // switched off it still counts and prunes
-            active_max: if integrations.enabled { integrations.active_max } else { 0 },
+            active_max: if integrations.enabled {
+                integrations.active_max
+            } else {
+                0
+            },
             posts_max: integrations.posts_max,
             body_bytes_max: integrations.body_bytes_max,
             retry: RetryRule {

@@ -35,13 +35,7 @@ pub struct Desk {
 
 impl Desk {
     /// Over these senders.
-    pub fn new(
-        enabled: bool,
-        key: WebhookKey,
-        private: Vec<Network>,
-        poster: Arc<Webhook>,
-        broker: Arc<Mqtt>,
-    ) -> Self {
+    pub fn new(enabled: bool, key: WebhookKey, private: Vec<Network>, poster: Arc<Webhook>, broker: Arc<Mqtt>) -> Self {
         Self {
             enabled,
             sealer: Sealer::new(key.clone()),

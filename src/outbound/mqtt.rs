@@ -92,16 +92,12 @@ impl Mqtt {
     }
 
     async fn open(&self, target: BrokerTarget) -> Result<Box<dyn BrokerSession>, SendError> {
-        let url = check(&target.target, &self.private)
-            .map_err(|wrong| SendError::Refused(format!("the target {wrong}")))?;
+        let url =
+            check(&target.target, &self.private).map_err(|wrong| SendError::Refused(format!("the target {wrong}")))?;
         let plain = url.scheme() != "mqtts";
         let port = url.port().unwrap_or(if plain { 1883 } else { 8883 });
         let addresses = target::resolve(&url, port, plain, &self.private).await?;
-        let host = url
-            .host_str()
-            .unwrap_or_default()
-            .trim_matches(['[', ']'])
-            .to_owned();
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let options = self.options(target, (host, port, plain), addresses)?;
         let (client, events) = AsyncClient::builder(options)
             .capacity(REQUESTS_MAX)
@@ -126,7 +122,9 @@ impl Mqtt {
     ) -> Result<MqttOptions, SendError> {
         let mut options = MqttOptions::new(target.client, rumqttc::Broker::tcp(host, port));
         if !plain {
-            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(&self.tls))));
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(
+                &self.tls,
+            ))));
         }
         let timeout = self.timeout;
         options.set_socket_connector(move |_host, _options| {

@@ -158,7 +158,8 @@ impl Sender for Webhook {
 #[async_trait]
 impl Poster for Webhook {
     async fn post(&self, post: Post<'_>) -> Result<(), SendError> {
-        self.deliver(post.target, post.salts, &post.id.to_string(), post.body).await
+        self.deliver(post.target, post.salts, &post.id.to_string(), post.body)
+            .await
     }
 }
 

@@ -64,7 +64,7 @@ class Receiver:
     def take(self, request, body):
         with self.lock:
             fate = 0.5 if self.calm else self.dice.random()
-            if fate < 0.08:
+            if fate < 0.2:
                 self.refused += 1
                 status = 503
             else:
@@ -80,7 +80,7 @@ class Receiver:
                     elif item["id"] not in self.order[item["meter_id"]]:
                         self.order[item["meter_id"]].append(item["id"])
                         self.taken += 1
-        if fate > 0.96:
+        if fate > 0.85:
             return  # taken, and nobody hears of it: the connection ends without an answer
         request.send_response(status)
         request.send_header("content-length", "0")
@@ -239,6 +239,7 @@ retry_longest_s = 2
             waited(lambda: receiver.taken > len(meters), "readings arrive", faults)
             for turn in range(args.kills):
                 time.sleep(dice.uniform(2.0, 5.0))
+                before = receiver.taken
                 if turn % 2 == 0:
                     head.kill()
                     time.sleep(dice.uniform(0.0, 2.0))
@@ -247,7 +248,7 @@ retry_longest_s = 2
                     broker.kill()
                     time.sleep(dice.uniform(0.0, 2.0))
                     broker.start()
-            time.sleep(5)
+                waited(lambda: receiver.taken >= before + len(meters), "readings arrive again", faults)
             simulator.terminate()
             simulator.wait()
             time.sleep(4)  # what is under way is stored

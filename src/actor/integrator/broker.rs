@@ -82,11 +82,7 @@ async fn publish(session: &mut dyn BrokerSession, messages: Vec<Publication>) ->
 }
 
 /// Looks what there is now, and has the broker forget what is not.
-async fn settle(
-    runner: &mut Runner,
-    teller: &mut Teller,
-    session: &mut dyn BrokerSession,
-) -> Result<(), Fault> {
+async fn settle(runner: &mut Runner, teller: &mut Teller, session: &mut dyn BrokerSession) -> Result<(), Fault> {
     let now = runner.parts.clock.now();
     let places = runner.parts.feed.places(&runner.integration).await?;
     let removed = !places.gone.is_empty() || !places.gone_dtus.is_empty();

@@ -209,7 +209,9 @@ impl Runner {
             _ => None,
         };
         // waits grow with the attempts and have an end; attempts have none until it is stopped
-        let attempt = u16::try_from(self.attempts).unwrap_or(u16::MAX).min(settings.retry.attempts.saturating_sub(1));
+        let attempt = u16::try_from(self.attempts)
+            .unwrap_or(u16::MAX)
+            .min(settings.retry.attempts.saturating_sub(1));
         let next = settings
             .retry
             .next(attempt, now, now, asked, self.parts.chance.chance())

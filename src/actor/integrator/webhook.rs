@@ -16,7 +16,9 @@ const GATHER: Duration = Duration::from_millis(200);
 
 pub(super) async fn round(runner: &mut Runner) -> Result<(), Fault> {
     let options = runner.integration.spec.options.clone();
-    let mut page = runner.page(sending(runner).map(|(_, to)| to), options.batch_max).await?;
+    let mut page = runner
+        .page(sending(runner).map(|(_, to)| to), options.batch_max)
+        .await?;
     if page.items.is_empty() {
         return nothing(runner, page.reached, page.end).await;
     }

@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// The actor; it works from its start until `stop`.
 pub fn notifier(parts: NotifierParts, policy: RestartPolicy, stop: CancellationToken) -> Keeper {
     let (clock, token) = (Arc::clone(&parts.clock), stop.clone());
-    let work = move || -> futures::future::LocalBoxFuture<'static, ()> {
-        Box::pin(engine::run(parts.clone(), token.clone()))
-    };
+    let work =
+        move || -> futures::future::LocalBoxFuture<'static, ()> { Box::pin(engine::run(parts.clone(), token.clone())) };
     Keeper::new("notifier", Arc::new(work), clock, policy, stop)
 }

@@ -40,7 +40,12 @@ pub fn sensor(quantity: Quantity) -> Sensor {
     };
     let state_class = match quantity.kind() {
         // may fall: what was fed in is taken off, what was paid is used up, what was counted on a day of settlement stands still
-        Kind::Register if matches!(quantity, Q::ActiveEnergyNet | Q::CreditBalance | Q::CreditEnergy | Q::Overdraft) => {
+        Kind::Register
+            if matches!(
+                quantity,
+                Q::ActiveEnergyNet | Q::CreditBalance | Q::CreditEnergy | Q::Overdraft
+            ) =>
+        {
             Some("total")
         }
         Kind::Register if name.starts_with("active_energy_total") || name.ends_with("_settlement") => Some("total"),
@@ -170,9 +175,18 @@ mod tests {
         let energy = (Some("energy"), Some("total_increasing"), Some("kWh"));
         assert_eq!(of(Quantity::ActiveEnergyImport), energy);
         assert_eq!(of(Quantity::HeatEnergy), energy);
-        assert_eq!(of(Quantity::VolumeTotal), (Some("water"), Some("total_increasing"), Some("m³")));
-        assert_eq!(of(Quantity::VoltageL1), (Some("voltage"), Some("measurement"), Some("V")));
-        assert_eq!(of(Quantity::ActivePowerTotal), (Some("power"), Some("measurement"), Some("W")));
+        assert_eq!(
+            of(Quantity::VolumeTotal),
+            (Some("water"), Some("total_increasing"), Some("m³"))
+        );
+        assert_eq!(
+            of(Quantity::VoltageL1),
+            (Some("voltage"), Some("measurement"), Some("V"))
+        );
+        assert_eq!(
+            of(Quantity::ActivePowerTotal),
+            (Some("power"), Some("measurement"), Some("W"))
+        );
     }
 
     #[test]
@@ -184,7 +198,12 @@ mod tests {
             model: "acme",
             dtu: DtuId(9),
         };
-        let config = config(&device, Quantity::VoltageL1, "p/3/x/17/voltage_l1", &["p/3/_status".into()]);
+        let config = config(
+            &device,
+            Quantity::VoltageL1,
+            "p/3/x/17/voltage_l1",
+            &["p/3/_status".into()],
+        );
         assert_eq!(config["unique_id"], "polyphase_3_17_voltage_l1");
         assert_eq!(config["device"]["name"], "Kitchen");
         assert_eq!(config["availability"][0]["topic"], "p/3/_status");

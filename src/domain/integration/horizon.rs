@@ -146,8 +146,29 @@ mod tests {
     #[test]
     fn a_restored_database_begins_anew() {
         let mut horizon = Horizon::default();
-        assert_eq!(horizon.look(Look { head: 50, xmin: 9_000, xmax: 9_000 }), 50);
-        assert_eq!(horizon.look(Look { head: 20, xmin: 800, xmax: 801 }), 0);
-        assert_eq!(horizon.look(Look { head: 21, xmin: 801, xmax: 803 }), 20);
+        assert_eq!(
+            horizon.look(Look {
+                head: 50,
+                xmin: 9_000,
+                xmax: 9_000
+            }),
+            50
+        );
+        assert_eq!(
+            horizon.look(Look {
+                head: 20,
+                xmin: 800,
+                xmax: 801
+            }),
+            0
+        );
+        assert_eq!(
+            horizon.look(Look {
+                head: 21,
+                xmin: 801,
+                xmax: 803
+            }),
+            20
+        );
     }
 }

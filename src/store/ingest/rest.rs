@@ -121,9 +121,15 @@ pub(super) async fn feed(connection: &mut PgConnection, inserted: &[&Prepared<'_
     let meters: Vec<i32> = inserted.iter().map(|row| row.key.1.0).collect();
     let sources: Vec<i16> = inserted.iter().map(|row| row.key.2).collect();
     let accounts: Vec<i32> = inserted.iter().map(|row| row.reading.account.0).collect();
-    sqlx::query!("SELECT feed_readings($1, $2, $3, $4)", &times, &meters, &sources, &accounts)
-        .execute(connection)
-        .await?;
+    sqlx::query!(
+        "SELECT feed_readings($1, $2, $3, $4)",
+        &times,
+        &meters,
+        &sources,
+        &accounts
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -260,8 +260,14 @@ impl IntegrationBook for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(&mut tx, now, "integration.secret", &format!("integration/{id}"), json!({}))
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "integration.secret",
+            &format!("integration/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
     }
@@ -279,8 +285,14 @@ impl IntegrationBook for AccountHandle {
         sqlx::query!("UPDATE integration SET version = version + 1 WHERE id = $1", id.0)
             .execute(&mut *tx)
             .await?;
-        self.audit(&mut tx, now, "integration.resume", &format!("integration/{id}"), json!({}))
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "integration.resume",
+            &format!("integration/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
     }
@@ -295,8 +307,14 @@ impl IntegrationBook for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(&mut tx, now, "integration.delete", &format!("integration/{id}"), json!({}))
-            .await?;
+        self.audit(
+            &mut tx,
+            now,
+            "integration.delete",
+            &format!("integration/{id}"),
+            json!({}),
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
     }

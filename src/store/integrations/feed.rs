@@ -162,7 +162,8 @@ async fn entries(
                 let (times, meters) = (row.times.unwrap_or_default(), row.meters.unwrap_or_default());
                 let sources = row.sources.unwrap_or_default();
                 let keys = times.into_iter().zip(meters).zip(sources);
-                keys.map(|((ts, meter), source)| Raw::Reading((ts, meter, source))).collect()
+                keys.map(|((ts, meter), source)| Raw::Reading((ts, meter, source)))
+                    .collect()
             }
         };
         for (part, raw) in (1i32..).zip(raws) {
@@ -221,7 +222,9 @@ async fn fill_in(
                 (id, FeedData::Event(event))
             }
             Raw::Reading(key) => {
-                let Some(mut reading) = readings.remove(&key) else { continue };
+                let Some(mut reading) = readings.remove(&key) else {
+                    continue;
+                };
                 if !wanted.is_empty() {
                     reading.items.retain(|item| wanted.contains(&item.measurand));
                 }
@@ -252,10 +255,7 @@ fn measurand(name: &str) -> Measurand {
 }
 
 async fn readings(tx: &mut PgConnection, keys: &[Key]) -> Result<HashMap<Key, Reading>, StoreError> {
-    let (Some(first), Some(last)) = (
-        keys.iter().map(|key| key.0).min(),
-        keys.iter().map(|key| key.0).max(),
-    ) else {
+    let (Some(first), Some(last)) = (keys.iter().map(|key| key.0).min(), keys.iter().map(|key| key.0).max()) else {
         return Ok(HashMap::new());
     };
     let times: Vec<DateTime<Utc>> = keys.iter().map(|key| key.0).collect();

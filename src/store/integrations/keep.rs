@@ -47,7 +47,9 @@ impl PgFeed {
     }
 
     pub(super) async fn count(&self) -> Result<FeedFill, StoreError> {
-        let rows = sqlx::query_scalar!("SELECT count(*) FROM feed").fetch_one(&self.pool).await?;
+        let rows = sqlx::query_scalar!("SELECT count(*) FROM feed")
+            .fetch_one(&self.pool)
+            .await?;
         let found = sqlx::query!(
             r#"SELECT i.kind, count(*) FILTER (WHERE i.enabled AND s.stopped_at IS NULL AND s.attempts = 0) AS "working!",
                       count(*) FILTER (WHERE i.enabled AND s.stopped_at IS NULL AND s.attempts > 0) AS "failing!",
@@ -70,7 +72,9 @@ impl PgFeed {
             .collect();
         let mut oldest = Vec::new();
         for row in found {
-            let Some(kind) = IntegrationKind::by_name(&row.kind) else { continue };
+            let Some(kind) = IntegrationKind::by_name(&row.kind) else {
+                continue;
+            };
             let counts = [row.working, row.failing, row.stopped, row.off].map(positive);
             by_kind.insert(kind.as_str(), (kind, counts));
             oldest.extend(row.oldest.map(|at| (kind, at)));

@@ -109,7 +109,9 @@ impl Row {
             StoreError::Internal(format!("integration.{column} is {value:?}"))
         };
         let status = self.status();
-        let old = self.old_salt.filter(|_| self.old_salt_until.is_some_and(|until| until > now));
+        let old = self
+            .old_salt
+            .filter(|_| self.old_salt_until.is_some_and(|until| until > now));
         let topics = self
             .topics
             .iter()

@@ -69,9 +69,12 @@ impl PgFeed {
 
 /// The quantities in a meter's newest readings.
 async fn last_quantities(tx: &mut PgConnection, meter: i32) -> Result<Vec<String>, DatabaseError> {
-    let pointers = sqlx::query!("SELECT ts, source, family FROM latest_reading WHERE meter_id = $1", meter)
-        .fetch_all(&mut *tx)
-        .await?;
+    let pointers = sqlx::query!(
+        "SELECT ts, source, family FROM latest_reading WHERE meter_id = $1",
+        meter
+    )
+    .fetch_all(&mut *tx)
+    .await?;
     let mut names = BTreeSet::new();
     for pointer in pointers {
         if let Some(table) = Table::by_code(pointer.family) {

@@ -10,10 +10,15 @@ async fn an_integration_is_made_edited_and_deleted_with_an_audit_of_it() {
     let world = World::new().await;
     let (api, admin) = (&world.api, &world.admin);
     let made = world
-        .add(json!({ "name": "broker", "kind": "mqtt", "target": "mqtts://broker.example.org", "login": "hes",
-                     "password": "s3cret!", "discovery": "homeassistant" }))
+        .add(
+            json!({ "name": "broker", "kind": "mqtt", "target": "mqtts://broker.example.org", "login": "hes",
+                     "password": "s3cret!", "discovery": "homeassistant" }),
+        )
         .await;
-    assert_eq!((&made["has_password"], &made["topics"]), (&json!(true), &json!(["readings", "sessions"])));
+    assert_eq!(
+        (&made["has_password"], &made["topics"]),
+        (&json!(true), &json!(["readings", "sessions"]))
+    );
     assert!(made.get("secret").is_none() && made.get("password").is_none());
     assert!(!made.to_string().contains("s3cret"));
     let path = format!("/integrations/{}", made["id"]);
@@ -37,10 +42,12 @@ async fn an_integration_is_made_edited_and_deleted_with_an_audit_of_it() {
     assert_eq!(none.expect(409).problem(), "conflict");
     api.call(admin, "DELETE", &path, None).await.expect(204);
     api.call(admin, "GET", &path, None).await.expect(404);
-    let kept: String = sqlx::query_scalar("SELECT string_agg(action || detail::text, ' ') FROM audit WHERE action LIKE 'integration%'")
-        .fetch_one(&mut api.db.superuser().await)
-        .await
-        .unwrap();
+    let kept: String = sqlx::query_scalar(
+        "SELECT string_agg(action || detail::text, ' ') FROM audit WHERE action LIKE 'integration%'",
+    )
+    .fetch_one(&mut api.db.superuser().await)
+    .await
+    .unwrap();
     for action in ["integration.create", "integration.update", "integration.delete"] {
         assert!(kept.contains(action), "{kept}");
     }
@@ -76,7 +83,12 @@ async fn targets_and_options_are_checked_and_every_fault_is_named() {
     }
     let body = json!({ "name": " ", "kind": "mqtt", "target": "mqtts://a.example/topic", "password": "x",
                        "batch_max": 0, "prefix": "a/#", "shape": "json", "discovery": "homeassistant" });
-    let all = api.call(admin, "POST", "/integrations", Some(body)).await.expect(422).json().to_string();
+    let all = api
+        .call(admin, "POST", "/integrations", Some(body))
+        .await
+        .expect(422)
+        .json()
+        .to_string();
     for field in ["name", "target", "password", "batch_max", "prefix", "discovery"] {
         assert!(all.contains(&format!("\"{field}\"")), "{field}: {all}");
     }
@@ -93,13 +105,21 @@ async fn a_test_is_sent_at_once_and_a_secret_can_be_changed() {
     let peer = HttpPeer::start(vec![answer("200 OK", "", "")]).await;
     let made = world.webhook(peer.address, json!({})).await;
     let path = format!("/integrations/{}", made["id"]);
-    let test = api.call(admin, "POST", &format!("{path}/test"), None).await.expect(200).json();
+    let test = api
+        .call(admin, "POST", &format!("{path}/test"), None)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(test["ok"], true);
     let asked = peer.last();
     assert!(asked.is_signed(made["secret"].as_str().unwrap()));
     let body: Value = serde_json::from_str(&asked.body).unwrap();
     assert_eq!((&body["type"], &body["id"]), (&json!("test"), &test["id"]));
-    let changed = api.call(admin, "POST", &format!("{path}/secret"), None).await.expect(200).json();
+    let changed = api
+        .call(admin, "POST", &format!("{path}/secret"), None)
+        .await
+        .expect(200)
+        .json();
     assert_ne!(changed["secret"], made["secret"]);
     api.call(admin, "POST", &format!("{path}/test"), None).await.expect(200);
     let asked = peer.last();
@@ -125,7 +145,12 @@ async fn only_admins_of_the_account_see_it() {
     ] {
         world.api.call(&stranger, method, &path, None).await.expect(404);
     }
-    let list = world.api.call(&stranger, "GET", "/integrations", None).await.expect(200).json();
+    let list = world
+        .api
+        .call(&stranger, "GET", "/integrations", None)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(list["items"], json!([]));
     for role in [Role::Operator, Role::Billing, Role::Viewer] {
         let other = world.api.someone(role, "a").await;

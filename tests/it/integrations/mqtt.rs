@@ -52,7 +52,11 @@ impl Mosquitto {
     /// Who knows the password `s3cret` of `hes`, and `reader`, gets in. `more`: lines of its configuration.
     async fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let passwords = folder.path().join("passwords");
         for (at, (user, password)) in [("hes", "s3cret"), ("reader", "r3ader")].into_iter().enumerate() {
             let made = Command::new("mosquitto_passwd")
@@ -130,8 +134,17 @@ async fn readings_states_and_discovery_stand_at_the_broker() {
     let world = World::new().await;
     let broker = Mosquitto::start("").await;
     let live = broker.reader();
-    joined(&world, &broker, json!({ "discovery": "homeassistant", "expiry_s": 3600 })).await;
-    world.api.db.sql("INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at) VALUES (7, 1, 1, 'x', now())").await;
+    joined(
+        &world,
+        &broker,
+        json!({ "discovery": "homeassistant", "expiry_s": 3600 }),
+    )
+    .await;
+    world
+        .api
+        .db
+        .sql("INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at) VALUES (7, 1, 1, 'x', now())")
+        .await;
     let integrator = world.integrator(settings(), CALM);
     world.stored(vec![reading(1, 120, 42)]).await;
     let energy = "site/meters/1/SN-1/1/active_energy_import";
@@ -142,7 +155,10 @@ async fn readings_states_and_discovery_stand_at_the_broker() {
         (&json!("42"), &json!(true), &json!(1))
     );
     let properties = &told["properties"];
-    assert_eq!((&properties["unit"], &properties["quality"]), (&json!("kWh"), &json!("measured")));
+    assert_eq!(
+        (&properties["unit"], &properties["quality"]),
+        (&json!("kWh"), &json!("measured"))
+    );
     assert!(properties["id"].as_str().unwrap().starts_with("reading-1-"));
     assert!(properties["read_at"].as_str().is_some());
     assert!(told["expiry"].as_u64().is_some_and(|left| left <= 3600));
@@ -152,29 +168,56 @@ async fn readings_states_and_discovery_stand_at_the_broker() {
         .expect("it is introduced before its value");
     let config: Value = serde_json::from_str(config["payload"].as_str().unwrap()).unwrap();
     assert_eq!(
-        (&config["state_topic"], &config["device_class"], &config["state_class"], &config["unit_of_measurement"]),
-        (&json!(energy), &json!("energy"), &json!("total_increasing"), &json!("kWh"))
+        (
+            &config["state_topic"],
+            &config["device_class"],
+            &config["state_class"],
+            &config["unit_of_measurement"]
+        ),
+        (
+            &json!(energy),
+            &json!("energy"),
+            &json!("total_increasing"),
+            &json!("kWh")
+        )
     );
     // what is older than the newest does not take its place
     world.stored(vec![reading(1, 60, 41)]).await;
     let late = heard(&live, "site/meters/1/SN-1/1/_past/active_energy_import", |_| true).await;
     assert_eq!(late.last().unwrap()["retain"], false);
-    world.api.db.sql("UPDATE dtu_session SET ended_at = now(), cause = 'silent' WHERE id = 7").await;
-    heard(&live, "site/meters/1/SN-1/_status", |message| message["payload"] == "offline").await;
+    world
+        .api
+        .db
+        .sql("UPDATE dtu_session SET ended_at = now(), cause = 'silent' WHERE id = 7")
+        .await;
+    heard(&live, "site/meters/1/SN-1/_status", |message| {
+        message["payload"] == "offline"
+    })
+    .await;
     // who comes later finds the newest of everything
     let later = Peer::start("mqtt_reader.py", &[&broker.port.to_string(), "hes", "s3cret"]);
     drop(live);
     let mut retained = BTreeMap::new();
     while retained.len() < 6 {
         let message = later.next().await;
-        retained.insert(message["topic"].as_str().unwrap().to_owned(), message["payload"].clone());
+        retained.insert(
+            message["topic"].as_str().unwrap().to_owned(),
+            message["payload"].clone(),
+        );
     }
     assert_eq!(retained["site/meters/1/_status"], "online");
     assert_eq!(retained[energy], "42");
     // a removed meter is forgotten: at the next look, or when the connection is made anew
-    world.api.db.sql("UPDATE meter SET deleted_at = now() WHERE id = 1").await;
+    world
+        .api
+        .db
+        .sql("UPDATE meter SET deleted_at = now() WHERE id = 1")
+        .await;
     integrator.stop().await;
-    heard(&later, "site/meters/1/_status", |message| message["payload"] == "offline").await;
+    heard(&later, "site/meters/1/_status", |message| {
+        message["payload"] == "offline"
+    })
+    .await;
     let integrator = world.integrator(settings(), CALM);
     let mut cleared = BTreeSet::new();
     while !cleared.contains(energy) || cleared.len() < 4 {
@@ -183,7 +226,10 @@ async fn readings_states_and_discovery_stand_at_the_broker() {
             cleared.insert(message["topic"].as_str().unwrap().to_owned());
         }
     }
-    assert!(cleared.contains("homeassistant/sensor/polyphase_1_1/active_energy_import/config"), "{cleared:?}");
+    assert!(
+        cleared.contains("homeassistant/sensor/polyphase_1_1/active_energy_import/config"),
+        "{cleared:?}"
+    );
     integrator.stop().await;
     world.api.stop().await;
 }
@@ -213,7 +259,9 @@ async fn kills_of_broker_and_integrator_lose_nothing_and_repeat_under_one_id() {
     for round in 0..4 {
         for _ in 0..6 {
             energy += 1;
-            let batch = (1..=4).map(|meter| reading(meter, energy * 10, 1_000_000 + energy)).collect();
+            let batch = (1..=4)
+                .map(|meter| reading(meter, energy * 10, 1_000_000 + energy))
+                .collect();
             world.stored(batch).await;
         }
         match round {
@@ -259,16 +307,30 @@ async fn the_will_is_told_when_the_server_is_cut_off() {
     let world = World::new().await;
     let broker = Mosquitto::start("").await;
     let reader = broker.reader();
-    joined(&world, &broker, json!({ "shape": "json", "topics": ["readings", "alarms"] })).await;
+    joined(
+        &world,
+        &broker,
+        json!({ "shape": "json", "topics": ["readings", "alarms"] }),
+    )
+    .await;
     let integrator = world.integrator(settings(), CALM);
-    heard(&reader, "site/meters/1/_status", |message| message["payload"] == "online").await;
+    heard(&reader, "site/meters/1/_status", |message| {
+        message["payload"] == "online"
+    })
+    .await;
     world.stored(vec![reading(2, 60, 5)]).await;
     let all = heard(&reader, "site/meters/1/SN-1/2/_reading", |_| true).await;
     let told = all.last().unwrap();
     let body: Value = serde_json::from_str(told["payload"].as_str().unwrap()).unwrap();
-    assert_eq!((&told["type"], &body["data"]["items"][1]["value"]), (&json!("application/json"), &json!("5")));
+    assert_eq!(
+        (&told["type"], &body["data"]["items"][1]["value"]),
+        (&json!("application/json"), &json!("5"))
+    );
     integrator.kill().await;
-    let all = heard(&reader, "site/meters/1/_status", |message| message["payload"] == "offline").await;
+    let all = heard(&reader, "site/meters/1/_status", |message| {
+        message["payload"] == "offline"
+    })
+    .await;
     assert_eq!(all.last().unwrap()["retain"], true);
     world.api.stop().await;
 }
@@ -279,12 +341,18 @@ async fn a_broker_that_refuses_is_told_of() {
     let broker = Mosquitto::start("").await;
     let made = joined(&world, &broker, json!({ "password": "wrong" })).await;
     let path = format!("/integrations/{}", made["id"]);
-    let test = world.api.call(&world.admin, "POST", &format!("{path}/test"), None).await;
+    let test = world
+        .api
+        .call(&world.admin, "POST", &format!("{path}/test"), None)
+        .await;
     let test = test.expect(200).json();
     assert_eq!(test["ok"], false);
     assert!(test["error"].as_str().unwrap().contains("refuses"), "{test}");
     let integrator = world.integrator(settings(), CALM);
-    until("it fails", async || world.look(&made["id"]).await["attempts"].as_u64() >= Some(2)).await;
+    until("it fails", async || {
+        world.look(&made["id"]).await["attempts"].as_u64() >= Some(2)
+    })
+    .await;
     let right = json!({ "password": "s3cret" });
     world
         .api
@@ -338,6 +406,10 @@ async fn brokers_are_reached_by_tls_with_a_certificate_that_is_known() {
     // far more than a broker takes at once
     session.publish((0..2_000).map(message).collect()).await.unwrap();
     session.close().await;
-    let refused = stranger.connect(target).await.err().expect("the certificate is unknown");
+    let refused = stranger
+        .connect(target)
+        .await
+        .err()
+        .expect("the certificate is unknown");
     assert!(matches!(refused, SendError::Passing { .. }), "{refused}");
 }

@@ -1,6 +1,6 @@
 //! Webhooks: what was committed arrives, in order per meter, signed, and under the same id when it comes twice.
 
-use super::world::{World, reading, settings, until};
+use super::world::{World, now, reading, settings, until};
 use crate::notices::peers::{HttpPeer, answer};
 use chrono::TimeDelta;
 use polyphase::domain::integration::{FeedTopic, Position};
@@ -15,16 +15,25 @@ const CALM: Duration = Duration::from_secs(60);
 
 fn bodies(peer: &HttpPeer) -> Vec<Value> {
     let asked = peer.asked.lock().unwrap();
-    asked.iter().map(|asked| serde_json::from_str(&asked.body).unwrap()).collect()
+    asked
+        .iter()
+        .map(|asked| serde_json::from_str(&asked.body).unwrap())
+        .collect()
 }
 
 /// The items of every request, in the order in which they came.
 fn items(peer: &HttpPeer) -> Vec<Value> {
-    bodies(peer).iter().flat_map(|body| body["items"].as_array().unwrap().clone()).collect()
+    bodies(peer)
+        .iter()
+        .flat_map(|body| body["items"].as_array().unwrap().clone())
+        .collect()
 }
 
 fn ids(peer: &HttpPeer) -> BTreeSet<String> {
-    items(peer).iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    items(peer)
+        .iter()
+        .map(|item| item["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[actix_web::test]
@@ -35,7 +44,10 @@ async fn readings_and_events_arrive_signed_and_in_order() {
     world.stored(vec![reading(1, 0, 1)]).await;
     assert_eq!(world.rows().await, 0);
     let made = world
-        .webhook(peer.address, json!({ "topics": ["readings", "alarms", "sessions", "slots"], "batch_max": 7 }))
+        .webhook(
+            peer.address,
+            json!({ "topics": ["readings", "alarms", "sessions", "slots"], "batch_max": 7 }),
+        )
         .await;
     let secret = made["secret"].as_str().unwrap().to_owned();
     let integrator = world.integrator(settings(), CALM);
@@ -65,9 +77,15 @@ async fn readings_and_events_arrive_signed_and_in_order() {
     assert!(bodies.iter().all(|body| body["items"].as_array().unwrap().len() <= 7));
     let mut by_meter: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for item in all.iter().filter(|item| item["topic"] == "readings") {
-        assert_eq!((&item["dtu_id"], &item["data"]["items"][0]["quantity"]), (&json!(1), &json!("voltage_l1")));
+        assert_eq!(
+            (&item["dtu_id"], &item["data"]["items"][0]["quantity"]),
+            (&json!(1), &json!("voltage_l1"))
+        );
         let meter = item["meter_id"].as_i64().unwrap();
-        by_meter.entry(meter).or_default().push(item["data"]["ts"].as_str().unwrap().to_owned());
+        by_meter
+            .entry(meter)
+            .or_default()
+            .push(item["data"]["ts"].as_str().unwrap().to_owned());
     }
     assert_eq!(by_meter.len(), 4);
     for times in by_meter.values() {
@@ -86,7 +104,10 @@ async fn readings_and_events_arrive_signed_and_in_order() {
     let seen = async || world.look(&made["id"]).await;
     until("it is written down", async || seen().await["delivered"] == 24).await;
     let shown = seen().await;
-    assert_eq!((&shown["state"], &shown["lag"], &shown["secret"]), (&json!("working"), &json!(0), &Value::Null));
+    assert_eq!(
+        (&shown["state"], &shown["lag"], &shown["secret"]),
+        (&json!("working"), &json!(0), &Value::Null)
+    );
     integrator.stop().await;
     world.api.stop().await;
 }
@@ -136,7 +157,10 @@ async fn what_was_on_its_way_at_a_kill_comes_again_under_its_id() {
     // what comes meanwhile does not slip into it
     world.stored(vec![reading(1, 120, 2)]).await;
     let second = world.integrator(settings(), CALM);
-    until("everything is there", async || ids(&peer).len() == 5 && items(&peer).len() >= 8).await;
+    until("everything is there", async || {
+        ids(&peer).len() == 5 && items(&peer).len() >= 8
+    })
+    .await;
     let asked = peer.asked.lock().unwrap().clone();
     assert_eq!(asked[0].header("webhook-id"), asked[1].header("webhook-id"));
     assert_eq!(asked[0].body, asked[1].body);
@@ -149,7 +173,9 @@ async fn what_was_on_its_way_at_a_kill_comes_again_under_its_id() {
 async fn a_commit_that_comes_late_is_not_skipped() {
     let world = World::new().await;
     let peer = HttpPeer::start(vec![answer("200 OK", "", "")]).await;
-    world.webhook(peer.address, json!({ "topics": ["readings", "sessions"] })).await;
+    world
+        .webhook(peer.address, json!({ "topics": ["readings", "sessions"] }))
+        .await;
     let integrator = world.integrator(settings(), CALM);
     // takes a number in the feed and does not commit
     let mut slow = world.api.db.superuser().await;
@@ -184,7 +210,10 @@ async fn groups_and_quantities_filter() {
     let world = World::new().await;
     let peer = HttpPeer::start(vec![answer("200 OK", "", "")]).await;
     world
-        .webhook(peer.address, json!({ "group_id": 1, "quantities": ["active_energy_import"] }))
+        .webhook(
+            peer.address,
+            json!({ "group_id": 1, "quantities": ["active_energy_import"] }),
+        )
         .await;
     let integrator = world.integrator(settings(), CALM);
     world.stored((1..=4).map(|meter| reading(meter, 60, 5)).collect()).await;
@@ -196,7 +225,10 @@ async fn groups_and_quantities_filter() {
     for item in items(&peer) {
         assert!(item["meter_id"].as_i64().unwrap() < 3, "{item}");
         let values = item["data"]["items"].as_array().unwrap();
-        assert_eq!((values.len(), &values[0]["quantity"]), (1, &json!("active_energy_import")));
+        assert_eq!(
+            (values.len(), &values[0]["quantity"]),
+            (1, &json!("active_energy_import"))
+        );
     }
     integrator.stop().await;
     world.api.stop().await;
@@ -211,7 +243,10 @@ async fn days_of_failure_stop_it_and_tell_people_and_resume_goes_on() {
     impatient.stop_after = TimeDelta::seconds(2);
     let integrator = world.integrator(impatient, CALM);
     world.stored(vec![reading(1, 60, 1)]).await;
-    until("it is stopped", async || world.look(&made["id"]).await["state"] == "stopped").await;
+    until("it is stopped", async || {
+        world.look(&made["id"]).await["state"] == "stopped"
+    })
+    .await;
     let stopped = world.look(&made["id"]).await;
     assert!(stopped["last_error"].as_str().unwrap().contains("503"), "{stopped}");
     assert_eq!(stopped["lag"], 1);
@@ -229,9 +264,19 @@ async fn days_of_failure_stop_it_and_tell_people_and_resume_goes_on() {
     let path = format!("/integrations/{}", made["id"]);
     let target = json!({ "target": format!("http://{}/hook", well.address) });
     let any = [("If-Match", "*")];
-    let edited = world.api.call_with(&world.admin, "PATCH", &path, &any, Some(target)).await;
-    assert_eq!(edited.expect(200).json()["state"], "stopped", "an edit alone does not begin it again");
-    let resumed = world.api.call(&world.admin, "POST", &format!("{path}/resume"), None).await;
+    let edited = world
+        .api
+        .call_with(&world.admin, "PATCH", &path, &any, Some(target))
+        .await;
+    assert_eq!(
+        edited.expect(200).json()["state"],
+        "stopped",
+        "an edit alone does not begin it again"
+    );
+    let resumed = world
+        .api
+        .call(&world.admin, "POST", &format!("{path}/resume"), None)
+        .await;
     assert_eq!(resumed.expect(200).json()["state"], "working");
     until("what waited arrives", async || ids(&well).len() == 2).await;
     integrator.stop().await;
@@ -244,10 +289,16 @@ async fn what_is_taken_is_dropped_and_what_is_too_old_is_counted_as_lost() {
     let peer = HttpPeer::start(vec![answer("200 OK", "", "")]).await;
     let made = world.webhook(peer.address, json!({})).await;
     world.stored((1..=4).map(|meter| reading(meter, 60, 1)).collect()).await;
-    world.stored((1..=3).map(|meter| reading(meter, 120, 2)).collect()).await;
-    world.api.db.sql("UPDATE feed SET at = now() - interval '8 days' WHERE seq = 1").await;
+    world
+        .stored((1..=3).map(|meter| reading(meter, 120, 2)).collect())
+        .await;
+    world
+        .api
+        .db
+        .sql("UPDATE feed SET at = now() - interval '8 days' WHERE seq = 1")
+        .await;
     // the integrator begins with its house: the old row goes before it is told
-    assert_eq!(world.feed().prune(chrono::Utc::now() - TimeDelta::days(7), 100).await.unwrap(), 1);
+    assert_eq!(world.feed().prune(now() - TimeDelta::days(7), 100).await.unwrap(), 1);
     assert_eq!(world.look(&made["id"]).await["lost"], 4);
     let integrator = world.integrator(settings(), CALM);
     until("the rest arrives", async || ids(&peer).len() == 3).await;
@@ -257,7 +308,7 @@ async fn what_is_taken_is_dropped_and_what_is_too_old_is_counted_as_lost() {
     assert_eq!(bodies(&peer)[1]["lost"], 0, "it is told once");
     integrator.stop().await;
     // everybody has it: nothing is kept but the row in which the cursor stands
-    world.feed().prune(chrono::Utc::now() - TimeDelta::days(7), 100).await.unwrap();
+    world.feed().prune(now() - TimeDelta::days(7), 100).await.unwrap();
     assert!(world.rows().await <= 1);
     assert_eq!(world.look(&made["id"]).await["lost"], 4);
     world.api.stop().await;
@@ -272,21 +323,33 @@ async fn pages_of_any_size_give_the_same_feed() {
     for minute in 1..=9 {
         let meters = 1..=(minute % 4 + 1);
         world
-            .stored(meters.map(|meter| reading(i32::try_from(meter).unwrap(), minute * 60, minute)).collect())
+            .stored(
+                meters
+                    .map(|meter| reading(i32::try_from(meter).unwrap(), minute * 60, minute))
+                    .collect(),
+            )
             .await;
     }
     let feed = world.feed();
-    let integration = feed.active(10, chrono::Utc::now()).await.unwrap().remove(0);
+    let integration = feed.active(10, now()).await.unwrap().remove(0);
     assert_eq!(integration.spec.topics, [FeedTopic::Readings]);
     let settled = Position::behind(feed.look().await.unwrap().head);
     let mut expected: Option<Vec<String>> = None;
     for limit in [1, 2, 3, 5, 100] {
         let (mut from, mut seen) = (Position::default(), Vec::new());
         loop {
-            let query = FeedQuery { from, to: settled, limit };
+            let query = FeedQuery {
+                from,
+                to: settled,
+                limit,
+            };
             let page = feed.page(&integration, query).await.unwrap();
             assert!(page.items.len() <= usize::try_from(limit).unwrap());
-            assert!(page.items.iter().all(|item| item.place > from && item.place <= page.reached));
+            assert!(
+                page.items
+                    .iter()
+                    .all(|item| item.place > from && item.place <= page.reached)
+            );
             seen.extend(page.items.into_iter().map(|item| item.id));
             from = page.reached;
             if page.end {

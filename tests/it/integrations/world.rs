@@ -43,6 +43,11 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// The time of the integrator, which is not the API's here.
+pub fn now() -> DateTime<Utc> {
+    SystemClock.now()
+}
+
 pub struct World {
     pub api: Api,
     pub admin: Someone,
