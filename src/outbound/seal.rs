@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What the sealed texts are for; nothing else opens them.
-const PURPOSE: &[u8] = b"polyphase integration password v1";
+const PURPOSE: &str = "integration password";
 
 /// Seals and opens.
 #[derive(Clone, Debug)]
@@ -48,7 +48,11 @@ impl Sealer {
         SystemRandom::new().fill(&mut nonce).map_err(|_| SealError::Random)?;
         let mut sealed = text.expose_secret().as_bytes().to_vec();
         self.key()?
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut sealed)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(PURPOSE.as_bytes()),
+                &mut sealed,
+            )
             .map_err(|_| SealError::Key)?;
         Ok([&nonce[..], &sealed].concat())
     }
@@ -62,7 +66,11 @@ impl Sealer {
         let mut text = rest.to_vec();
         let opened = self
             .key()?
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(PURPOSE), &mut text)
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(PURPOSE.as_bytes()),
+                &mut text,
+            )
             .map_err(|_| SealError::Closed)?;
         let text = std::str::from_utf8(opened).map_err(|_| SealError::Closed)?;
         Ok(text.to_owned().into())

@@ -43,8 +43,8 @@ impl WebhookKey {
     }
 
     /// A key for something else than webhooks, 32 bytes.
-    pub(super) fn derived(&self, purpose: &[u8]) -> Vec<u8> {
-        hmac(self.0.expose_secret().as_bytes(), &[purpose])
+    pub(super) fn derived(&self, purpose: &str) -> [u8; 32] {
+        self.0.seal(purpose, &[])
     }
 
     /// The secret as its owner enters it: `whsec_` and base64.
