@@ -233,13 +233,12 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     let mut state = api_state(
         config,
         database,
-        (&fleet, &desk, outbound.desk, integrators.desk),
+        (&fleet, &desk, outbound.desk, integrators.desk, key),
         &live,
         recorder,
         catalogue,
         &spool,
         up,
-        key,
     )?;
     state.readiness.push(Arc::new(load.check()));
     actix::spawn(load.watch());
@@ -372,18 +371,18 @@ pub async fn recover(
 fn api_state(
     config: &Config,
     database: &Database,
-    (fleet, desk, notices, integrations): (
+    (fleet, desk, notices, integrations, key): (
         &FleetHandle,
         &Addr<ControlDesk>,
         Arc<dyn NoticeDesk>,
         Arc<dyn IntegrationDesk>,
+        ServerKey,
     ),
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,
     spool: &SpoolHandle,
     up: watch::Receiver<bool>,
-    key: ServerKey,
 ) -> anyhow::Result<ApiState> {
     Ok(ApiState {
         stores: Arc::new(PgStores::new(database.clone())),

@@ -57,39 +57,39 @@ pub struct Certificate {
     seen: [u8; 32],
 }
 
-/// The bytes of both files, and their digest.
+/// The text of both files, and their digest.
 struct Pair {
-    cert: Vec<u8>,
-    key: Vec<u8>,
+    cert: String,
+    key: String,
     digest: [u8; 32],
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let mut bytes = Vec::new();
+fn read(path: &Path) -> Result<String, TlsError> {
+    let mut text = String::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_MAX_BYTES).read_to_end(&mut bytes))
+        .and_then(|file| file.take(FILE_MAX_BYTES).read_to_string(&mut text))
         .map_err(|error| wrong(path, error))?;
-    Ok(bytes)
+    Ok(text)
 }
 
 impl Pair {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let (cert, key) = (read(&files.cert)?, read(&files.key)?);
         let mut both = Sha256::new();
-        both.update(Sha256::digest(&cert));
-        both.update(Sha256::digest(&key));
+        both.update(Sha256::digest(cert.as_bytes()));
+        both.update(Sha256::digest(key.as_bytes()));
         let digest = both.finalize().into();
         Ok(Self { cert, key, digest })
     }
 
     fn certified(&self, files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-        let chain = CertificateDer::pem_slice_iter(&self.cert)
+        let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| wrong(&files.cert, error))?;
         if chain.is_empty() {
             return Err(wrong(&files.cert, "holds no certificate"));
         }
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| wrong(&files.key, error))?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| wrong(&files.key, error))?;
         // says as well when the key is not the certificate's
         CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
             .map_err(|error| wrong(&files.key, error))
