@@ -156,14 +156,17 @@ async fn rolled(
     let names: Vec<String> = quantities.iter().map(|quantity| quantity.name().to_owned()).collect();
     let meters: Vec<i32> = stands.iter().map(|stand| stand.meter.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT h.quantity, width_bucket(h.start, $3::timestamptz[]) AS "slice!", sum(h.value) AS "value!",
+        r#"WITH behind AS MATERIALIZED (
+               SELECT DISTINCT d.hour FROM hour_mark d
+               WHERE d.registers AND d.hour > $4::timestamptz - interval '2 hours' AND d.hour < $5 AND d.meters && $6::int[]
+           )
+           SELECT h.quantity, width_bucket(h.start, $3::timestamptz[]) AS "slice!", sum(h.value) AS "value!",
                   min(h.start) AS "begins!", max(h.finish) AS "ends!",
                   sum(extract(epoch FROM h.finish - h.start))::bigint AS "seconds!",
                   max(h.quality) AS "quality!", bool_or(h.interpolated) AS "interpolated!"
            FROM consumption_hour h
            WHERE h.point_id = $1 AND h.quantity = ANY($2) AND h.start >= $4 AND h.start < $5 AND NOT h.incomplete
-             AND NOT EXISTS (SELECT FROM consumption_dirty d WHERE d.meter_id = ANY($6)
-                             AND d.hour < h.finish AND d.hour + interval '1 hour' > h.start)
+             AND NOT EXISTS (SELECT FROM behind d WHERE d.hour < h.finish AND d.hour + interval '1 hour' > h.start)
            GROUP BY 1, 2"#,
         point.0,
         &names,

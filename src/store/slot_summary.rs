@@ -92,7 +92,7 @@ async fn parts(tx: &mut PgConnection, query: &SlotSummaryQuery) -> Result<Parts,
            FROM account a CROSS JOIN LATERAL (
                SELECT date_trunc('hour', $1::timestamptz, a.time_zone) AS first,
                       date_trunc('hour', least($2::timestamptz, min(d.hour)), a.time_zone) AS rest
-               FROM meter_hour_dirty d WHERE d.hour > $1::timestamptz - interval '1 hour' AND d.hour < $2
+               FROM hour_mark d WHERE d.polls AND d.hour > $1::timestamptz - interval '1 hour' AND d.hour < $2
            ) b"#,
         query.from,
         query.to

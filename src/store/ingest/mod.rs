@@ -82,8 +82,7 @@ async fn write_batch(
     rejects.extend(outcome.rejects);
 
     rest::latest(connection, &outcome.inserted).await?;
-    rest::mark_dirty(connection, &outcome.inserted).await?;
-    rest::mark_meter_hours(connection, &outcome.inserted, batch.endings.iter().flatten().copied()).await?;
+    rest::mark_hours(connection, &outcome.inserted, batch.endings.iter().flatten().copied()).await?;
     rest::feed(connection, &outcome.inserted).await?;
     rejects.extend(rest::endings(connection, &batch.endings).await?);
     rest::evidence(connection, &batch.evidence).await?;

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Moves each meter's pointer for each set of quantities to its newest reading.
 pub(super) async fn latest(connection: &mut PgConnection, inserted: &[&Prepared<'_>]) -> Result<(), StoreError> {
@@ -56,58 +56,45 @@ pub(super) async fn latest(connection: &mut PgConnection, inserted: &[&Prepared<
     Ok(())
 }
 
-/// Marks the hours whose consumption the new registers may change.
-pub(super) async fn mark_dirty(connection: &mut PgConnection, inserted: &[&Prepared<'_>]) -> Result<(), StoreError> {
-    let hours: BTreeSet<(i32, DateTime<Utc>, i32)> = inserted
-        .iter()
-        .filter(|row| row.has_register())
-        .filter_map(|row| {
-            let hour = row.key.0.duration_trunc(TimeDelta::hours(1)).ok()?;
-            Some((row.key.1.0, hour, row.reading.account.0))
-        })
-        .collect();
-    if hours.is_empty() {
-        return Ok(());
-    }
-    let meters: Vec<i32> = hours.iter().map(|row| row.0).collect();
-    let starts: Vec<DateTime<Utc>> = hours.iter().map(|row| row.1).collect();
-    let accounts: Vec<i32> = hours.iter().map(|row| row.2).collect();
-    sqlx::query!(
-        "WITH now AS MATERIALIZED (SELECT round FROM consumption_round FOR SHARE)
-         INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
-         SELECT d.meter_id, d.hour, now.round, d.account_id
-         FROM now, unnest($1::int[], $2::timestamptz[], $3::int[]) AS d (meter_id, hour, account_id)
-         ON CONFLICT DO NOTHING",
-        &meters,
-        &starts,
-        &accounts
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Marks the hours of meters' polls that readings and endings of the batch lie in.
-pub(super) async fn mark_meter_hours(
+/// Marks the hours that readings and endings of the batch lie in for the roll-ups: of meters' polls, and of consumption where
+/// a register came. One row per account and hour, whatever the number of meters.
+pub(super) async fn mark_hours(
     connection: &mut PgConnection,
     inserted: &[&Prepared<'_>],
     endings: impl Iterator<Item = &SlotEnding> + Send,
 ) -> Result<(), StoreError> {
     let hour = |at: DateTime<Utc>| at.duration_trunc(TimeDelta::hours(1)).ok();
-    let readings = inserted
-        .iter()
-        .filter_map(|row| Some((row.key.1.0, hour(row.key.0)?, row.reading.account.0)));
-    let endings = endings.filter_map(|ending| Some((ending.meter.0, hour(ending.due_at)?, ending.account.0)));
-    let hours: BTreeSet<(i32, DateTime<Utc>, i32)> = readings.chain(endings).collect();
-    if hours.is_empty() {
+    let mut marks: BTreeMap<(DateTime<Utc>, i32, i32), bool> = BTreeMap::new();
+    for row in inserted {
+        if let Some(hour) = hour(row.key.0) {
+            *marks.entry((hour, row.reading.account.0, row.key.1.0)).or_default() |= row.has_register();
+        }
+    }
+    for ending in endings {
+        if let Some(hour) = hour(ending.due_at) {
+            marks.entry((hour, ending.account.0, ending.meter.0)).or_default();
+        }
+    }
+    if marks.is_empty() {
         return Ok(());
     }
-    let meters: Vec<i32> = hours.iter().map(|row| row.0).collect();
-    let starts: Vec<DateTime<Utc>> = hours.iter().map(|row| row.1).collect();
-    let accounts: Vec<i32> = hours.iter().map(|row| row.2).collect();
-    sqlx::query!("SELECT mark_meter_hours($1, $2, $3)", &meters, &starts, &accounts)
-        .execute(connection)
-        .await?;
+    let hours: Vec<DateTime<Utc>> = marks.keys().map(|key| key.0).collect();
+    let accounts: Vec<i32> = marks.keys().map(|key| key.1).collect();
+    let meters: Vec<i32> = marks.keys().map(|key| key.2).collect();
+    let registers: Vec<bool> = marks.values().copied().collect();
+    sqlx::query!(
+        "WITH now AS MATERIALIZED (SELECT round FROM consumption_round FOR SHARE)
+         INSERT INTO hour_mark (hour, round, account_id, registers, polls, meters)
+         SELECT d.hour, now.round, d.account_id, d.registers, true, array_agg(d.meter_id)
+         FROM now, unnest($1::timestamptz[], $2::int[], $3::int[], $4::bool[]) AS d (hour, account_id, meter_id, registers)
+         GROUP BY d.hour, now.round, d.account_id, d.registers",
+        &hours,
+        &accounts,
+        &meters,
+        &registers
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -138,7 +138,40 @@ fn consumes(quantity: Quantity) -> bool {
     quantity.kind() == Kind::Register && !other
 }
 
-/// The oldest marks made before `round`.
+/// Spreads the oldest marks made before `round` over the two work lists; returns their ids, none when there are none left.
+pub(super) async fn spread(connection: &mut PgConnection, round: i64, limit: i64) -> Result<Vec<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"WITH step AS MATERIALIZED (
+               SELECT id, hour, round, account_id, registers, polls, meters FROM hour_mark WHERE round < $1
+               ORDER BY hour, id LIMIT $2
+           ), consumption AS (
+               INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
+               SELECT DISTINCT m.meter, s.hour, s.round, s.account_id
+               FROM step s CROSS JOIN LATERAL unnest(s.meters) AS m (meter) WHERE s.registers
+               ON CONFLICT DO NOTHING
+           ), polls AS (
+               INSERT INTO meter_hour_dirty (meter_id, hour, round, account_id)
+               SELECT DISTINCT m.meter, s.hour, s.round, s.account_id
+               FROM step s CROSS JOIN LATERAL unnest(s.meters) AS m (meter) WHERE s.polls
+               ON CONFLICT DO NOTHING
+           )
+           SELECT id FROM step"#,
+        round,
+        limit
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Takes away marks whose hours are computed.
+pub(super) async fn forget_step(connection: &mut PgConnection, step: &[i64]) -> Result<(), StoreError> {
+    sqlx::query!("DELETE FROM hour_mark WHERE id = ANY($1)", step)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The oldest entries of the list of registers' hours, from marks made before `round`.
 pub(super) async fn marks(connection: &mut PgConnection, round: i64, limit: i64) -> Result<Vec<Mark>, StoreError> {
     Ok(sqlx::query_as!(
         Mark,
@@ -151,7 +184,7 @@ pub(super) async fn marks(connection: &mut PgConnection, round: i64, limit: i64)
     .await?)
 }
 
-/// Takes the marks away.
+/// Takes the entries away.
 pub(super) async fn forget(connection: &mut PgConnection, round: i64, marks: &[Mark]) -> Result<(), StoreError> {
     let meters: Vec<i32> = marks.iter().map(|mark| mark.meter).collect();
     let hours: Vec<DateTime<Utc>> = marks.iter().map(|mark| mark.hour).collect();

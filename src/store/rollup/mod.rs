@@ -1,9 +1,10 @@
 //! Roll-ups: hourly and daily consumption per metering point, computed anew where registers came in.
 //!
-//! The storage path marks hours of meters ([`super::ingest`]), edits of installations mark more. A run takes the marks
-//! made before it began, oldest hour first, finds the points whose meters they are, loads the registers around the
+//! The storage path marks hours ([`super::ingest`]), edits of installations mark more. A run takes the marks
+//! made before it began, oldest hour first, spreads them over work lists, finds the points whose meters they are, loads the registers around the
 //! marked hours (as far as the neighbouring readings: what lies between two readings changes with either), has
-//! [`crate::domain::consumption`] compute the hours and sums days from hours. Marks go in the transaction that writes.
+//! [`crate::domain::consumption`] compute the hours and sums days from hours. A list's entries go in the transaction that writes, a mark when its
+//! entries are gone.
 //! Hours and days of meters' polls (slots by ending, voltages, power) need no look beside the hour: the database rolls
 //! them up itself (migration 0006), by the same rounds.
 
@@ -16,12 +17,15 @@ use crate::domain::quantity::Quantity;
 use crate::telemetry::storage::RolledUp;
 use chrono::{DateTime, TimeDelta, Utc};
 use load::{Point, Registers};
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use std::collections::BTreeSet;
 
 /// Interpolation over a longer gap is flagged as estimated: a meter that is read once a day has none.
 pub(crate) const GAP_MAX: TimeDelta = TimeDelta::hours(25);
-/// Marks that one transaction works off.
+/// Marks (each of an account's hour, with all meters of a batch) that are spread and worked off in one go. What they say is
+/// forgotten only then: a run that is cut off does so much again.
+const STEP: i64 = 200;
+/// Meters' hours that one transaction works off.
 const CHUNK: i64 = 2_000;
 /// The same for hours of meters' polls, which the database computes itself.
 const METER_HOURS: i32 = 5_000;
@@ -29,11 +33,9 @@ const METER_HOURS: i32 = 5_000;
 /// Works off every mark made so far; returns how many hours of consumption were written.
 pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
     let mut connection = pool.acquire().await?;
-    let any = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM consumption_dirty) OR EXISTS (SELECT FROM meter_hour_dirty) AS "any!""#
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let any = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM hour_mark) AS "any!""#)
+        .fetch_one(&mut *connection)
+        .await?;
     if !any {
         return Ok(0);
     }
@@ -44,10 +46,38 @@ pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreE
     let mut hours = 0u64;
     let mut meters = 0usize;
     loop {
+        let step = load::spread(&mut connection, round, STEP).await?;
+        if step.is_empty() {
+            break;
+        }
+        let done = consumption_of(&mut connection, round, now).await?;
+        hours = hours.saturating_add(done.0);
+        meters = meters.saturating_add(done.1);
+        // each call is a transaction of its own
+        while sqlx::query_scalar!(r#"SELECT roll_up_meters($1, $2) AS "marks!""#, round, METER_HOURS)
+            .fetch_one(&mut *connection)
+            .await?
+            > 0
+        {}
+        load::forget_step(&mut connection, &step).await?;
+    }
+    RolledUp { meters, hours }.emit();
+    Ok(hours)
+}
+
+/// Works off the list of hours of registers; returns hours written and meters looked at.
+async fn consumption_of(
+    connection: &mut PgConnection,
+    round: i64,
+    now: DateTime<Utc>,
+) -> Result<(u64, usize), StoreError> {
+    let mut hours = 0u64;
+    let mut meters = 0usize;
+    loop {
         let mut transaction = connection.begin().await?;
         let marks = load::marks(&mut transaction, round, CHUNK).await?;
         if marks.is_empty() {
-            break;
+            return Ok((hours, meters));
         }
         meters = meters.saturating_add(marks.iter().map(|mark| mark.meter).collect::<BTreeSet<_>>().len());
         let points = load::points(&mut transaction, &marks).await?;
@@ -60,14 +90,6 @@ pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreE
         load::forget(&mut transaction, round, &marks).await?;
         transaction.commit().await?;
     }
-    // each call is a transaction of its own
-    while sqlx::query_scalar!(r#"SELECT roll_up_meters($1, $2) AS "marks!""#, round, METER_HOURS)
-        .fetch_one(&mut *connection)
-        .await?
-        > 0
-    {}
-    RolledUp { meters, hours }.emit();
-    Ok(hours)
 }
 
 /// The hours of one register at one point.

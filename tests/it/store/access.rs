@@ -209,12 +209,7 @@ async fn readings_are_seen_by_their_account_alone_and_written_by_no_one_else() {
         .await
         .unwrap();
 
-    for table in [
-        "reading_electricity",
-        "reading_side",
-        "latest_reading",
-        "consumption_dirty",
-    ] {
+    for table in ["reading_electricity", "reading_side", "latest_reading", "hour_mark"] {
         for account in [1, 2] {
             let mut transaction = db.database().scoped(AccountId(account)).begin().await.unwrap();
             let seen: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT account_id FROM {table}")))
@@ -232,7 +227,7 @@ async fn readings_are_seen_by_their_account_alone_and_written_by_no_one_else() {
         "INSERT INTO audit VALUES (1, 1, now(), '', '', '', '{}', '', '')",
         "SELECT ensure_day('2030-01-01')",
         "SELECT audit_append(2, now(), 'me', 'x', 'y', '{}')",
-        "INSERT INTO consumption_dirty VALUES (1, now(), 1, 1)",
+        "INSERT INTO hour_mark (hour, round, account_id, registers, polls, meters) VALUES (now(), 1, 1, true, true, '{1}')",
         "SELECT mark_consumption(2, 1, now(), now())",
         "CREATE TABLE mine ()",
     ] {

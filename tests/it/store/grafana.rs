@@ -255,6 +255,7 @@ const ATTACKS: &[&str] = &[
     "SELECT record FROM reading_rejected",
     "SELECT * FROM claim_code",
     "SELECT * FROM consumption_dirty",
+    "SELECT * FROM hour_mark",
     "SELECT * FROM meter_own_schedule",
     // functions
     "SELECT audit_verify()",
@@ -368,6 +369,7 @@ const MUST_FAIL: &[&str] = &[
     "SELECT record",
     "SELECT * FROM claim_code",
     "SELECT * FROM consumption_dirty",
+    "SELECT * FROM hour_mark",
     "SELECT audit_",
     "SELECT mark_",
     "SELECT * FROM wanted",

@@ -32,7 +32,8 @@ async fn ledger(db: &TestDb) {
              UNION ALL SELECT t, t, m, 1, 1, 1, 1, 'late', NULL FROM due WHERE n % 11 = 0 AND n % 7 <> 0
              UNION ALL SELECT t, t, m, 1, 1, 1, 1, 'missing', 'partial' FROM due WHERE n % 13 = 0 AND n % 7 <> 0 AND n % 11 <> 0
              UNION ALL SELECT t, t, m, 2, 1, 1, 0, 'missing', 'overlap' FROM due WHERE n % 17 = 0 AND n % 7 <> 0;
-         INSERT INTO meter_hour_dirty SELECT DISTINCT m, date_trunc('hour', t, 'UTC'), 0, 1 FROM due",
+         INSERT INTO hour_mark (hour, round, account_id, registers, polls, meters)
+             SELECT date_trunc('hour', t, 'UTC'), 0, 1, false, true, array_agg(m) FROM due GROUP BY 1",
     )
     .await;
 }
@@ -149,7 +150,8 @@ async fn roll_ups_and_rows_together_say_what_the_rows_say() {
     same(&by_rows, &answers(&*slots).await, "rolled up");
     // hours that came in again are read from the rows until the next roll-up
     db.sql(
-        "INSERT INTO meter_hour_dirty VALUES (3, '2026-04-04T14:00:00Z', 100, 1);
+        "INSERT INTO hour_mark (hour, round, account_id, registers, polls, meters)
+         VALUES ('2026-04-04T14:00:00Z', 100, 1, false, true, '{2,3}');
          UPDATE meter_hour SET actual = 999 WHERE hour >= '2026-04-04T14:00:00Z';
          UPDATE meter_day SET actual = 999 WHERE day >= '2026-04-04T13:00:00Z'",
     )
