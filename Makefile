@@ -99,9 +99,14 @@ pictures:
 	cargo build --locked
 	target/peers/bin/python tests/peers/run_panels.py --pictures docs/dashboards
 
+# the benches of codecs and keys, then the whole server against limits and peers (docs/BENCHMARKS.md); some 40 minutes
 bench:
-	@scripts/install.sh test
-	cargo bench --locked
+	@scripts/install.sh bench
+	cargo bench --locked --bench dlt645_decode --bench reading_key
+	cargo build --release --locked --bins --benches
+	mkdir -p target/benches
+	for bench in fleet storage; do cp "$$(ls -t target/release/deps/$$bench-* | grep -v '\.d$$' | head -1)" target/benches/$$bench; done
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_bench.py --report target/benches/report.json
 
 sqlx:
 	scripts/sqlx-prepare.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what a bare Debian 12 lacks, and says what it does. Usage: scripts/install.sh [demo|test]
+# Installs what a bare Debian 12 lacks, and says what it does. Usage: scripts/install.sh [demo|test|bench]
 # demo: PostgreSQL programs and a C toolchain. test: also Python with venv, for the independent protocol peers, and
-# Prometheus and npm, for the dashboards, and the MQTT broker mosquitto.
+# Prometheus and npm, for the dashboards, and the MQTT broker mosquitto. bench: also libmodbus, a peer of the benches.
 set -euo pipefail
 purpose=${1:-demo}
 say() { printf '==> %s\n' "$*"; }
@@ -10,6 +10,10 @@ missing=()
 have_initdb() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
 have_initdb || missing+=(postgresql)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+if [ "$purpose" = bench ]; then
+    pkg-config --exists libmodbus 2>/dev/null || missing+=(libmodbus-dev pkg-config)
+    purpose=test
+fi
 if [ "$purpose" = test ]; then
     # libFuzzer is C++
     command -v c++ >/dev/null || missing+=(g++)

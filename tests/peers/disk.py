@@ -8,24 +8,24 @@ SIZE_MB = 64
 
 
 class SmallDisk:
-    def __init__(self, folder, mount_point):
+    def __init__(self, folder, mount_point, size_mb=SIZE_MB):
         self.mount_point = Path(mount_point)
         self.filler = self.mount_point / "filler"
         image = Path(folder) / f"{self.mount_point.name}.img"
         with open(image, "wb") as file:
             # whole, so that the host has its space for certain
-            os.posix_fallocate(file.fileno(), 0, SIZE_MB << 20)
+            os.posix_fallocate(file.fileno(), 0, size_mb << 20)
         try:
             # no blocks kept for root, who may run the server
             self.call("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
             self.call("mount", "-o", "loop", str(image), str(self.mount_point))
-            self.kind = f"ext4, {SIZE_MB} MB, loop-mounted"
+            self.kind = f"ext4, {size_mb} MB, loop-mounted"
         except (OSError, RuntimeError) as first:
             try:
-                self.call("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(self.mount_point))
+                self.call("mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(self.mount_point))
             except (OSError, RuntimeError) as second:
                 raise SystemExit(f"a small disk cannot be made here ({first}; {second}): it needs root") from None
-            self.kind = f"tmpfs, {SIZE_MB} MB (no loop device: {first})"
+            self.kind = f"tmpfs, {size_mb} MB (no loop device: {first})"
 
     @staticmethod
     def call(*command):

@@ -49,7 +49,8 @@ class Cluster:
     def small_disk(self, mount_point):
         """Puts what is made with the words that this returns on a small file system of its own; its log stays where it is."""
         mount_point.mkdir()
-        self.disk = SmallDisk(mount_point.parent, mount_point)
+        # a long drill stores more than fits on the least of disks: it would stay full with nobody's doing
+        self.disk = SmallDisk(mount_point.parent, mount_point, 512)
         place = mount_point / "tables"
         place.mkdir()
         if self.user:
@@ -109,6 +110,17 @@ class Cluster:
         if children.exists():
             pids += [int(pid) for pid in children.read_text().split()]
         return pids
+
+    def states(self):
+        """The state of each of its processes, as the kernel has it: R running, S asleep, D waiting for a disk, T stopped."""
+        found = {}
+        for pid in self.family():
+            try:
+                name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+                found[pid] = rest.split()[0] + " " + Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0][:60]
+            except OSError:
+                pass
+        return found
 
     def hang(self):
         """Every process stops where it stands: connections stay, answers do not come."""

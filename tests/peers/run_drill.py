@@ -299,7 +299,11 @@ class Drill:
             last = metrics(self.head.base, *names) or last
             seen.append((time.monotonic(), *last.values()))
         if last[names[0]] > self.live_rate():
-            self.faults.append(f"the spool does not drain: {last}")
+            self.faults.append(f"the spool does not drain: {last}, health: {readiness(self.head.base)}")
+            self.faults.append(f"its processes: {self.database.states()}")
+            doing = self.database.sql("SELECT pid, application_name, state, wait_event, now() - state_change, left(query, 60) "
+                                      "FROM pg_stat_activity WHERE state IS NOT NULL", check=False)
+            self.faults.append(f"what it does: {doing}")
         # from the moment that it began to fall
         falling = next((index for index in range(1, len(seen)) if seen[index][1] < seen[index - 1][1]), None)
         if falling is None:
@@ -434,6 +438,11 @@ def work(args, folder, head, database, disk):
     finally:
         fleet.end()
     log = (folder / "server.log").read_bytes()
+    if drill.faults:
+        # what the server said of it, for whoever looks into the faults
+        kept = Path(tempfile.gettempdir()) / f"drill-{os.getpid()}.log"
+        kept.write_bytes(log)
+        print(f"the server's log: {kept}", file=sys.stderr)
     return drill, {
         "events": dict(drill.done), "meters": len(fleet.meters), "seconds": round((until - begun).total_seconds()), **verdict,
         "writes_without_database": dict(drill.refusals), "health_without_database": dict(drill.reasons),
