@@ -374,7 +374,8 @@ class Drill:
             without += len(gone)
             for at in sorted(gone)[:2]:
                 self.faults.append(f"meter {meter}: due at {at}, not in the ledger")
-        self.faults += report["wrong"]
+        # they come first: nothing weighs more
+        self.faults = report["wrong"] + self.faults
         endings = {"actual": endings.pop("actual", 0), "late": endings.pop("late", 0),
                    "missing": sum(endings.values()), "missing_by_reason": dict(endings)}
         return {"due": due, **endings, "no_ending": without, "open": open_slots, "lost": lost, "doubled": doubled,
