@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test fuzz scan field kills integrations control drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
+.PHONY: demo test fuzz scan field kills integrations control exports backup-drill drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
 
 demo:
 	@scripts/install.sh demo
@@ -75,6 +75,17 @@ concentrators:
 	@scripts/install.sh test
 	cargo build --release --locked
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_concentrators.py --concentrators 100 --points 500 --rounds 3 --every 300 --limit 1200
+
+exports:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_exports.py --readings 1000000
+
+# about a gigabyte; needs three times as much on the disk
+backup-drill:
+	@scripts/install.sh test
+	cargo build --release --locked
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_backup.py --mib 1024
 
 drill-disk:
 	@scripts/install.sh test

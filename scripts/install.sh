@@ -53,7 +53,7 @@ fi
 command -v cargo >/dev/null || { echo "a Rust toolchain (1.94 or newer) is needed: see rust-lang.org"; exit 1; }
 
 # asks for the peers themselves: an environment that an interrupted run left half made is made again
-if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import aiosmtpd, dlt645, dlt698, meterbus, paho.mqtt, psycopg, pymodbus, smpplib, yaml' 2>/dev/null; then
+if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import aiosmtpd, dlt645, dlt698, meterbus, openpyxl, paho.mqtt, psycopg, pymodbus, smpplib, yaml' 2>/dev/null; then
     say "making target/peers, a Python environment with the independent peers (tests/peers/requirements.txt)"
     mkdir -p target
     python3 -m venv target/peers

@@ -4,6 +4,7 @@
 //! ports → HTTP. Stop: accept → schedules → commands → sessions → spool and storage flushed → HTTP last.
 
 pub mod audit;
+pub mod backup;
 pub mod checks;
 pub mod database;
 pub mod field;
@@ -33,6 +34,7 @@ use crate::port::integrations::IntegrationDesk;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::port::live::LiveFeed;
 use crate::port::notices::NoticeDesk;
+use crate::report::{ExportSettings, Exports};
 use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
 use crate::store::directory::PgDirectory;
 use crate::store::ingest::{PgReadingStore, Retention};
@@ -41,6 +43,7 @@ use crate::store::{Database, PgAuth, PgStores};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
 use database::Opened;
+use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +80,7 @@ pub struct Running {
     stop_accept: CancellationToken,
     stop_connections: CancellationToken,
     stop_notices: CancellationToken,
+    stop_exports: CancellationToken,
     closing: watch::Sender<bool>,
     /// Writes checkpoints of the audit until it is cancelled, and a last one then.
     checkpoints: (CancellationToken, tokio::task::JoinHandle<()>),
@@ -123,7 +127,7 @@ pub async fn start(config: &Config, interrupted: impl Future<Output = ()>) -> an
     };
     opened.look_after();
     let begun = tokio::select! {
-        begun = begin(config, catalogue, &opened.database) => begun.map(Some),
+        begun = begin(config, catalogue, &opened.database, opened.url()) => begun.map(Some),
         () = &mut interrupted => Ok(None),
     };
     match begun {
@@ -139,7 +143,12 @@ pub async fn start(config: &Config, interrupted: impl Future<Output = ()>) -> an
 }
 
 /// Everything that stands on the database.
-async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) -> anyhow::Result<Running> {
+async fn begin(
+    config: &Config,
+    catalogue: Arc<Catalogue>,
+    database: &Database,
+    url: &SecretString,
+) -> anyhow::Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let retention = Retention {
@@ -229,11 +238,15 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
     integrations::start(config, database, &integrators, &clock, stop_notices.clone());
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
+    let stop_exports = CancellationToken::new();
+    let exports = open_exports(config, database, &live, &clock, stop_exports.clone())?;
+    let backups = backup::Backups::new(config, url.clone(), Arc::clone(&clock));
+    actix::spawn(backups.clone().keep(stop_exports.clone()));
 
     let mut state = api_state(
         config,
         database,
-        (&fleet, &desk, outbound.desk, integrators.desk, key),
+        (&fleet, &desk, outbound.desk, integrators.desk, key, exports, backups),
         &live,
         recorder,
         catalogue,
@@ -262,6 +275,7 @@ async fn begin(config: &Config, catalogue: Arc<Catalogue>, database: &Database) 
         stop_accept,
         stop_connections,
         stop_notices,
+        stop_exports,
         closing,
         checkpoints: (stop_checkpoints, checkpoints),
         field_up,
@@ -302,6 +316,29 @@ fn open_recorder(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Reco
     };
     let folder = config.data.folder.join("frames");
     Ok(Recorder::open(Arc::new(OsDisk), &folder, settings, Arc::clone(clock))?)
+}
+
+fn open_exports(
+    config: &Config,
+    database: &Database,
+    live: &LiveHub,
+    clock: &Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> anyhow::Result<Exports> {
+    let exports = &config.exports;
+    let settings = ExportSettings {
+        folder: config.data.folder.join("exports"),
+        at_once: exports.at_once,
+        account_open_max: exports.account_open_max,
+        open_max: exports.open_max,
+        rows_max: exports.rows_max,
+        bytes_max: exports.bytes_max,
+        folder_bytes: exports.folder_bytes,
+        kept: chrono::TimeDelta::hours(exports.kept_h.into()),
+    };
+    let stores = Arc::new(PgStores::new(database.clone()));
+    let place = settings.folder.display().to_string();
+    Exports::open(stores, Arc::new(live.clone()), Arc::clone(clock), settings, stop).context(place)
 }
 
 fn live_limits(config: &Config) -> LiveLimits {
@@ -368,16 +405,21 @@ pub async fn recover(
     Ok(())
 }
 
+/// Whom the API asks.
+type Desks<'a> = (
+    &'a FleetHandle,
+    &'a Addr<ControlDesk>,
+    Arc<dyn NoticeDesk>,
+    Arc<dyn IntegrationDesk>,
+    ServerKey,
+    Exports,
+    backup::Backups,
+);
+
 fn api_state(
     config: &Config,
     database: &Database,
-    (fleet, desk, notices, integrations, key): (
-        &FleetHandle,
-        &Addr<ControlDesk>,
-        Arc<dyn NoticeDesk>,
-        Arc<dyn IntegrationDesk>,
-        ServerKey,
-    ),
+    (fleet, desk, notices, integrations, key, exports, backups): Desks<'_>,
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,
@@ -391,6 +433,8 @@ fn api_state(
         control: Arc::new(ControlHandle(desk.clone())),
         notices,
         integrations,
+        exports: Arc::new(exports),
+        backups: Arc::new(backups),
         frames: recorder,
         live: Arc::new(live.clone()),
         feed: Arc::new(live.clone()),
@@ -511,6 +555,7 @@ impl Running {
         }
         // what happens from here on is told by the next process; what is on its way has until the spool is flushed
         self.stop_notices.cancel();
+        self.stop_exports.cancel();
         let closed = self.fleet.registry.send(CloseSessions).await.unwrap_or(0);
         self.stop_connections.cancel();
         tracing::info!(sessions = closed, "sessions closed");

@@ -22,6 +22,7 @@ pub mod store;
 pub mod actor;
 
 pub mod api;
+pub mod report;
 
 pub mod app;
 pub mod cli;

@@ -38,6 +38,7 @@ fn rooms() -> BTreeMap<&'static str, &'static [&'static str]> {
             &["base", "telemetry", "domain", "protocol", "device", "exchange", "port"][..],
         ),
         ("api", FLOOR_4),
+        ("report", FLOOR_4),
         ("config", &["base", "telemetry"][..]),
         ("simulator", &["base", "domain", "protocol", "device"][..]),
     ])
@@ -57,6 +58,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
             "outbound",
             "actor",
             "api",
+            "report",
             "app",
             "cli",
             "simulator",
@@ -66,6 +68,9 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("tokio_serial", &["net", "cli"]),
     ("prometheus", &["telemetry"]),
     ("lettre", &["outbound"]),
+    ("csv", &["report"]),
+    ("flate2", &["store"]),
+    ("rust_xlsxwriter", &["report"]),
     ("reqwest", &["outbound"]),
 ];
 

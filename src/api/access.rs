@@ -4,6 +4,7 @@
 //! entry without a route, fails the build.
 
 use crate::domain::access::{Role, RoleSet};
+use crate::port::exports::ExportKind;
 use Access::{Public, Roles, SignedIn};
 use actix_web::http::Method;
 use std::collections::HashMap;
@@ -223,10 +224,38 @@ pub const OPERATIONS: &[Operation] = &[
     op("DELETE", "/alarm-rules/{id}",           "delete_alarm_rule",    OPERATE),
     op("GET",    "/alarm-rules/{id}/versions",  "list_alarm_rule_versions", READ),
     op("GET",    "/meters/{id}/profile",        "get_profile",          READ),
+    // exports: which kinds says EXPORTS
+    op("GET",    "/exports",                    "list_exports",         READ),
+    op("POST",   "/exports",                    "create_export",        READ),
+    op("GET",    "/exports/{id}",               "get_export",           READ),
+    op("GET",    "/exports/{id}/file",          "get_export_file",      READ),
+    op("DELETE", "/exports/{id}",               "delete_export",        READ),
+    // backups
+    op("GET",    "/backups",                    "list_backups",         PLATFORM),
+    op("POST",   "/backups",                    "create_backup",        PLATFORM),
+    op("GET",    "/backups/{id}/file",          "get_backup_file",      PLATFORM),
     // stream, front page
     op("GET",    "/stream",                     "get_stream",           READ),
     op("GET",    "/summary",                    "get_summary",          READ),
 ];
+
+/// Who may export and see what.
+const EXPORTS: &[(ExportKind, Access)] = &[
+    (ExportKind::Readings, READ),
+    (ExportKind::Consumption, READ),
+    (ExportKind::Slots, READ),
+    (ExportKind::Alarms, READ),
+    (ExportKind::Audit, ADMIN),
+];
+
+/// Who may delete exports of others.
+pub(super) const OTHERS_EXPORTS: Access = ADMIN;
+
+/// Who may export this and see such exports; what is not in the table, nobody.
+pub(super) fn export(kind: ExportKind) -> Access {
+    let row = EXPORTS.iter().find(|(of, _)| *of == kind);
+    row.map_or(Roles(RoleSet::of(&[])), |(_, access)| *access)
+}
 
 static BY_ROUTE: LazyLock<HashMap<(&'static str, &'static str), &'static Operation>> =
     LazyLock::new(|| OPERATIONS.iter().map(|row| ((row.route, row.method), row)).collect());
@@ -281,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn the_audit_is_exported_by_admins_alone() {
+        for role in Role::ALL {
+            let may: Vec<ExportKind> = ExportKind::ALL
+                .into_iter()
+                .filter(|kind| export(*kind).permits(RoleSet::of(&[*role])))
+                .collect();
+            let admin = matches!(role, Role::Admin | Role::Platform);
+            assert_eq!(may.contains(&ExportKind::Audit), admin, "{role}");
+            assert!(may.contains(&ExportKind::Readings), "{role}");
+        }
+    }
+
+    #[test]
     fn rows_are_unique() {
         let mut ids = HashSet::new();
         let mut routes = HashSet::new();
@@ -298,7 +340,10 @@ mod tests {
     #[test]
     fn changes_need_more_than_looking() {
         let viewer = RoleSet::of(&[Role::Viewer]);
-        for row in OPERATIONS.iter().filter(|row| row.method != "GET") {
+        // an export is made of what they may read anyway, and changes nothing of it
+        let files = ["create_export", "delete_export"];
+        let changes = |row: &&Operation| row.method != "GET" && !files.contains(&row.id);
+        for row in OPERATIONS.iter().filter(changes) {
             assert!(
                 matches!(row.access, Public | SignedIn) || !row.access.permits(viewer),
                 "{} lets a viewer change things",

@@ -14,6 +14,7 @@ pub mod alarms;
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod backups;
 pub mod body;
 pub mod calendars;
 pub mod commands;
@@ -25,6 +26,7 @@ pub mod dtu_form;
 pub mod dtus;
 pub mod edge;
 pub mod etag;
+pub mod exports;
 pub mod frames;
 pub mod groups;
 pub mod handle;
@@ -54,6 +56,7 @@ pub mod schedule_form;
 pub mod schedules;
 mod scopes;
 pub mod second_factor;
+mod send_file;
 pub mod series;
 pub mod server;
 pub mod session;
@@ -76,7 +79,9 @@ use crate::base::clock::Clock;
 use crate::base::server_key::ServerKey;
 use crate::domain::access::Role;
 use crate::port::auth::{AuthStore, Identity};
+use crate::port::backups::BackupDesk;
 use crate::port::control::Control;
+use crate::port::exports::ExportDesk;
 use crate::port::fleet::Fleet;
 use crate::port::frames::{FrameExplainer, FrameLog};
 use crate::port::integrations::IntegrationDesk;
@@ -109,6 +114,10 @@ pub struct ApiState {
     pub fleet: Arc<dyn Fleet>,
     /// The control desk.
     pub control: Arc<dyn Control>,
+    /// Who makes backups.
+    pub backups: Arc<dyn BackupDesk>,
+    /// Who writes exports.
+    pub exports: Arc<dyn ExportDesk>,
     /// Who sends notices.
     pub notices: Arc<dyn NoticeDesk>,
     /// Who tells integrators.
@@ -229,6 +238,8 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(stream::routes)
         .configure(summary::routes)
         .configure(audit::routes)
+        .configure(exports::routes)
+        .configure(backups::routes)
         .configure(alarms::routes)
         .configure(alarm_rules::routes)
         .configure(control::routes)

@@ -34,6 +34,11 @@ impl Opened {
         }
     }
 
+    /// The URL of the server's own login.
+    pub fn url(&self) -> &SecretString {
+        &self.url
+    }
+
     /// The URL of a login that may make roles: the one of the configuration, or the embedded cluster's superuser.
     pub fn role_maker(&self, config: &Config) -> SecretString {
         self.embedded
@@ -54,7 +59,7 @@ impl Opened {
 }
 
 /// Stops the cluster if nobody else uses it.
-async fn release(embedded: Option<Embedded>) {
+pub async fn release(embedded: Option<Embedded>) {
     if let Some(embedded) = embedded
         && let Err(error) = embedded.release().await
     {

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod check_config;
 pub mod decode;
 pub mod demo;
@@ -59,6 +60,10 @@ enum Command {
     /// Keys of programs
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// Write everything into one file; the server may run
+    Backup(backup::BackupArgs),
+    /// Restore a backup to an empty database and a fresh data folder, and verify it there
+    Restore(backup::BackupArgs),
     /// The audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -100,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::User(UserCommand::Add(args)) => people::add_user(args),
         Command::User(UserCommand::ResetSecondFactor(args)) => people::reset_second_factor(args),
         Command::ApiKey(ApiKeyCommand::Create(args)) => people::create_api_key(args),
+        Command::Backup(args) => backup::make(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Audit(AuditCommand::Verify(args)) => audit::verify(&args),
         Command::GrafanaLogin(args) => grafana_login::run(args),
     }
@@ -133,6 +140,7 @@ fn checked(args: &ConfigArgs, models: bool) -> Result<Config, Vec<String>> {
     faults.extend(check_config::profiles(&config));
     faults.extend(crate::app::notices::faults(&config));
     faults.extend(crate::app::places::faults(&config));
+    faults.extend(crate::app::backup::faults(&config));
     let own_folder = check_config::models_folder(&config);
     let has_folder = own_folder.is_none();
     faults.extend(own_folder);

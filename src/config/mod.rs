@@ -41,6 +41,10 @@ pub struct Config {
     pub retention: Retention,
     /// Relay control.
     pub control: Control,
+    /// Exports.
+    pub exports: Exports,
+    /// Backups.
+    pub backup: Backup,
     /// Notices to people.
     pub notify: Notify,
     /// Webhooks and brokers of integrators.
@@ -197,6 +201,46 @@ pub struct Control {
     pub dlt645_password: SecretString,
     /// The operator that meters note down, eight digits.
     pub dlt645_operator: String,
+}
+
+/// `[exports]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exports {
+    /// Exports that are written at once, each of another account.
+    pub at_once: usize,
+    /// Exports of one account that may wait or be written.
+    pub account_open_max: usize,
+    /// In all.
+    pub open_max: usize,
+    /// Rows of one file.
+    pub rows_max: u64,
+    /// Bytes of one file.
+    pub bytes_max: u64,
+    /// Bytes of all files that are kept.
+    pub folder_bytes: u64,
+    /// A file is kept so long, hours.
+    pub kept_h: u32,
+}
+
+/// `[backup]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// When backups are made; empty: on demand alone.
+    pub cron: String,
+    /// The zone of the cron expression.
+    pub time_zone: String,
+    /// Where they lie; empty: in the data folder.
+    pub folder: PathBuf,
+    /// The key's file; empty: they are not encrypted.
+    pub key_file: PathBuf,
+    /// Days of which the newest is kept.
+    pub keep_daily: usize,
+    /// Weeks of which the newest is kept.
+    pub keep_weekly: usize,
+    /// Months of which the newest is kept.
+    pub keep_monthly: usize,
 }
 
 /// `[alarms]`

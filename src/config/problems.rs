@@ -241,6 +241,19 @@ fn limits(config: &Config, found: &mut Vec<String>) {
     range("retention.readings_days", kept.readings_days.into(), 1, 36_500);
     range("retention.endings_days", kept.endings_days.into(), 1, 36_500);
     range("retention.evidence_days", kept.evidence_days.into(), 1, 36_500);
+    let exports = &config.exports;
+    range("exports.at_once", wide(exports.at_once), 1, 64);
+    range("exports.account_open_max", wide(exports.account_open_max), 1, 1_000);
+    range("exports.open_max", wide(exports.open_max), 1, 10_000);
+    range("exports.rows_max", exports.rows_max, 1, 1_000_000_000);
+    range("exports.bytes_max", exports.bytes_max, 1 << 20, 1 << 40);
+    range(
+        "exports.folder_bytes",
+        exports.folder_bytes,
+        exports.bytes_max.min(1 << 40),
+        1 << 50,
+    );
+    range("exports.kept_h", exports.kept_h.into(), 1, 24 * 366);
     range("limits.reads_max", wide(limits.reads_max), 1, 100_000);
     range("limits.streams_max", wide(limits.streams_max), 1, 100_000);
     range(

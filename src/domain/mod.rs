@@ -6,6 +6,7 @@ pub mod command;
 pub mod consumption;
 pub mod device;
 pub mod integration;
+pub mod keep;
 pub mod notice;
 pub mod quantity;
 pub mod reading;

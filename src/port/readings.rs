@@ -109,6 +109,23 @@ pub struct ReadingsQuery {
     pub limit: u32,
 }
 
+/// Which readings over many meters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SweepQuery {
+    /// Key instant from (included).
+    pub from: DateTime<Utc>,
+    /// Key instant to (excluded).
+    pub to: DateTime<Utc>,
+    /// Only of these meters; empty: all of the account.
+    pub meters: Vec<MeterId>,
+    /// Only these quantities; empty: all.
+    pub measurands: Vec<Measurand>,
+    /// Behind this reading.
+    pub after: Option<(DateTime<Utc>, MeterId, Source)>,
+    /// Readings (not items) at most.
+    pub limit: u32,
+}
+
 /// Whose values a series shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeriesSubject {
@@ -225,6 +242,12 @@ pub trait ReadingHistory: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`] for a meter of another account.
     async fn readings(&self, meter: MeterId, query: &ReadingsQuery) -> Result<Vec<Reading>, StoreError>;
+
+    /// Readings of many meters by key instant, meter and source, oldest first. Meters that are not there have none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn sweep(&self, query: &SweepQuery) -> Result<Vec<Reading>, StoreError>;
 
     /// The newest value of each quantity of a meter, by name.
     ///

@@ -9,9 +9,11 @@ use crate::port::accounts::AccountStore;
 use crate::port::alarms::{AlarmRuleStore, AlarmStore};
 use crate::port::api_keys::ApiKeyStore;
 use crate::port::audit::AuditStore;
+use crate::port::backups::BackupBook;
 use crate::port::calendars::CalendarStore;
 use crate::port::control::CommandStore;
 use crate::port::dtus::DtuStore;
+use crate::port::exports::{ExportBook, ExportHouse};
 use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
 use crate::port::integrations::IntegrationBook;
@@ -46,6 +48,14 @@ impl Actor {
     pub fn control_desk() -> Self {
         Self {
             name: "control-desk".to_owned(),
+            ..Self::command_line()
+        }
+    }
+
+    /// Who looks after exports: what it does by the rules, with nobody asking.
+    pub fn export_desk() -> Self {
+        Self {
+            name: "export-desk".to_owned(),
             ..Self::command_line()
         }
     }
@@ -152,6 +162,9 @@ pub trait Stores:
     + InAccount<dyn SignInBook>
     + AcrossAccounts<dyn SignInBook>
     + InAccount<dyn IntegrationBook>
+    + InAccount<dyn ExportBook>
+    + AcrossAccounts<dyn ExportHouse>
+    + AcrossAccounts<dyn BackupBook>
     + 'static
 {
 }

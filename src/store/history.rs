@@ -5,13 +5,13 @@
 
 use super::handles::{AccountHandle, PgStores};
 use super::wide::{self, Cell, Laid, QualityExceptions, SideRow, SideValue, Table};
-use super::{consumed, meters, points};
+use super::{consumed, meters, points, sweep};
 use crate::base::ids::{AccountId, FrameId, FrameRange, MeterId, PointId, PollId};
 use crate::domain::quantity::{Kind, Quantity};
 use crate::domain::reading::{Item, Measurand, Reading};
 use crate::port::readings::{
     ConsumptionItem, ConsumptionQuery, ReadingHistory, ReadingItem, ReadingsQuery, SeriesBucket, SeriesQuery,
-    SeriesSubject, item_of,
+    SeriesSubject, SweepQuery, item_of,
 };
 use crate::port::scope::{InAccount, Scope, StoreError};
 use async_trait::async_trait;
@@ -115,7 +115,7 @@ fn columns(table: Table, measurands: &[Measurand]) -> Vec<Quantity> {
 }
 
 /// Whether a row holds one of the wanted quantities: in a column, or aside under one of the names in `$7`.
-fn holds(table: Table, measurands: &[Measurand]) -> String {
+pub(super) fn holds(table: Table, measurands: &[Measurand]) -> String {
     if measurands.is_empty() {
         return "cardinality($7::text[]) = 0".to_owned();
     }
@@ -131,7 +131,7 @@ fn holds(table: Table, measurands: &[Measurand]) -> String {
     any.join(" OR ")
 }
 
-fn names(measurands: &[Measurand]) -> Vec<String> {
+pub(super) fn names(measurands: &[Measurand]) -> Vec<String> {
     measurands.iter().map(|m| wide::measurand_name(m).to_owned()).collect()
 }
 
@@ -366,6 +366,10 @@ impl ReadingHistory for AccountHandle {
             }
         }
         Ok(readings)
+    }
+
+    async fn sweep(&self, query: &SweepQuery) -> Result<Vec<Reading>, StoreError> {
+        sweep::page(self, query).await
     }
 
     async fn latest(&self, meter: MeterId) -> Result<Vec<ReadingItem>, StoreError> {

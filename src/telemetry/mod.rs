@@ -9,6 +9,7 @@ pub mod actor;
 pub mod alarm;
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod concentrator;
 pub mod control;
 pub mod field;
@@ -16,6 +17,7 @@ pub mod integrations;
 pub mod live;
 pub mod logs;
 pub mod notices;
+pub mod report;
 pub mod spool;
 pub mod storage;
 pub mod tls;
@@ -81,6 +83,7 @@ pub fn touch_all() {
     api::touch();
     tls::touch();
     audit::touch();
+    backup::touch();
     control::touch();
     concentrator::touch();
     field::touch();
@@ -88,6 +91,7 @@ pub fn touch_all() {
     integrations::touch();
     live::touch();
     notices::touch();
+    report::touch();
     storage::touch();
 }
 

@@ -1,5 +1,5 @@
 //! The drills of `tests/peers`, in their short form: a real server, seen from outside, against independent peers.
-//! The long forms run by hand: `make field`, `make kills`, `make control`, `make drill`.
+//! The long forms run by hand: `make field`, `make kills`, `make control`, `make exports`, `make drill`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -167,4 +167,11 @@ fn points_behind_concentrators_are_read_on_schedule_with_the_fewest_frames() {
 #[test]
 fn integrators_miss_nothing_over_kills_of_server_and_broker() {
     run("run_integrations.py", &["--kills", "4"]);
+}
+
+/// Readings as CSV and XLSX: what independent readers find in the files is what the API shows, and ten times the rows take
+/// no more memory. A million by hand: `make exports`.
+#[test]
+fn exports_are_read_by_others() {
+    run("run_exports.py", &["--readings", "20000", "--slack-mib", "96"]);
 }

@@ -17,6 +17,7 @@ mod api_guesses;
 mod api_identity;
 mod api_metering;
 mod audit;
+mod backup;
 mod cli;
 mod control;
 mod dashboards;

@@ -1,6 +1,7 @@
 //! The metering half of the API over HTTP: real PostgreSQL, a real port, readings through the storage path.
 
 mod calendars;
+mod exports;
 mod meters;
 mod readings;
 mod schedules;

@@ -5,6 +5,7 @@ use super::http::{self, Answer};
 use chrono::{TimeZone, Utc};
 use polyphase::actor::live::{LiveHub, LiveLimits};
 use polyphase::api::{self, ApiSettings, ApiState, HttpSettings, RunningServer, TlsFiles};
+use polyphase::app::backup::Backups;
 use polyphase::base::clock::{Clock, ManualClock};
 use polyphase::base::ids::AccountId;
 use polyphase::base::server_key::ServerKey;
@@ -13,10 +14,12 @@ use polyphase::device::catalogue::Catalogue;
 use polyphase::domain::access::Role;
 use polyphase::port::fake::{FakeExplainer, FakeFleet, FakeFrameLog};
 use polyphase::port::places::Nowhere;
+use polyphase::report::{ExportSettings, Exports};
 use polyphase::store::{PgAuth, PgStores};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The password of everybody that the harness makes.
 pub const PASSWORD: &str = "correct horse";
@@ -39,6 +42,10 @@ pub struct Api {
     /// Its live feed.
     #[allow(dead_code, reason = "for the tests of the stream")]
     pub live: Arc<LiveHub>,
+    /// Where its exports lie.
+    #[allow(dead_code, reason = "for the tests of exports")]
+    pub files: tempfile::TempDir,
+    _stop: DropGuard,
     /// Where it listens.
     pub address: SocketAddr,
     server: RunningServer,
@@ -56,6 +63,20 @@ pub struct Someone {
     pub email: String,
     /// Their key.
     pub key: String,
+}
+
+/// Bounds of exports in tests.
+fn export_settings(folder: std::path::PathBuf) -> ExportSettings {
+    ExportSettings {
+        folder,
+        at_once: 2,
+        account_open_max: 3,
+        open_max: 10,
+        rows_max: 100_000,
+        bytes_max: 50 << 20,
+        folder_bytes: 100 << 20,
+        kept: chrono::TimeDelta::hours(72),
+    }
 }
 
 impl Api {
@@ -109,6 +130,18 @@ impl Api {
         let fleet = Arc::new(FakeFleet::default());
         let frames = Arc::new(FakeFrameLog::default());
         let live = Arc::new(LiveHub::new(&*clock, LiveLimits::default()));
+        let files = tempfile::tempdir().expect("a folder");
+        let (mut config, _) = polyphase::config::load(None).expect("the defaults");
+        config.data.folder = files.path().join("data");
+        let stop = CancellationToken::new();
+        let exports = Exports::open(
+            Arc::new(PgStores::new(db.database().clone())),
+            live.clone(),
+            clock.clone(),
+            export_settings(files.path().to_owned()),
+            stop.clone(),
+        )
+        .expect("open the export desk");
         let mut state = ApiState {
             stores: Arc::new(PgStores::new(db.database().clone())),
             auth: Arc::new(PgAuth::new(db.database().clone())),
@@ -116,6 +149,8 @@ impl Api {
             control: Arc::new(polyphase::port::fake::ClosedDesk),
             notices: super::notices::desk(),
             integrations: super::notices::integrations(),
+            exports: Arc::new(exports),
+            backups: Arc::new(Backups::new(&config, db.url(), clock.clone())),
             frames: frames.clone(),
             explainer: Arc::new(FakeExplainer),
             check_profile: |text| match text {
@@ -151,6 +186,8 @@ impl Api {
             frames,
             clock,
             live,
+            files,
+            _stop: stop.drop_guard(),
             address: server.address,
             server,
             settings: kept,
