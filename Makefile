@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs. Both install what a bare Debian 12 lacks and say so.
-.PHONY: demo test fuzz scan field kills integrations control exports backup-drill drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
+.PHONY: demo test fuzz api-fuzz scan field kills integrations control exports backup-drill drill drill-disk storm guesses bench lint sqlx simulate-seeds concentrators
 
 demo:
 	@scripts/install.sh demo
@@ -96,6 +96,12 @@ scan:
 	@scripts/install.sh test
 	cargo build --locked
 	target/peers/bin/python tests/peers/run_scan.py --limit 330
+
+# schemathesis over the whole API, the long form of what `make test` runs
+api-fuzz:
+	@scripts/install.sh test
+	cargo build --locked
+	target/peers/bin/python tests/peers/run_api_fuzz.py --examples 100
 
 # every query of every panel and rule of grafana/, as `make test` runs it too
 panels:

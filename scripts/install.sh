@@ -18,6 +18,8 @@ if [ "$purpose" = test ]; then
     # libFuzzer is C++
     command -v c++ >/dev/null || missing+=(g++)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    # the first calls of docs/API.md are run as they stand there
+    command -v curl >/dev/null || missing+=(curl)
     # the panel test: a Prometheus that scrapes, promtool, and Grafana's published types
     command -v promtool >/dev/null || missing+=(prometheus)
     command -v npm >/dev/null || missing+=(nodejs npm)
@@ -53,7 +55,7 @@ fi
 command -v cargo >/dev/null || { echo "a Rust toolchain (1.94 or newer) is needed: see rust-lang.org"; exit 1; }
 
 # asks for the peers themselves: an environment that an interrupted run left half made is made again
-if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import aiosmtpd, dlt645, dlt698, meterbus, openpyxl, paho.mqtt, psycopg, pymodbus, smpplib, yaml' 2>/dev/null; then
+if [ "$purpose" = test ] && ! target/peers/bin/python -c 'import aiosmtpd, dlt645, dlt698, meterbus, openpyxl, paho.mqtt, psycopg, pymodbus, schemathesis, smpplib, yaml' 2>/dev/null; then
     say "making target/peers, a Python environment with the independent peers (tests/peers/requirements.txt)"
     mkdir -p target
     python3 -m venv target/peers

@@ -24,6 +24,7 @@ use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;
 use crate::actor::storage::{MeterIndex, Storage, StorageParts};
 use crate::actor::supervise::RestartPolicy;
+use crate::api::limits::{LimitSettings, Limits};
 use crate::api::{ApiSettings, ApiState, ClaimRule, HttpSettings, RunningServer, TlsFiles};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::GrowingIds;
@@ -426,6 +427,14 @@ fn api_state(
     spool: &SpoolHandle,
     up: watch::Receiver<bool>,
 ) -> anyhow::Result<ApiState> {
+    let bounds = &config.limits;
+    let limits = LimitSettings {
+        requests_per_s: bounds.requests_per_s,
+        requests_burst: bounds.requests_burst,
+        heavy_per_account: bounds.heavy_per_account,
+        heavy_total: bounds.heavy_total,
+        heavy_waiting_max: bounds.heavy_waiting_max,
+    };
     Ok(ApiState {
         stores: Arc::new(PgStores::new(database.clone())),
         auth: Arc::new(PgAuth::new(database.clone())),
@@ -439,6 +448,7 @@ fn api_state(
         live: Arc::new(live.clone()),
         feed: Arc::new(live.clone()),
         scans: Arc::default(),
+        watches: Arc::default(),
         clock: Arc::clone(&fleet.clock),
         database: database.condition(),
         readiness: vec![
@@ -457,7 +467,9 @@ fn api_state(
                 Claims::Platform => ClaimRule::Platform,
                 Claims::Open => ClaimRule::Open,
             },
+            limits,
         },
+        limits: Arc::new(Limits::new(limits)),
         passwords: Default::default(),
         throttle: Default::default(),
         explainer: Arc::new(seams::Explainer),

@@ -5,11 +5,15 @@ use super::auth::Caller;
 use super::body::Body;
 use super::etag::{IfMatchOptional, tagged};
 use super::handle::In;
+use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults};
-use super::query::Id;
+use super::query::{Id, Query};
+use super::schedules::ListQuery;
 use crate::base::ids::MeterId;
 use crate::domain::command::{Policy, ProtectionKind};
 use crate::port::control::{CommandStore, ProtectionView, Stop};
+use crate::port::groups::GroupStore;
+use crate::port::scope::StoreError;
 use actix_web::{HttpResponse, delete, get, post, put, web};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -145,10 +149,21 @@ fn check(policy: &Policy) -> Result<(), ApiError> {
 async fn set_control_policy(
     state: web::Data<ApiState>,
     commands: In<dyn CommandStore>,
+    groups: In<dyn GroupStore>,
     IfMatchOptional(expected): IfMatchOptional,
     Body(policy): Body<Policy>,
 ) -> Result<HttpResponse, ApiError> {
     check(&policy)?;
+    // a group that is not there would protect nobody, and nobody would notice
+    for (index, group) in policy.interlocks.protected_groups.iter().enumerate() {
+        groups.get(*group).await.map_err(|error| match error {
+            StoreError::NotFound(_) => ApiError::invalid(
+                format!("interlocks.protected_groups[{index}]"),
+                "there is no such group",
+            ),
+            other => other.into(),
+        })?;
+    }
     let version = commands
         .set_policy(&policy, expected.version(), state.clock.now())
         .await?;
@@ -180,19 +195,16 @@ async fn set_temperature(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Protected meters.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct ProtectionsView {
-    /// All of the account.
-    items: Vec<ProtectionView>,
-}
-
-/// Meters whose supply is kept.
-#[utoipa::path(tag = "control", responses((status = 200, body = ProtectionsView)))]
+/// Meters whose supply is kept, by id.
+#[utoipa::path(tag = "control", params(ListQuery), responses((status = 200, body = Page<ProtectionView>)))]
 #[get("/control/protections")]
-async fn list_protections(commands: In<dyn CommandStore>) -> Result<HttpResponse, ApiError> {
-    let items = commands.protections().await?;
-    Ok(HttpResponse::Ok().json(ProtectionsView { items }))
+async fn list_protections(
+    commands: In<dyn CommandStore>,
+    Query(query): Query<ListQuery>,
+) -> Result<HttpResponse, ApiError> {
+    let request = PageRequest::<i32>::new("protections", query.limit(), query.cursor())?;
+    let rows = commands.protections().await?;
+    Ok(HttpResponse::Ok().json(request.page_of(rows, |row| row.meter_id.0)))
 }
 
 /// Why a meter is protected.

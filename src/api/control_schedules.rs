@@ -6,14 +6,16 @@ use super::body::Body;
 use super::commands::ActionBody;
 use super::etag::{Expected, IfMatch, tagged};
 use super::handle::In;
+use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults};
-use super::query::Id;
+use super::query::{Id, Query};
+use super::schedules::ListQuery;
 use super::span;
 use crate::base::ids::{GroupId, MeterId};
 use crate::domain::schedule::CompiledSchedule;
 use crate::port::control::{BATCH_MAX, CommandStore, ControlSchedule, ControlScheduleForm};
 use actix_web::{HttpResponse, delete, get, post, put, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 const NAME_MAX: usize = 200;
@@ -57,13 +59,6 @@ pub struct ControlScheduleBody {
 
 fn on() -> bool {
     true
-}
-
-/// Schedules of commands.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct ControlSchedulesView {
-    /// All of the account.
-    items: Vec<ControlSchedule>,
 }
 
 async fn form(state: &ApiState, caller: &Caller, body: ControlScheduleBody) -> Result<ControlScheduleForm, ApiError> {
@@ -122,12 +117,16 @@ async fn one(commands: &dyn CommandStore, id: i32) -> Result<ControlSchedule, Ap
     found.ok_or_else(|| ApiError::not_found("control schedule"))
 }
 
-/// Schedules of commands.
-#[utoipa::path(tag = "control", responses((status = 200, body = ControlSchedulesView)))]
+/// Schedules of commands, by id.
+#[utoipa::path(tag = "control", params(ListQuery), responses((status = 200, body = Page<ControlSchedule>)))]
 #[get("/control/schedules")]
-async fn list_control_schedules(commands: In<dyn CommandStore>) -> Result<HttpResponse, ApiError> {
-    let items = commands.schedules(None).await?;
-    Ok(HttpResponse::Ok().json(ControlSchedulesView { items }))
+async fn list_control_schedules(
+    commands: In<dyn CommandStore>,
+    Query(query): Query<ListQuery>,
+) -> Result<HttpResponse, ApiError> {
+    let request = PageRequest::<i32>::new("control-schedules", query.limit(), query.cursor())?;
+    let rows = commands.schedules(None).await?;
+    Ok(HttpResponse::Ok().json(request.page_of(rows, |row| row.id)))
 }
 
 /// Makes a schedule of commands. Whoever writes it asks for each run; where the policy wants a second person for so many

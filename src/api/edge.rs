@@ -8,11 +8,13 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 use uuid::Uuid;
 
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What stands outside the API's own base and is only read.
+const READ_ONLY: &[&str] = &["/healthz", "/readyz", "/metrics", super::openapi::PATH];
 const REQUEST_ID_MAX: usize = 100;
 /// The API answers data, never a page: nothing may be loaded, framed or run.
 const CSP_DATA: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
@@ -114,7 +116,10 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// What answers when no route does.
-pub(super) async fn no_route() -> Result<HttpResponse, ApiError> {
+pub(super) async fn no_route(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    if READ_ONLY.contains(&request.path()) {
+        return Err(ApiError::new(Kind::MethodNotAllowed, "this route takes GET").allow("GET".to_owned()));
+    }
     Err(ApiError::new(
         Kind::NotFound,
         "there is no such route; /api/docs lists those there are",

@@ -27,12 +27,14 @@ pub mod dtus;
 pub mod edge;
 pub mod etag;
 pub mod exports;
+mod examples;
 pub mod frames;
 pub mod groups;
 pub mod handle;
 pub mod health;
 pub mod idempotency;
 pub mod integrations;
+pub mod limits;
 pub mod line;
 pub mod meter_form;
 pub mod meter_models;
@@ -62,6 +64,7 @@ pub mod server;
 pub mod session;
 pub mod sessions;
 pub mod sign_in;
+mod shapes;
 pub mod slots;
 pub mod source;
 pub(crate) mod span;
@@ -71,6 +74,7 @@ pub mod throttle;
 pub mod tls;
 pub mod token;
 pub mod users;
+pub mod watch;
 
 pub use server::{HttpSettings, RunningServer, ServeError, serve};
 pub use tls::TlsFiles;
@@ -132,6 +136,8 @@ pub struct ApiState {
     pub models: Arc<dyn MeterModels>,
     /// On-demand reads that run or ended lately.
     pub reads: Arc<reads::ReadDesk>,
+    /// Meters that are read faster for a while.
+    pub watches: Arc<watch::WatchDesk>,
     /// Scans that run or ended lately.
     pub scans: Arc<scans::ScanDesk>,
     /// Where happenings of the API itself are told on the live stream.
@@ -150,6 +156,8 @@ pub struct ApiState {
     pub passwords: password::PasswordDesk,
     /// Who guesses too often.
     pub throttle: Arc<throttle::Throttle>,
+    /// Who asks for too much.
+    pub limits: Arc<limits::Limits>,
     /// The server's key.
     pub key: ServerKey,
     /// Where addresses are.
@@ -184,6 +192,8 @@ pub struct ApiSettings {
     pub proxies: source::TrustedProxies,
     /// Who may claim an unknown serial number.
     pub claims: ClaimRule,
+    /// How much one caller may ask for.
+    pub limits: limits::LimitSettings,
 }
 
 impl Default for ApiSettings {
@@ -195,6 +205,7 @@ impl Default for ApiSettings {
             second_factor_platform: false,
             proxies: source::TrustedProxies::default(),
             claims: ClaimRule::Code,
+            limits: limits::LimitSettings::default(),
         }
     }
 }
@@ -228,6 +239,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(groups::routes)
         .configure(readings::routes)
         .configure(reads::routes)
+        .configure(watch::routes)
         .configure(scans::routes)
         .configure(consumption::routes)
         .configure(series::routes)
@@ -272,7 +284,12 @@ pub fn app(
         .service(metrics_endpoint::metrics)
         .service(
             utoipa_actix_web::scope(BASE)
-                .map(|scope| scope.wrap(from_fn(auth::guard)).wrap(from_fn(outage::gate)))
+                .map(|scope| {
+                    scope
+                        .wrap(from_fn(limits::gate))
+                        .wrap(from_fn(auth::guard))
+                        .wrap(from_fn(outage::gate))
+                })
                 .configure(resources),
         )
         .split_for_parts();
@@ -284,7 +301,7 @@ pub fn app(
         .wrap(from_fn(edge::around))
 }
 
-/// The OpenAPI description as it is served.
+/// The OpenAPI description as it is collected.
 pub fn description() -> utoipa::openapi::OpenApi {
     let (_, api) = App::new()
         .into_utoipa_app()
@@ -295,6 +312,11 @@ pub fn description() -> utoipa::openapi::OpenApi {
         .service(utoipa_actix_web::scope(BASE).configure(resources))
         .split_for_parts();
     openapi::finish(api)
+}
+
+/// The OpenAPI description as it is served, as JSON.
+pub fn document() -> serde_json::Value {
+    openapi::document(&description())
 }
 
 /// What a problem's `type` means.

@@ -1,15 +1,16 @@
 //! The OpenAPI 3.1 description, generated from the handlers, and its viewer without any outside asset.
 
-use super::BASE;
 use super::access::{self, Access};
 use super::problem::Problem;
+use super::{BASE, examples, shapes};
 use actix_web::{HttpResponse, web};
+use serde_json::Value;
 use std::sync::Arc;
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 /// Where the description is served.
@@ -69,6 +70,7 @@ pub(super) fn finish(mut api: OpenApi) -> OpenApi {
                 .iter()
                 .find(|row| row.route == route && row.method == method);
             describe(operation, row.map(|row| row.access));
+            exemplify(operation);
         }
     }
     api
@@ -107,6 +109,19 @@ fn describe(operation: &mut Operation, access: Option<Access>) {
     operation.description = Some(format!("{text}\n\nRoles: {roles}.").trim().to_owned());
 }
 
+/// Shows what a body may look like.
+fn exemplify(operation: &mut Operation) {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let (Some(RefOr::T(body)), Some(example)) = (operation.request_body.as_mut(), examples::request(id)) else {
+        return;
+    };
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content {
+            content.example = Some(example.clone());
+        }
+    }
+}
+
 /// The operations of a path, with the names of their methods.
 pub(super) fn operations(item: &mut PathItem) -> Vec<(&'static str, &mut Operation)> {
     [
@@ -131,9 +146,16 @@ fn name(method: &HttpMethod) -> &'static str {
     }
 }
 
+/// The description as JSON, put right.
+pub(super) fn document(api: &OpenApi) -> Value {
+    let mut json = serde_json::to_value(api).unwrap_or_default();
+    shapes::mend(&mut json);
+    json
+}
+
 /// Serves the description and the viewer. The viewer's files are in the binary.
 pub(super) fn routes(cfg: &mut web::ServiceConfig, api: &OpenApi) {
-    let json: Arc<str> = serde_json::to_string(api).unwrap_or_default().into();
+    let json: Arc<str> = document(api).to_string().into();
     cfg.route(
         PATH,
         web::get().to(move || {

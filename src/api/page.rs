@@ -78,6 +78,17 @@ impl<K: Serialize + DeserializeOwned> PageRequest<K> {
         }
     }
 
+    /// The page of a short list that was fetched whole, in the order of its keys.
+    pub fn page_of<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> K) -> Page<T>
+    where
+        K: PartialOrd,
+    {
+        if let Some(after) = &self.after {
+            rows.retain(|row| key(row) > *after);
+        }
+        self.page(rows, key)
+    }
+
     /// Cuts what was fetched to the page; `key` gives an item's key.
     pub fn page<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> K) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
@@ -164,6 +175,17 @@ mod tests {
         fn no_text_is_taken_for_a_cursor_by_accident(text in ".{0,80}") {
             prop_assert!(PageRequest::<i64>::new("things", None, Some(&text)).is_err());
         }
+    }
+
+    #[test]
+    fn a_list_that_was_fetched_whole_is_cut_into_pages() {
+        let first = PageRequest::<i64>::new("things", Some(2), None)
+            .unwrap()
+            .page_of(vec![1, 3, 5], |key| *key);
+        assert_eq!(first.items, [1, 3]);
+        let next = PageRequest::<i64>::new("things", Some(2), first.next.as_deref()).unwrap();
+        let last = next.page_of(vec![1, 3, 4, 5], |key| *key);
+        assert_eq!((last.items, last.next), (vec![4, 5], None));
     }
 
     #[test]

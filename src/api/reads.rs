@@ -194,9 +194,9 @@ pub struct ReadQuery {
 }
 
 /// The wanted quantities; the model must have each of them.
-fn wanted(state: &ApiState, meter: &Meter, body: &ReadBody) -> Result<Vec<Quantity>, ApiError> {
+pub(super) fn wanted(state: &ApiState, meter: &Meter, names: &[String]) -> Result<Vec<Quantity>, ApiError> {
     let mut faults = Faults::new();
-    let mut found = quantities("", &body.quantities, &mut faults);
+    let mut found = quantities("", names, &mut faults);
     if let Some(model) = state.models.model(&meter.model) {
         for quantity in &found {
             let has = model.points.iter().any(|point| point.quantity == quantity.name());
@@ -279,7 +279,7 @@ async fn read_meter(
             "the meter was exchanged for another and is read no more",
         ));
     }
-    let quantities = wanted(&state, &meter, &body)?;
+    let quantities = wanted(&state, &meter, &body.quantities)?;
     let (told, mut latest) = state.reads.open(caller.account()?, id, now)?;
     tokio::spawn(run(ApiState::clone(&state), id, quantities, told));
     let ended = async {

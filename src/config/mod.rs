@@ -161,6 +161,11 @@ pub struct Limits {
     pub reads_max: usize,
     pub streams_max: usize,
     pub stream_events_kept: usize,
+    pub requests_per_s: u32,
+    pub requests_burst: u32,
+    pub heavy_per_account: usize,
+    pub heavy_total: usize,
+    pub heavy_waiting_max: usize,
 }
 
 /// `[retention]`

@@ -262,6 +262,11 @@ fn limits(config: &Config, found: &mut Vec<String>) {
         100,
         10_000_000,
     );
+    range("limits.requests_per_s", limits.requests_per_s.into(), 0, 100_000);
+    range("limits.requests_burst", limits.requests_burst.into(), 1, 100_000);
+    range("limits.heavy_per_account", wide(limits.heavy_per_account), 1, 1000);
+    range("limits.heavy_total", wide(limits.heavy_total), 1, 1000);
+    range("limits.heavy_waiting_max", wide(limits.heavy_waiting_max), 1, 10_000);
     range(
         "database.api_connections",
         config.database.api_connections.into(),

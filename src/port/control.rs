@@ -396,7 +396,7 @@ pub struct CommandView {
     /// How many have.
     pub approvals: u8,
     /// What the last edge said.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub outcome: Value,
     /// The request that it came with.
     #[schema(value_type = String)]

@@ -185,8 +185,8 @@ impl From<DatabaseError> for StoreError {
                 message: format!("something like it exists already ({constraint})"),
             },
             DatabaseError::Reference { constraint } => Self::Conflict {
-                field: None,
-                message: format!("it refers to something that does not exist ({constraint})"),
+                field: referring(&constraint),
+                message: "it refers to something that does not exist, or something else refers to it".to_owned(),
             },
             DatabaseError::Data { message, .. } => Self::Conflict {
                 field: None,
@@ -224,4 +224,22 @@ pub(super) fn check_version(what: &'static str, found: Option<i32>, seen: Option
         Some(seen) if seen != current => Err(StoreError::Stale { current }),
         _ => Ok(()),
     }
+}
+
+/// The column that a foreign key is about, by the key's name (`TABLE_account_id_COLUMN_fkey`).
+fn referring(constraint: &str) -> Option<&'static str> {
+    const COLUMNS: [&str; 10] = [
+        "calendar_id",
+        "channel_id",
+        "dtu_id",
+        "group_id",
+        "meter_id",
+        "parent_id",
+        "point_id",
+        "recipient_id",
+        "schedule_id",
+        "user_id",
+    ];
+    let columns = constraint.strip_suffix("_fkey")?;
+    COLUMNS.into_iter().find(|column| columns.ends_with(column))
 }

@@ -30,6 +30,13 @@ static CLAIMS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &["outcome"],
     )
 });
+static LIMITED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_http_limited_total",
+        "Requests refused with 429, by limit: rate of a key or session, heavy operations of an account.",
+        &["limit"],
+    )
+});
 static FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "polyphase_http_failures_total",
@@ -45,6 +52,9 @@ pub(super) fn touch() {
     }
     for outcome in ["granted", "refused"] {
         CLAIMS.with_label_values(&[outcome]);
+    }
+    for limit in ["rate", "heavy"] {
+        LIMITED.with_label_values(&[limit]);
     }
     LazyLock::force(&FAILURES);
 }
@@ -163,5 +173,32 @@ impl ClaimTried {
         let outcome = if self.granted { "granted" } else { "refused" };
         CLAIMS.with_label_values(&[outcome]).inc();
         tracing::info!(outcome, account.id = self.account, "claim");
+    }
+}
+
+/// Which bound a request met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhichLimit {
+    /// Requests per second of a key or session.
+    Rate,
+    /// Heavy operations of an account.
+    Heavy,
+}
+
+/// A request was refused because its caller asks for too much.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimited {
+    /// Which bound.
+    pub which: WhichLimit,
+}
+
+impl RequestLimited {
+    /// Counts. The answer's 429 is logged with all others.
+    pub fn emit(self) {
+        let limit = match self.which {
+            WhichLimit::Rate => "rate",
+            WhichLimit::Heavy => "heavy",
+        };
+        LIMITED.with_label_values(&[limit]).inc();
     }
 }

@@ -175,3 +175,16 @@ fn integrators_miss_nothing_over_kills_of_server_and_broker() {
 fn exports_are_read_by_others() {
     run("run_exports.py", &["--readings", "20000", "--slack-mib", "96"]);
 }
+
+/// Every curl line of "The first five calls" in docs/API.md, run as it stands there.
+#[test]
+fn the_first_five_calls_of_the_documentation_work() {
+    run("run_first_calls.py", &[]);
+}
+
+/// schemathesis over every operation: no 5xx, no answer that the OpenAPI description does not have. The long form runs by
+/// hand: `make api-fuzz`.
+#[test]
+fn the_api_is_what_its_description_says() {
+    run("run_api_fuzz.py", &["--examples", "2"]);
+}

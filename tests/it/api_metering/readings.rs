@@ -289,6 +289,52 @@ async fn the_roll_up_and_the_readings_give_the_same() {
 }
 
 #[tokio::test]
+async fn a_watch_reads_again_and_again_until_it_is_ended() {
+    let house = House::new().await;
+    let dtu = house.dtu("SN-1").await;
+    let meter = house.meter(dtu, 1).await;
+    let path = format!("/meters/{}/watch", id(&meter));
+    let reading = house.reading(&meter, house.api.now(), Source::OnDemand, vec![energy("7.5")]);
+    house.api.fleet.set_reading(meter_id(&meter), Ok(reading));
+    assert_eq!(house.get(&path).await.status, 404);
+    for (body, field) in [
+        (json!({"every_s": 0, "for_s": 60}), "every_s"),
+        (json!({"every_s": 1, "for_s": 3601}), "for_s"),
+        (
+            json!({"every_s": 1, "for_s": 60, "quantities": ["warp"]}),
+            "quantities[0]",
+        ),
+        (json!({"for_s": 60}), "every_s"),
+    ] {
+        let refused = house.post(&path, body).await.expect(422);
+        assert_eq!(refused.json()["field"], field);
+    }
+    let body = json!({"quantities": ["active_energy_import"], "every_s": 1, "for_s": 3600});
+    let view = house.post(&path, body).await.expect(202).json();
+    assert_eq!(
+        (&view["every_s"], &view["quantities"]),
+        (&json!(1), &json!(["active_energy_import"]))
+    );
+    // it goes on by itself
+    for _ in 0..600 {
+        if house.get(&path).await.expect(200).json()["reads"].as_u64().unwrap() >= 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let reads = house.api.fleet.take_reads();
+    assert!(reads.len() >= 2, "{reads:?}");
+    assert!(
+        reads
+            .iter()
+            .all(|read| *read == (meter_id(&meter), vec![Quantity::ActiveEnergyImport]))
+    );
+    house.delete(&path).await.expect(204);
+    assert_eq!(house.get(&path).await.status, 404);
+    assert_eq!(house.delete(&path).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_read_now_answers_with_values_a_reason_or_later() {
     let house = House::new().await;
     let dtu = house.dtu("SN-1").await;

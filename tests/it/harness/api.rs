@@ -12,6 +12,7 @@ use polyphase::base::server_key::ServerKey;
 use polyphase::cli::access;
 use polyphase::device::catalogue::Catalogue;
 use polyphase::domain::access::Role;
+use polyphase::port::control::Control;
 use polyphase::port::fake::{FakeExplainer, FakeFleet, FakeFrameLog};
 use polyphase::port::places::Nowhere;
 use polyphase::report::{ExportSettings, Exports};
@@ -90,12 +91,33 @@ impl Api {
         Self::start_as(settings, |_| {}).await
     }
 
+    /// With these settings and the control desk that is made for the database, the clock and the live feed.
+    pub async fn start_controlled(
+        settings: ApiSettings,
+        desk: impl AsyncFnOnce(&TestDb, &Arc<ManualClock>, &Arc<LiveHub>) -> Arc<dyn Control>,
+    ) -> Self {
+        let db = TestDb::new().await;
+        let clock = Self::noon();
+        let live = Arc::new(LiveHub::new(&*clock, LiveLimits::default()));
+        let control = desk(&db, &clock, &live).await;
+        let told = live.clone();
+        let api = Self::over(db, clock, settings, None, |state| {
+            state.control = control;
+            state.live = told.clone();
+            state.feed = told;
+        });
+        Self { live, ..api.await }
+    }
+
     /// With these settings, after a change of what handlers work with.
     pub async fn start_as(settings: ApiSettings, change: impl FnOnce(&mut ApiState)) -> Self {
-        let clock = Arc::new(ManualClock::new(
+        Self::over(TestDb::new().await, Self::noon(), settings, None, change).await
+    }
+
+    fn noon() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new(
             Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).single().expect("an instant"),
-        ));
-        Self::over(TestDb::new().await, clock, settings, None, change).await
+        ))
     }
 
     /// Over TLS, with a look at the certificate's files twenty times a second.
@@ -142,6 +164,7 @@ impl Api {
             stop.clone(),
         )
         .expect("open the export desk");
+        let limits = settings.limits;
         let mut state = ApiState {
             stores: Arc::new(PgStores::new(db.database().clone())),
             auth: Arc::new(PgAuth::new(db.database().clone())),
@@ -160,6 +183,7 @@ impl Api {
             models: Arc::new(Catalogue::builtin().expect("the built-in meter models")),
             reads: Arc::default(),
             scans: Arc::default(),
+            watches: Arc::default(),
             live: live.clone(),
             feed: live.clone(),
             clock: clock.clone(),
@@ -170,6 +194,7 @@ impl Api {
             throttle: Arc::default(),
             key: key(),
             places: Arc::new(Nowhere),
+            limits: Arc::new(api::limits::Limits::new(limits)),
         };
         change(&mut state);
         let settings = HttpSettings {
