@@ -181,10 +181,3 @@ fn exports_are_read_by_others() {
 fn the_first_five_calls_of_the_documentation_work() {
     run("run_first_calls.py", &[]);
 }
-
-/// schemathesis over every operation: no 5xx, no answer that the OpenAPI description does not have. The long form runs by
-/// hand: `make api-fuzz`.
-#[test]
-fn the_api_is_what_its_description_says() {
-    run("run_api_fuzz.py", &["--examples", "2"]);
-}

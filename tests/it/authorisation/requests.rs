@@ -336,7 +336,7 @@ impl Plan {
         match way {
             [] => *body = value,
             [Step::Element, rest @ ..] => {
-                if !body.as_array().is_some_and(|all| !all.is_empty()) {
+                if body.as_array().is_none_or(Vec::is_empty) {
                     *body = json!([{}]);
                 }
                 self.put(&mut body[0], rest, value);
