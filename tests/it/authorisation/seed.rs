@@ -111,6 +111,7 @@ INSERT INTO frame_evidence (id, account_id, dtu_id, connection_id, meter_id, at,
     VALUES ($evidence, $account, $dtu, 1, $meter, '2026-03-01T11:00Z', 'stray', '$m', '$m');
 INSERT INTO consumption_dirty (meter_id, hour, round, account_id) VALUES ($meter, '2026-03-01T11:00Z', 1, $account);
 INSERT INTO meter_hour_dirty (meter_id, hour, round, account_id) VALUES ($meter, '2026-03-01T11:00Z', 1, $account);
+INSERT INTO hour_mark (hour, round, account_id, registers, polls, meters) VALUES ('2026-03-01T11:00Z', 1, $account, true, true, '{$meter}');
 INSERT INTO consumption_hour (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
     VALUES ('2026-03-01T10:00Z', '2026-03-01T11:00Z', $point, $account, 0, false, false, 'active_energy_import', 1.5);
 INSERT INTO consumption_day (start, finish, point_id, account_id, quality, interpolated, incomplete, quantity, value)
@@ -179,7 +180,9 @@ const WHERE_THERE: &[(&str, &str)] = &[
     (
         "export_job",
         "INSERT INTO export_job (id, account_id, kind, format, ask, state, reason, requested_by, user_id, created_at, ended_at)
-             VALUES ('$export', $account, 'readings', 'csv', '{}', 'failed', '$m', '$m', $user, $then, $then)",
+             VALUES ('$export', $account, 'readings', 'csv', '{\"kind\": \"readings\", \"format\": \"csv\", \"from\": \"2026-03-01T00:00:00Z\",
+             \"to\": \"2026-03-02T00:00:00Z\", \"time_zone\": \"UTC\", \"meter_ids\": [$meter], \"group_id\": null, \"dtu_id\": null,
+             \"quantities\": [], \"per\": \"day\", \"bom\": false}', 'failed', '$m', '$m', $user, $then, $then)",
     ),
 ];
 
