@@ -152,7 +152,7 @@ async fn without_replayed<'p, 'a>(
         copy(connection, &stage, table.columns(), buffer, count).await?;
         let statement = format!(
             "SELECT o.ts, o.meter_id, o.source FROM {stage} o JOIN {} r USING (ts, meter_id, source) \
-             WHERE ROW(o.*) *= ROW(r.*) AND NOT EXISTS (SELECT FROM {} s WHERE s.ts = o.ts AND s.meter_id = o.meter_id \
+             WHERE o *= r AND NOT EXISTS (SELECT FROM {} s WHERE s.ts = o.ts AND s.meter_id = o.meter_id \
              AND s.source = o.source)",
             day.partition(table.name()),
             day.partition("reading_side")

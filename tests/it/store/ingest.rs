@@ -219,6 +219,47 @@ fn ending(state: SlotState, reason: Option<MissReason>, ended_at: &str) -> PollR
     }
 }
 
+/// So many that the database compares them itself.
+#[tokio::test]
+async fn a_large_replay_is_told_from_new_rows_and_from_other_values() {
+    let db = TestDb::new().await;
+    let store = store(&db).await;
+    let ts = at("2026-11-21T10:00:00Z");
+    let plain = |meter: i32, energy: &str| {
+        let mut reading = reading(meter, ts, energy);
+        reading
+            .items
+            .retain(|item| matches!(item.measurand, Measurand::Standard(_)));
+        record(reading)
+    };
+    let mut first: Vec<PollRecord> = (1..=200).map(|meter| plain(meter, "1.50")).collect();
+    // one that has a rare quantity beside its row
+    first[199] = record(reading(200, ts, "1.50"));
+    assert_eq!(store.write(&first).await.unwrap(), report(200, 0, 0, 0));
+    for _ in 0..2 {
+        assert_eq!(store.write(&first).await.unwrap(), report(0, 200, 0, 0));
+    }
+    // as stored, with another value, without the rare quantity, and new
+    let mixed: Vec<PollRecord> = (1..=100)
+        .map(|meter| plain(meter, "1.50"))
+        .chain((101..=150).map(|meter| plain(meter, "1.51")))
+        .chain([plain(200, "1.50")])
+        .chain((201..=280).map(|meter| plain(meter, "1.50")))
+        .collect();
+    assert_eq!(store.write(&mixed).await.unwrap(), report(80, 100, 51, 0));
+    assert_eq!(
+        count(
+            &db,
+            "SELECT count(*) FROM reading_electricity WHERE active_energy_import = 1.50"
+        )
+        .await,
+        280
+    );
+    assert_eq!(count(&db, "SELECT count(*) FROM reading_conflict").await, 51);
+    assert_eq!(store.write(&mixed).await.unwrap(), report(0, 180, 51, 0));
+    assert_eq!(count(&db, "SELECT count(*) FROM reading_conflict").await, 51);
+}
+
 #[tokio::test]
 async fn a_later_ending_is_a_version_and_a_replay_is_none() {
     let db = TestDb::new().await;
