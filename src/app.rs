@@ -24,6 +24,7 @@ use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;
 use crate::actor::storage::{MeterIndex, Storage, StorageParts};
 use crate::actor::supervise::RestartPolicy;
+use crate::api::imports::{ImportDesk, ImportSettings};
 use crate::api::limits::{LimitSettings, Limits};
 use crate::api::{ApiSettings, ApiState, ClaimRule, HttpSettings, RunningServer, TlsFiles};
 use crate::base::clock::{Clock, SystemClock};
@@ -35,7 +36,7 @@ use crate::port::integrations::IntegrationDesk;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::port::live::LiveFeed;
 use crate::port::notices::NoticeDesk;
-use crate::report::{ExportSettings, Exports};
+use crate::report::{ExportSettings, Exports, SheetBounds, Sheets};
 use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
 use crate::store::directory::PgDirectory;
 use crate::store::ingest::{PgReadingStore, Retention};
@@ -243,11 +244,20 @@ async fn begin(
     let exports = open_exports(config, database, &live, &clock, stop_exports.clone())?;
     let backups = backup::Backups::new(config, url.clone(), Arc::clone(&clock));
     actix::spawn(backups.clone().keep(stop_exports.clone()));
+    let imports = open_imports(config, database, &clock, stop_exports.clone());
 
     let mut state = api_state(
         config,
         database,
-        (&fleet, &desk, outbound.desk, integrators.desk, key, exports, backups),
+        (
+            &fleet,
+            &desk,
+            outbound.desk,
+            integrators.desk,
+            key,
+            (exports, imports),
+            backups,
+        ),
         &live,
         recorder,
         catalogue,
@@ -342,6 +352,25 @@ fn open_exports(
     Exports::open(stores, Arc::new(live.clone()), Arc::clone(clock), settings, stop).context(place)
 }
 
+fn open_imports(config: &Config, database: &Database, clock: &Arc<dyn Clock>, stop: CancellationToken) -> ImportDesk {
+    let imports = &config.imports;
+    let settings = ImportSettings {
+        bytes_max: imports.bytes_max,
+        arrival: Duration::from_secs(imports.arrival_s.into()),
+        faults_max: imports.faults_max,
+        at_once: imports.at_once,
+        open_max: imports.open_max,
+    };
+    let sheets = Sheets(SheetBounds {
+        unpacked_max: imports.unpacked_max,
+        rows_max: imports.rows_max,
+        columns_max: imports.columns_max,
+        cell_chars_max: imports.cell_chars_max,
+    });
+    let stores = Arc::new(PgStores::new(database.clone()));
+    ImportDesk::open(stores, Arc::new(sheets), Arc::clone(clock), settings, stop)
+}
+
 fn live_limits(config: &Config) -> LiveLimits {
     LiveLimits {
         events_per_account: config.limits.stream_events_kept,
@@ -413,14 +442,14 @@ type Desks<'a> = (
     Arc<dyn NoticeDesk>,
     Arc<dyn IntegrationDesk>,
     ServerKey,
-    Exports,
+    (Exports, ImportDesk),
     backup::Backups,
 );
 
 fn api_state(
     config: &Config,
     database: &Database,
-    (fleet, desk, notices, integrations, key, exports, backups): Desks<'_>,
+    (fleet, desk, notices, integrations, key, (exports, imports), backups): Desks<'_>,
     live: &LiveHub,
     recorder: Arc<Recorder>,
     catalogue: Arc<Catalogue>,
@@ -443,6 +472,7 @@ fn api_state(
         notices,
         integrations,
         exports: Arc::new(exports),
+        imports,
         backups: Arc::new(backups),
         frames: recorder,
         live: Arc::new(live.clone()),

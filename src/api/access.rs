@@ -233,6 +233,11 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/exports/{id}",               "get_export",           READ),
     op("GET",    "/exports/{id}/file",          "get_export_file",      READ),
     op("DELETE", "/exports/{id}",               "delete_export",        READ),
+    // imports: what they make, operators could make one by one
+    op("GET",    "/imports",                    "list_imports",         OPERATE),
+    op("POST",   "/imports",                    "create_import",        OPERATE),
+    op("GET",    "/imports/templates/{kind}",   "get_import_template",  READ),
+    op("GET",    "/imports/{id}",               "get_import",           OPERATE),
     // backups
     op("GET",    "/backups",                    "list_backups",         PLATFORM),
     op("POST",   "/backups",                    "create_backup",        PLATFORM),

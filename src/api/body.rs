@@ -97,25 +97,33 @@ fn check_media(request: &HttpRequest) -> Result<(), ApiError> {
     .at("Content-Type"))
 }
 
-async fn collect(mut payload: Payload) -> Result<BytesMut, ApiError> {
+async fn collect(payload: Payload) -> Result<BytesMut, ApiError> {
+    collect_within(payload, BODY_MAX, BODY_TIMEOUT).await
+}
+
+/// The bytes of a body, at most `most`, if they arrive within `time`.
+///
+/// # Errors
+/// `too-large`, `timed-out`; `bad-json` when it breaks off.
+pub(super) async fn collect_within(mut payload: Payload, most: usize, time: Duration) -> Result<BytesMut, ApiError> {
     let all = async {
         let mut bytes = BytesMut::new();
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| ApiError::new(Kind::BadJson, format!("the body broke off: {error}")))?;
-            if bytes.len() + chunk.len() > BODY_MAX {
+            if bytes.len() + chunk.len() > most {
                 return Err(ApiError::new(
                     Kind::TooLarge,
-                    format!("a body may have at most {BODY_MAX} bytes"),
+                    format!("a body may have at most {most} bytes"),
                 ));
             }
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     };
-    tokio::time::timeout(BODY_TIMEOUT, all).await.unwrap_or_else(|_| {
+    tokio::time::timeout(time, all).await.unwrap_or_else(|_| {
         Err(ApiError::new(
             Kind::TimedOut,
-            format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+            format!("the body did not arrive within {} s", time.as_secs()),
         ))
     })
 }

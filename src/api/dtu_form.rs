@@ -3,9 +3,12 @@
 use super::ApiState;
 use super::accounts::check_zone;
 use super::body::nullable;
-use super::problem::Faults;
+use super::problem::{ApiError, Faults};
 use super::schedule_form::ScheduleRef;
 use crate::domain::device::{Connect, Parity, SerialNumber};
+use crate::port::dtus::NewDtu;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -70,6 +73,44 @@ pub struct DtuCreate {
     /// Pause between a reply and the next request, milliseconds; 50 when left out.
     #[schema(minimum = 0, maximum = 60_000)]
     pub(super) pause_ms: Option<u32>,
+}
+
+impl DtuCreate {
+    /// The DTU that it asks for; `zone` is for a schedule in place that names none.
+    pub(super) fn checked(self, state: &ApiState, zone: Tz, now: DateTime<Utc>) -> Result<NewDtu, ApiError> {
+        let connect = self.connect.unwrap_or(Connect::Inbound);
+        let mut faults = Faults::new();
+        Checked {
+            name: Some(&self.name),
+            connect: Some(&connect),
+            profile: self.profile.as_deref(),
+            time_zone: self.time_zone.as_deref(),
+            silence_s: self.silence_s,
+            timeout_ms: self.timeout_ms,
+            pause_ms: self.pause_ms,
+        }
+        .check(state, &mut faults);
+        faults.check(
+            self.sn.is_some() || matches!(connect, Connect::ModbusTcp { .. } | Connect::Serial { .. }),
+            "sn",
+            "a DTU that is reached this way needs its serial number",
+        );
+        let schedule = self
+            .schedule
+            .and_then(|schedule| schedule.choice("schedule", &self.name, zone, now, &mut faults));
+        faults.done()?;
+        Ok(NewDtu {
+            sn: self.sn,
+            name: self.name.trim().to_owned(),
+            connect,
+            profile: pinned(self.profile),
+            time_zone: self.time_zone,
+            schedule,
+            silence_s: self.silence_s,
+            timeout_ms: self.timeout_ms,
+            pause_ms: self.pause_ms,
+        })
+    }
 }
 
 /// What to change of a DTU.

@@ -14,7 +14,7 @@ use super::query::{Id, Query};
 use super::span;
 use crate::base::ids::{AccountId, DtuId, ScheduleId, SessionId};
 use crate::domain::device::{Connect, SerialNumber};
-use crate::port::dtus::{Dtu, DtuEdit, DtuStore, NewDtu, PastSession};
+use crate::port::dtus::{Dtu, DtuEdit, DtuStore, PastSession};
 use crate::port::field::LinkStats;
 use crate::port::fleet::DtuLive;
 use crate::port::idempotency::IdempotencyStore;
@@ -181,43 +181,13 @@ async fn create_dtu(
     key: IdempotencyKey,
     KeyedBody(body, digest): KeyedBody<DtuCreate>,
 ) -> Result<HttpResponse, ApiError> {
-    let connect = body.connect.unwrap_or(Connect::Inbound);
-    let mut faults = Faults::new();
-    Checked {
-        name: Some(&body.name),
-        connect: Some(&connect),
-        profile: body.profile.as_deref(),
-        time_zone: body.time_zone.as_deref(),
-        silence_s: body.silence_s,
-        timeout_ms: body.timeout_ms,
-        pause_ms: body.pause_ms,
-    }
-    .check(&state, &mut faults);
-    faults.check(
-        body.sn.is_some() || matches!(connect, Connect::ModbusTcp { .. } | Connect::Serial { .. }),
-        "sn",
-        "a DTU that is reached this way needs its serial number",
-    );
     let now = state.clock.now();
-    let schedule = match &body.schedule {
-        Some(schedule) => {
-            let zone = span::zone(&state, &caller, body.time_zone.as_deref().filter(|zone| is_zone(zone))).await?;
-            schedule.choice("schedule", &body.name, zone, now, &mut faults)
-        }
-        None => None,
+    // only a schedule in place asks for it
+    let zone = match &body.schedule {
+        Some(_) => span::zone(&state, &caller, body.time_zone.as_deref().filter(|zone| is_zone(zone))).await?,
+        None => chrono_tz::UTC,
     };
-    faults.done()?;
-    let dtu = NewDtu {
-        sn: body.sn,
-        name: body.name.trim().to_owned(),
-        connect,
-        profile: pinned(body.profile),
-        time_zone: body.time_zone,
-        schedule,
-        silence_s: body.silence_s,
-        timeout_ms: body.timeout_ms,
-        pause_ms: body.pause_ms,
-    };
+    let dtu = body.checked(&state, zone, now)?;
     let (status, made) = once(key, &*keys, now, "create_dtu", &digest, async || {
         let made = dtus.create(&dtu, now).await?;
         state.fleet.reload(made.id).await;

@@ -127,6 +127,10 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     ("edit_integration", r#"{"name":"billing system, new","batch_max":500}"#),
     ("create_export", r#"{"kind":"readings","format":"csv"}"#),
+    (
+        "create_import",
+        r#""dtu_sn,protocol,address,model,name\r\nDTU20260001,modbus-rtu,8,polyphase_virtual,flat 8\r\n""#,
+    ),
     ("acknowledge_alarm", r#"{"note":"on my way"}"#),
     ("comment_alarm", r#"{"note":"battery ordered"}"#),
     (

@@ -29,6 +29,15 @@ pub struct GroupBody {
     parent_id: Option<GroupId>,
 }
 
+impl GroupBody {
+    /// Whether a group can be called so.
+    pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
+        let mut faults = Faults::new();
+        faults.text("name", name, NAME_MAX);
+        faults.done()
+    }
+}
+
 /// What an edit changes.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,9 +67,7 @@ async fn create_group(
     groups: In<dyn GroupStore>,
     Body(body): Body<GroupBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut faults = Faults::new();
-    faults.text("name", &body.name, NAME_MAX);
-    faults.done()?;
+    GroupBody::check_name(&body.name)?;
     let group = groups.create(&body.name, body.parent_id, state.clock.now()).await?;
     Ok(tagged(HttpResponse::Created(), group.version, &group))
 }
@@ -85,9 +92,7 @@ async fn edit_group(
     Body(body): Body<GroupEditBody>,
 ) -> Result<HttpResponse, ApiError> {
     if let Some(name) = &body.name {
-        let mut faults = Faults::new();
-        faults.text("name", name, NAME_MAX);
-        faults.done()?;
+        GroupBody::check_name(name)?;
     }
     let now = state.clock.now();
     let group = groups

@@ -2,12 +2,12 @@
 
 use super::ApiState;
 use super::body::nullable;
-use super::problem::Faults;
+use super::problem::{ApiError, Faults};
 use super::schedule_form::ScheduleRef;
 use crate::base::ids::{DtuId, GroupId, PointId};
 use crate::domain::quantity::{Kind as QuantityKind, Quantity};
 use crate::port::meter_models::ModelView;
-use crate::port::meters::{Registers, ScheduleChoice};
+use crate::port::meters::{NewMeter, Registers, ScheduleChoice};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
@@ -86,6 +86,34 @@ pub struct MeterBody {
     /// The metering point where it stands; none: a new one.
     #[schema(value_type = Option<i32>)]
     pub(super) point_id: Option<PointId>,
+}
+
+impl MeterBody {
+    /// The meter that it asks for; `zone` is for schedules in place that name none.
+    pub(super) fn checked(self, state: &ApiState, zone: Tz, now: DateTime<Utc>) -> Result<NewMeter, ApiError> {
+        let mut faults = Faults::new();
+        texts(Some(&self.name), Some(&self.comment), &mut faults);
+        ratio("ct_ratio", self.ct_ratio, &mut faults);
+        ratio("vt_ratio", self.vt_ratio, &mut faults);
+        let address = self.address.text();
+        let address = fitting(state, &self.protocol, &self.model, &address, "", &mut faults);
+        let one = self.schedule.as_ref();
+        let schedules = choices(one, &self.schedules, &self.name, zone, now, &mut faults);
+        faults.done()?;
+        Ok(NewMeter {
+            dtu: self.dtu_id,
+            protocol: self.protocol,
+            address,
+            model: self.model,
+            name: self.name,
+            comment: self.comment,
+            group: self.group_id,
+            schedules,
+            ct_ratio: self.ct_ratio.unwrap_or(Decimal::ONE),
+            vt_ratio: self.vt_ratio.unwrap_or(Decimal::ONE),
+            point: self.point_id,
+        })
+    }
 }
 
 /// What an edit changes.

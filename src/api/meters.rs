@@ -16,7 +16,6 @@ use crate::port::meters::{
 };
 use crate::port::readings::{ReadingHistory, ReadingItem};
 use actix_web::{HttpResponse, delete, get, patch, post, web};
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -99,40 +98,7 @@ async fn create_meter(
 ) -> Result<HttpResponse, ApiError> {
     let zone = span::zone(&state, &caller, None).await?;
     let now = state.clock.now();
-    let mut faults = Faults::new();
-    texts(Some(&body.name), Some(&body.comment), &mut faults);
-    ratio("ct_ratio", body.ct_ratio, &mut faults);
-    ratio("vt_ratio", body.vt_ratio, &mut faults);
-    let address = fitting(
-        &state,
-        &body.protocol,
-        &body.model,
-        &body.address.text(),
-        "",
-        &mut faults,
-    );
-    let schedules = choices(
-        body.schedule.as_ref(),
-        &body.schedules,
-        &body.name,
-        zone,
-        now,
-        &mut faults,
-    );
-    faults.done()?;
-    let meter = NewMeter {
-        dtu: body.dtu_id,
-        protocol: body.protocol,
-        address,
-        model: body.model,
-        name: body.name,
-        comment: body.comment,
-        group: body.group_id,
-        schedules,
-        ct_ratio: body.ct_ratio.unwrap_or(Decimal::ONE),
-        vt_ratio: body.vt_ratio.unwrap_or(Decimal::ONE),
-        point: body.point_id,
-    };
+    let meter = body.checked(&state, zone, now)?;
     let change = meters.create(&meter, now).await?;
     reload(&state, &change.dtus).await;
     Ok(tagged(HttpResponse::Created(), change.meter.version, &change.meter))

@@ -33,6 +33,7 @@ pub mod groups;
 pub mod handle;
 pub mod health;
 pub mod idempotency;
+pub mod imports;
 pub mod integrations;
 pub mod limits;
 pub mod line;
@@ -122,6 +123,8 @@ pub struct ApiState {
     pub backups: Arc<dyn BackupDesk>,
     /// Who writes exports.
     pub exports: Arc<dyn ExportDesk>,
+    /// Who takes files in.
+    pub imports: imports::ImportDesk,
     /// Who sends notices.
     pub notices: Arc<dyn NoticeDesk>,
     /// Who tells integrators.
@@ -251,6 +254,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(summary::routes)
         .configure(audit::routes)
         .configure(exports::routes)
+        .configure(imports::routes)
         .configure(backups::routes)
         .configure(alarms::routes)
         .configure(alarm_rules::routes)

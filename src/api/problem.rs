@@ -102,7 +102,7 @@ kinds! {
     Stale "stale" PRECONDITION_FAILED "Changed meanwhile" "`If-Match` names another version than the object has; read it again and decide anew.";
     PreconditionRequired "precondition-required" PRECONDITION_REQUIRED "If-Match required" "A PATCH needs `If-Match` with the ETag of the version it was made from (or `*`).";
     TooLarge "too-large" PAYLOAD_TOO_LARGE "Body too large" "The body is larger than this server takes.";
-    UnsupportedMedia "unsupported-media" UNSUPPORTED_MEDIA_TYPE "JSON expected" "The body must have `Content-Type: application/json`.";
+    UnsupportedMedia "unsupported-media" UNSUPPORTED_MEDIA_TYPE "Body of another type expected" "The body must have `Content-Type: application/json`; a file to import is `text/csv` or XLSX.";
     IdempotencyMismatch "idempotency-mismatch" UNPROCESSABLE_ENTITY "Idempotency key used before" "The same `Idempotency-Key` came before with another body.";
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS "Too many requests" "Try again after the seconds in `Retry-After`.";
     ReadFailed "read-failed" BAD_GATEWAY "The meter could not be read" "`reason` is the slot ledger's name for it; `detail` says more.";
@@ -213,6 +213,13 @@ impl ApiError {
     #[must_use]
     pub(super) fn allow(mut self, methods: String) -> Self {
         self.allow = Some(methods);
+        self
+    }
+
+    /// Without its faults of these fields.
+    #[must_use]
+    pub(super) fn without(mut self, fields: &[&str]) -> Self {
+        self.faults.retain(|fault| !fields.contains(&fault.field.as_str()));
         self
     }
 

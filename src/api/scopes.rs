@@ -12,7 +12,6 @@ pub(super) fn group(operation: &Operation) -> Option<Group> {
         // one's own session is nobody's key
         ("session", _) => return None,
         ("sessions" | "sign-ins" | "accounts" | "users" | "api-keys" | "audit", _) => Group::People,
-        ("dtus", "imports") | ("meters", "imports") => Group::Exchange,
         ("meters", "readings" | "latest" | "consumption" | "read" | "watch") | ("points", "consumption") => {
             Group::Readings
         }
@@ -27,7 +26,9 @@ pub(super) fn group(operation: &Operation) -> Option<Group> {
         ("commands" | "control", _) => Group::Control,
         ("alarms" | "alarm-rules", _) => Group::Alarms,
         ("notices" | "integrations" | "webhooks" | "mqtt", _) => Group::Notices,
-        ("imports" | "exports" | "jobs", _) => Group::Exchange,
+        // what a file makes could be made one by one: a key needs the same for both
+        ("imports", _) => Group::Devices,
+        ("exports" | "jobs", _) => Group::Exchange,
         ("backups", _) => Group::Server,
         _ => return None,
     })

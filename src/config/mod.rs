@@ -43,6 +43,8 @@ pub struct Config {
     pub control: Control,
     /// Exports.
     pub exports: Exports,
+    /// Imports.
+    pub imports: Imports,
     /// Backups.
     pub backup: Backup,
     /// Notices to people.
@@ -226,6 +228,30 @@ pub struct Exports {
     pub folder_bytes: u64,
     /// A file is kept so long, hours.
     pub kept_h: u32,
+}
+
+/// `[imports]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imports {
+    /// Imports that run at once, each of another account.
+    pub at_once: usize,
+    /// Imports that may wait or run.
+    pub open_max: usize,
+    /// Bytes of one file.
+    pub bytes_max: usize,
+    /// Bytes of a workbook, unpacked.
+    pub unpacked_max: u64,
+    /// A file may take so long to arrive, seconds.
+    pub arrival_s: u32,
+    /// Rows of one file.
+    pub rows_max: usize,
+    /// Columns of one file.
+    pub columns_max: usize,
+    /// Characters of a cell.
+    pub cell_chars_max: usize,
+    /// Faults that a job lists.
+    pub faults_max: usize,
 }
 
 /// `[backup]`

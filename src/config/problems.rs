@@ -254,6 +254,16 @@ fn limits(config: &Config, found: &mut Vec<String>) {
         1 << 50,
     );
     range("exports.kept_h", exports.kept_h.into(), 1, 24 * 366);
+    let imports = &config.imports;
+    range("imports.at_once", wide(imports.at_once), 1, 16);
+    range("imports.open_max", wide(imports.open_max), 1, 100);
+    range("imports.bytes_max", wide(imports.bytes_max), 1 << 16, 1 << 28);
+    range("imports.unpacked_max", imports.unpacked_max, 1 << 20, 1 << 30);
+    range("imports.arrival_s", imports.arrival_s.into(), 1, 3_600);
+    range("imports.rows_max", wide(imports.rows_max), 1, 200_000);
+    range("imports.columns_max", wide(imports.columns_max), 16, 16_384);
+    range("imports.cell_chars_max", wide(imports.cell_chars_max), 200, 32_767);
+    range("imports.faults_max", wide(imports.faults_max), 1, 10_000);
     range("limits.reads_max", wide(limits.reads_max), 1, 100_000);
     range("limits.streams_max", wide(limits.streams_max), 1, 100_000);
     range(

@@ -10,7 +10,7 @@ use std::fmt;
 pub enum Group {
     /// Accounts, people, keys, sign-ins, audit.
     People,
-    /// DTUs, meters, points, groups, models, schedules, calendars, scans, frames.
+    /// DTUs, meters, points, groups, models, schedules, calendars, scans, frames, imports.
     Devices,
     /// Readings, consumption, slots, reads on demand, the live stream.
     Readings,
@@ -20,7 +20,7 @@ pub enum Group {
     Alarms,
     /// Notices and what goes out: webhooks, MQTT.
     Notices,
-    /// Imports, exports, jobs.
+    /// Exports, jobs.
     Exchange,
     /// The server itself: backups.
     Server,

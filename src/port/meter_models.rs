@@ -98,6 +98,10 @@ pub trait MeterModels: Send + Sync + 'static {
     /// # Errors
     /// [`ModelFault`] names the field.
     fn check(&self, protocol: &str, model: &str, address: &str) -> Result<String, ModelFault>;
+
+    /// Whether addresses of this protocol have several lengths, so that zeros in front can mean something that a number
+    /// has lost.
+    fn zeros_matter(&self, protocol: &str) -> bool;
 }
 
 fn view(model: &MeterModel) -> ModelView {
@@ -155,6 +159,10 @@ impl MeterModels for Catalogue {
         })?;
         check_address(model, address).map_err(|error| ModelFault::Address(error.to_string()))?;
         Ok(canonical(found, address))
+    }
+
+    fn zeros_matter(&self, protocol: &str) -> bool {
+        matches!(Protocol::by_name(protocol), Some(Protocol::Dlt698 | Protocol::Mbus))
     }
 }
 

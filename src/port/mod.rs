@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod frames;
 pub mod groups;
 pub mod idempotency;
+pub mod imports;
 pub mod integrations;
 pub mod ledger;
 pub mod live;

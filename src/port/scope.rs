@@ -16,6 +16,7 @@ use crate::port::dtus::DtuStore;
 use crate::port::exports::{ExportBook, ExportHouse};
 use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
+use crate::port::imports::{ImportBook, ImportHouse};
 use crate::port::integrations::IntegrationBook;
 use crate::port::meters::{MeterStore, PointStore};
 use crate::port::notices::NoticeBook;
@@ -56,6 +57,14 @@ impl Actor {
     pub fn export_desk() -> Self {
         Self {
             name: "export-desk".to_owned(),
+            ..Self::command_line()
+        }
+    }
+
+    /// Who looks after imports: what it does by the rules, with nobody asking.
+    pub fn import_desk() -> Self {
+        Self {
+            name: "import-desk".to_owned(),
             ..Self::command_line()
         }
     }
@@ -164,6 +173,8 @@ pub trait Stores:
     + InAccount<dyn IntegrationBook>
     + InAccount<dyn ExportBook>
     + AcrossAccounts<dyn ExportHouse>
+    + InAccount<dyn ImportBook>
+    + AcrossAccounts<dyn ImportHouse>
     + AcrossAccounts<dyn BackupBook>
     + 'static
 {

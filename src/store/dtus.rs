@@ -79,11 +79,11 @@ fn connect_of(stored: &Value) -> Result<Connect, String> {
     serde_json::from_value(stored.clone()).map_err(|error| error.to_string())
 }
 
-fn connect_json(connect: &Connect) -> Result<Value, StoreError> {
+pub(super) fn connect_json(connect: &Connect) -> Result<Value, StoreError> {
     serde_json::to_value(connect).map_err(|error| StoreError::Internal(error.to_string()))
 }
 
-fn int(value: u32) -> i32 {
+pub(super) fn int(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
@@ -98,7 +98,7 @@ fn sn_taken(error: sqlx::Error) -> StoreError {
 
 /// The DTUs of these ids. The share is the union of the sessions' times, cut to the last 24 hours, over the time that
 /// the DTU has existed in them; sessions overlap for a moment at a take-over.
-async fn rows(tx: &mut PgConnection, ids: &[i32], now: DateTime<Utc>) -> Result<Vec<Dtu>, StoreError> {
+pub(super) async fn rows(tx: &mut PgConnection, ids: &[i32], now: DateTime<Utc>) -> Result<Vec<Dtu>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT d.id, d.account_id, d.sn, d.name, d.connect, d.profile, d.time_zone, d.schedule_id, d.silence_s,
@@ -148,6 +148,68 @@ async fn lock(tx: &mut PgConnection, id: DtuId, version: Option<i32>) -> Result<
     .ok_or(StoreError::NotFound("DTU"))?;
     check_version("DTU", Some(row.version), version)?;
     Ok(AccountId(row.account_id))
+}
+
+/// Edits a DTU within a transaction: its account, what it is then, and what the audit says of it.
+pub(super) async fn change(
+    tx: &mut PgConnection,
+    id: DtuId,
+    edit: &DtuEdit,
+    version: Option<i32>,
+    now: DateTime<Utc>,
+) -> Result<(AccountId, Dtu, Value), StoreError> {
+    let account = lock(tx, id, version).await?;
+    let connect = edit.connect.as_ref().map(connect_json).transpose()?;
+    sqlx::query!(
+        "UPDATE dtu SET version = version + 1, name = coalesce($2, name), connect = coalesce($3, connect),
+                silence_s = coalesce($4, silence_s), timeout_ms = coalesce($5, timeout_ms),
+                pause_ms = coalesce($6, pause_ms), enabled = coalesce($7, enabled),
+                sn = CASE WHEN $8::boolean THEN $9 ELSE sn END,
+                profile = CASE WHEN $10::boolean THEN $11 ELSE profile END,
+                time_zone = CASE WHEN $12::boolean THEN $13 ELSE time_zone END
+         WHERE id = $1",
+        id.0,
+        edit.name,
+        connect,
+        edit.silence_s.map(int),
+        edit.timeout_ms.map(int),
+        edit.pause_ms.map(int),
+        edit.enabled,
+        edit.sn.is_some(),
+        edit.sn.as_ref().and_then(Option::as_ref).map(SerialNumber::as_str),
+        edit.profile.is_some(),
+        edit.profile.clone().flatten(),
+        edit.time_zone.is_some(),
+        edit.time_zone.clone().flatten()
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(sn_taken)?;
+    if let Some(choice) = &edit.schedule {
+        assign_schedule(tx, account, ScheduleTarget::Dtu(id), choice.as_ref(), now).await?;
+    }
+    let dtu = one(tx, id, now).await?;
+    if dtu.sn.is_none() && matches!(dtu.connect, Connect::Inbound | Connect::Dial { .. }) {
+        return Err(StoreError::Invalid {
+            field: "sn",
+            message: "a DTU that is reached this way needs a serial number".to_owned(),
+        });
+    }
+    let detail = json!({"sn": edit.sn, "name": edit.name, "connect": edit.connect, "profile": edit.profile,
+                        "time_zone": edit.time_zone, "schedule_id": edit.schedule.as_ref().map(|_| dtu.schedule),
+                        "silence_s": edit.silence_s, "timeout_ms": edit.timeout_ms, "pause_ms": edit.pause_ms,
+                        "enabled": edit.enabled});
+    Ok((account, dtu, detail))
+}
+
+pub(super) fn object(id: DtuId) -> String {
+    format!("dtu/{id}")
+}
+
+/// What the audit says of a new DTU.
+pub(super) fn audited(made: &Dtu) -> Value {
+    json!({"sn": made.sn, "name": made.name, "connect": made.connect, "profile": made.profile,
+           "time_zone": made.time_zone, "schedule_id": made.schedule})
 }
 
 #[async_trait]
@@ -221,11 +283,8 @@ impl DtuStore for Dtus {
             assign_schedule(&mut tx, account, ScheduleTarget::Dtu(id), Some(choice), now).await?;
         }
         let made = one(&mut tx, id, now).await?;
-        let detail = json!({"sn": made.sn, "name": made.name, "connect": made.connect, "profile": made.profile,
-                            "time_zone": made.time_zone, "schedule_id": made.schedule});
-        let object = format!("dtu/{id}");
         self.0
-            .audit(&mut tx, Some(account), now, "dtu.create", &object, detail)
+            .audit(&mut tx, Some(account), now, "dtu.create", &object(id), audited(&made))
             .await?;
         tx.commit().await?;
         Ok(made)
@@ -239,50 +298,9 @@ impl DtuStore for Dtus {
         now: DateTime<Utc>,
     ) -> Result<Dtu, StoreError> {
         let mut tx = self.0.begin().await?;
-        let account = lock(&mut tx, id, version).await?;
-        let connect = edit.connect.as_ref().map(connect_json).transpose()?;
-        sqlx::query!(
-            "UPDATE dtu SET version = version + 1, name = coalesce($2, name), connect = coalesce($3, connect),
-                    silence_s = coalesce($4, silence_s), timeout_ms = coalesce($5, timeout_ms),
-                    pause_ms = coalesce($6, pause_ms), enabled = coalesce($7, enabled),
-                    sn = CASE WHEN $8::boolean THEN $9 ELSE sn END,
-                    profile = CASE WHEN $10::boolean THEN $11 ELSE profile END,
-                    time_zone = CASE WHEN $12::boolean THEN $13 ELSE time_zone END
-             WHERE id = $1",
-            id.0,
-            edit.name,
-            connect,
-            edit.silence_s.map(int),
-            edit.timeout_ms.map(int),
-            edit.pause_ms.map(int),
-            edit.enabled,
-            edit.sn.is_some(),
-            edit.sn.as_ref().and_then(Option::as_ref).map(SerialNumber::as_str),
-            edit.profile.is_some(),
-            edit.profile.clone().flatten(),
-            edit.time_zone.is_some(),
-            edit.time_zone.clone().flatten()
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(sn_taken)?;
-        if let Some(choice) = &edit.schedule {
-            assign_schedule(&mut tx, account, ScheduleTarget::Dtu(id), choice.as_ref(), now).await?;
-        }
-        let dtu = one(&mut tx, id, now).await?;
-        if dtu.sn.is_none() && matches!(dtu.connect, Connect::Inbound | Connect::Dial { .. }) {
-            return Err(StoreError::Invalid {
-                field: "sn",
-                message: "a DTU that is reached this way needs a serial number".to_owned(),
-            });
-        }
-        let detail = json!({"sn": edit.sn, "name": edit.name, "connect": edit.connect, "profile": edit.profile,
-                            "time_zone": edit.time_zone, "schedule_id": edit.schedule.as_ref().map(|_| dtu.schedule),
-                            "silence_s": edit.silence_s, "timeout_ms": edit.timeout_ms, "pause_ms": edit.pause_ms,
-                            "enabled": edit.enabled});
-        let object = format!("dtu/{id}");
+        let (account, dtu, detail) = change(&mut tx, id, edit, version, now).await?;
         self.0
-            .audit(&mut tx, Some(account), now, "dtu.update", &object, detail)
+            .audit(&mut tx, Some(account), now, "dtu.update", &object(id), detail)
             .await?;
         tx.commit().await?;
         Ok(dtu)
@@ -310,9 +328,8 @@ impl DtuStore for Dtus {
         )
         .execute(&mut *tx)
         .await?;
-        let object = format!("dtu/{id}");
         self.0
-            .audit(&mut tx, Some(account), now, "dtu.delete", &object, json!({}))
+            .audit(&mut tx, Some(account), now, "dtu.delete", &object(id), json!({}))
             .await?;
         tx.commit().await?;
         Ok(())

@@ -7,6 +7,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 
+/// Audit entries that are written by one statement.
+const AUDIT_AT_ONCE: usize = 1_000;
+
 /// Makes every handle of the API. Each resource's file implements `InAccount` or `AcrossAccounts` for it.
 #[derive(Clone, Debug)]
 pub struct PgStores {
@@ -72,6 +75,34 @@ impl AccountHandle {
             detail,
         )
         .await
+    }
+
+    /// Writes the audit rows of many changes, in the changes' transaction and in their order.
+    pub(super) async fn audit_all(
+        &self,
+        transaction: &mut PgConnection,
+        now: DateTime<Utc>,
+        entries: &[(&'static str, String, Value)],
+    ) -> Result<(), StoreError> {
+        for part in entries.chunks(AUDIT_AT_ONCE) {
+            let actions: Vec<String> = part.iter().map(|(action, ..)| (*action).to_owned()).collect();
+            let objects: Vec<String> = part.iter().map(|(_, object, _)| object.clone()).collect();
+            let details: Vec<Value> = part.iter().map(|(.., detail)| signed(&self.actor, detail)).collect();
+            sqlx::query!(
+                "SELECT count(audit_append($1, $2, $3, x.action, x.object, x.detail))
+                 FROM (SELECT * FROM unnest($4::text[], $5::text[], $6::jsonb[])
+                       WITH ORDINALITY AS u(action, object, detail, n) ORDER BY n) AS x",
+                self.account.0,
+                now,
+                self.actor.name,
+                &actions,
+                &objects,
+                &details
+            )
+            .fetch_one(&mut *transaction)
+            .await?;
+        }
+        Ok(())
     }
 }
 
@@ -156,13 +187,7 @@ pub(super) async fn append(
     object: &str,
     detail: Value,
 ) -> Result<(), StoreError> {
-    let detail = json!({
-        "change": detail,
-        "user_id": actor.user,
-        "api_key_id": actor.api_key,
-        "source": actor.source,
-        "request_id": actor.request_id,
-    });
+    let detail = signed(actor, &detail);
     sqlx::query_scalar!(
         "SELECT audit_append($1, $2, $3, $4, $5, $6)",
         account.map(|account| account.0) as Option<i32>,
@@ -175,6 +200,17 @@ pub(super) async fn append(
     .fetch_one(transaction)
     .await?;
     Ok(())
+}
+
+/// What changed, with who did it and from where.
+fn signed(actor: &Actor, detail: &Value) -> Value {
+    json!({
+        "change": detail,
+        "user_id": actor.user,
+        "api_key_id": actor.api_key,
+        "source": actor.source,
+        "request_id": actor.request_id,
+    })
 }
 
 impl From<DatabaseError> for StoreError {

@@ -28,6 +28,7 @@ mod groups;
 pub mod handles;
 mod history;
 mod idempotency;
+mod imports;
 pub mod ingest;
 pub mod integrations;
 pub mod ledger;

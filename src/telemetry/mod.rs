@@ -13,6 +13,7 @@ pub mod backup;
 pub mod concentrator;
 pub mod control;
 pub mod field;
+pub mod import;
 pub mod integrations;
 pub mod live;
 pub mod logs;
@@ -91,6 +92,7 @@ pub fn touch_all() {
     integrations::touch();
     live::touch();
     notices::touch();
+    import::touch();
     report::touch();
     storage::touch();
 }

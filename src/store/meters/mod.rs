@@ -133,7 +133,7 @@ fn registers(values: &Registers) -> Value {
         .into()
 }
 
-fn audited(meter: &Meter) -> Value {
+pub(super) fn audited(meter: &Meter) -> Value {
     json!({
         "dtu_id": meter.dtu_id, "protocol": meter.protocol, "address": meter.address, "model": meter.model,
         "name": meter.name, "comment": meter.comment, "group_id": meter.group_id, "point_id": meter.point_id,
@@ -141,7 +141,7 @@ fn audited(meter: &Meter) -> Value {
     })
 }
 
-fn object(id: MeterId) -> String {
+pub(super) fn object(id: MeterId) -> String {
     format!("meter/{id}")
 }
 
@@ -174,6 +174,55 @@ impl AccountHandle {
         };
         insert_installation(tx, self.account, &stand).await?;
         make_dirty(tx, self.account, id, now, now).await
+    }
+
+    /// Edits a meter within a transaction; the meter as it is then, and what the audit says of it.
+    pub(super) async fn change_meter(
+        &self,
+        tx: &mut PgConnection,
+        id: MeterId,
+        edit: &MeterEdit,
+        version: Option<i32>,
+        now: DateTime<Utc>,
+    ) -> Result<(MeterChange, Value), StoreError> {
+        let account = self.account;
+        let locked = lock(tx, id, version).await?;
+        let before = find(tx, id, now).await?;
+        let dtu = edit.dtu.unwrap_or(locked.dtu);
+        if dtu != locked.dtu {
+            check_dtu(tx, dtu).await?;
+        }
+        let group = edit.group.unwrap_or(before.group_id);
+        if let Some(group) = group.filter(|group| Some(*group) != before.group_id) {
+            groups::check(tx, group, "group_id").await?;
+        }
+        sqlx::query!(
+            "UPDATE meter SET dtu_id = $2, protocol = $3, address = $4, model = $5, name = $6, comment = $7,
+                              group_id = $8, version = version + 1 WHERE id = $1",
+            id.0,
+            dtu.0,
+            edit.protocol.as_ref().unwrap_or(&before.protocol),
+            edit.address.as_ref().unwrap_or(&before.address),
+            edit.model.as_ref().unwrap_or(&before.model),
+            edit.name.as_ref().unwrap_or(&before.name),
+            edit.comment.as_ref().unwrap_or(&before.comment),
+            group.map(|id| id.0)
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(placed)?;
+        if edit.ct_ratio.is_some() || edit.vt_ratio.is_some() {
+            self.set_ratios(tx, id, edit, now).await?;
+        }
+        if let Some(schedules) = &edit.schedules {
+            set_schedules(tx, account, id, schedules, now).await?;
+        }
+        refresh(tx, account, None, Some(id), now).await?;
+        let meter = find(tx, id, now).await?;
+        let detail = json!({ "from": audited(&before), "to": audited(&meter) });
+        let mut dtus = vec![locked.dtu, dtu];
+        dtus.dedup();
+        Ok((MeterChange { meter, dtus }, detail))
     }
 }
 
@@ -246,47 +295,11 @@ impl MeterStore for AccountHandle {
         version: Option<i32>,
         now: DateTime<Utc>,
     ) -> Result<MeterChange, StoreError> {
-        let account = self.account;
         let mut tx = self.begin().await?;
-        let locked = lock(&mut tx, id, version).await?;
-        let before = find(&mut tx, id, now).await?;
-        let dtu = edit.dtu.unwrap_or(locked.dtu);
-        if dtu != locked.dtu {
-            check_dtu(&mut tx, dtu).await?;
-        }
-        let group = edit.group.unwrap_or(before.group_id);
-        if let Some(group) = group.filter(|group| Some(*group) != before.group_id) {
-            groups::check(&mut tx, group, "group_id").await?;
-        }
-        sqlx::query!(
-            "UPDATE meter SET dtu_id = $2, protocol = $3, address = $4, model = $5, name = $6, comment = $7,
-                              group_id = $8, version = version + 1 WHERE id = $1",
-            id.0,
-            dtu.0,
-            edit.protocol.as_ref().unwrap_or(&before.protocol),
-            edit.address.as_ref().unwrap_or(&before.address),
-            edit.model.as_ref().unwrap_or(&before.model),
-            edit.name.as_ref().unwrap_or(&before.name),
-            edit.comment.as_ref().unwrap_or(&before.comment),
-            group.map(|id| id.0)
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(placed)?;
-        if edit.ct_ratio.is_some() || edit.vt_ratio.is_some() {
-            self.set_ratios(&mut tx, id, edit, now).await?;
-        }
-        if let Some(schedules) = &edit.schedules {
-            set_schedules(&mut tx, account, id, schedules, now).await?;
-        }
-        refresh(&mut tx, account, None, Some(id), now).await?;
-        let meter = find(&mut tx, id, now).await?;
-        let change = json!({ "from": audited(&before), "to": audited(&meter) });
-        self.audit(&mut tx, now, "meter.update", &object(id), change).await?;
+        let (change, detail) = self.change_meter(&mut tx, id, edit, version, now).await?;
+        self.audit(&mut tx, now, "meter.update", &object(id), detail).await?;
         tx.commit().await?;
-        let mut dtus = vec![locked.dtu, dtu];
-        dtus.dedup();
-        Ok(MeterChange { meter, dtus })
+        Ok(change)
     }
 
     async fn delete(&self, id: MeterId, version: Option<i32>, now: DateTime<Utc>) -> Result<Vec<DtuId>, StoreError> {

@@ -23,6 +23,8 @@ pub mod exchange;
 pub mod port;
 #[path = "../../../src/protocol/mod.rs"]
 pub mod protocol;
+#[path = "../../../src/report/sheet/mod.rs"]
+pub mod sheet;
 #[path = "../../../src/telemetry/mod.rs"]
 pub mod telemetry;
 

@@ -2,6 +2,7 @@
 
 mod calendars;
 mod exports;
+mod imports;
 mod meters;
 mod readings;
 mod schedules;

@@ -100,10 +100,13 @@ fn head(address: SocketAddr, caller: &Caller, method: &str, path: &str, body: Op
         head.push_str("If-Match: *\r\n");
     }
     if let Some(body) = body {
-        head.push_str(&format!(
-            "Content-Type: application/json\r\nContent-Length: {}\r\n",
-            body.len()
-        ));
+        // a file is text from its first character on, JSON never
+        let media = if body.starts_with(['{', '[']) {
+            "application/json"
+        } else {
+            "text/csv"
+        };
+        head.push_str(&format!("Content-Type: {media}\r\nContent-Length: {}\r\n", body.len()));
     }
     head.push_str("\r\n");
     head.push_str(body.unwrap_or_default());
@@ -112,7 +115,10 @@ fn head(address: SocketAddr, caller: &Caller, method: &str, path: &str, body: Op
 
 /// Asks. Of an answer that does not end by itself (a stream) the beginning is enough.
 pub async fn ask(address: SocketAddr, caller: &Caller, method: &str, path: &str, body: Option<Value>) -> Answer {
-    let body = body.map(|body| body.to_string());
+    let body = body.map(|body| match body {
+        Value::String(file) => file,
+        body => body.to_string(),
+    });
     let request = head(address, caller, method, path, body.as_deref());
     let whole = async {
         let mut socket = TcpStream::connect(address).await.expect("connect");

@@ -29,6 +29,8 @@ const COLLECTIONS: &[(&str, &str)] = &[
     ("/sessions", "login"),
     ("/integrations", "integration"),
     ("/exports", "export"),
+    ("/imports", "import"),
+    ("/imports/templates", "template"),
     ("/backups", "backup"),
 ];
 

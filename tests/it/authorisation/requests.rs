@@ -96,6 +96,9 @@ fn parameter(name: &str, required: bool) -> Option<&'static str> {
         ("wait_s", _) => Some("0"),
         ("quantity", true) => Some("active_energy_import"),
         ("by", true) => Some("day"),
+        ("kind", true) => Some("meters"),
+        // what is asked for is looked at, not what becomes of it later
+        ("dry_run", _) => Some("true"),
         ("from", true) => Some("2026-03-01T00:00:00Z"),
         ("to", true) => Some("2026-03-01T12:00:00Z"),
         (_, false) => None,
@@ -235,7 +238,7 @@ impl Plan {
 
     /// Whether the path names something that belongs to no account.
     pub fn catalogue(&self) -> bool {
-        matches!(self.kind, Some("model" | "backup"))
+        matches!(self.kind, Some("model" | "backup" | "template"))
     }
 
     pub fn is_list(&self) -> bool {

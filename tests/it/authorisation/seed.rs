@@ -184,6 +184,15 @@ const WHERE_THERE: &[(&str, &str)] = &[
              \"to\": \"2026-03-02T00:00:00Z\", \"time_zone\": \"UTC\", \"meter_ids\": [$meter], \"group_id\": null, \"dtu_id\": null,
              \"quantities\": [], \"per\": \"day\", \"bom\": false}', 'failed', '$m', '$m', $user, $then, $then)",
     ),
+    (
+        "import_job",
+        "INSERT INTO import_job (id, account_id, kind, ask, state, tally, requested_by, user_id, created_at, ended_at)
+             VALUES ('$import', $account, 'meters', '{\"kind\": \"meters\", \"format\": \"csv\", \"dry_run\": true,
+             \"numbers_as_text\": false, \"charset\": null, \"bytes\": 1, \"sha256\": \"$m\"}', 'faulty',
+             '{\"rows\": 1, \"rows_checked\": 1, \"made\": 0, \"changed\": 0, \"unchanged\": 0, \"faults_total\": 1,
+             \"faults\": [{\"row\": 2, \"column\": \"name\", \"value\": \"$m\", \"problem\": \"$m\", \"remedy\": \"$m\"}],
+             \"changes\": []}', '$m', $user, $then, $then)",
+    ),
 ];
 
 /// What hangs on a command, which the desk makes.
@@ -220,6 +229,8 @@ pub async fn account(api: &Api, root: &Someone, mark: &str, base: i32) -> Atlas 
     api.call(root, "PUT", &format!("/quarantine/{mark}-new/code"), code)
         .await;
     ids.insert("export", format!("{base:08x}-bbbb-4bbb-8bbb-bbbbbbbbbbbb"));
+    ids.insert("import", format!("{base:08x}-cccc-4ccc-8ccc-cccccccccccc"));
+    ids.insert("template", "meters".to_owned());
     ids.insert("backup", "20260301-120000".to_owned());
     ids.insert("model", "polyphase_virtual".to_owned());
     let mut atlas = Atlas {

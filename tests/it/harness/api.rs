@@ -4,6 +4,7 @@ use super::db::TestDb;
 use super::http::{self, Answer};
 use chrono::{TimeZone, Utc};
 use polyphase::actor::live::{LiveHub, LiveLimits};
+use polyphase::api::imports::{ImportDesk, ImportSettings};
 use polyphase::api::{self, ApiSettings, ApiState, HttpSettings, RunningServer, TlsFiles};
 use polyphase::app::backup::Backups;
 use polyphase::base::clock::{Clock, ManualClock};
@@ -15,7 +16,7 @@ use polyphase::domain::access::Role;
 use polyphase::port::control::Control;
 use polyphase::port::fake::{FakeExplainer, FakeFleet, FakeFrameLog};
 use polyphase::port::places::Nowhere;
-use polyphase::report::{ExportSettings, Exports};
+use polyphase::report::{ExportSettings, Exports, SheetBounds, Sheets};
 use polyphase::store::{PgAuth, PgStores};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -77,6 +78,27 @@ fn export_settings(folder: std::path::PathBuf) -> ExportSettings {
         bytes_max: 50 << 20,
         folder_bytes: 100 << 20,
         kept: chrono::TimeDelta::hours(72),
+    }
+}
+
+/// Bounds of imports in tests: small files, so that their limits can be met.
+fn import_settings() -> ImportSettings {
+    ImportSettings {
+        bytes_max: 2 << 20,
+        arrival: std::time::Duration::from_secs(60),
+        faults_max: 50,
+        at_once: 2,
+        open_max: 3,
+    }
+}
+
+/// Bounds of files in tests.
+fn sheet_bounds() -> SheetBounds {
+    SheetBounds {
+        unpacked_max: 16 << 20,
+        rows_max: 6_000,
+        columns_max: 40,
+        cell_chars_max: 4_000,
     }
 }
 
@@ -164,6 +186,13 @@ impl Api {
             stop.clone(),
         )
         .expect("open the export desk");
+        let imports = ImportDesk::open(
+            Arc::new(PgStores::new(db.database().clone())),
+            Arc::new(Sheets(sheet_bounds())),
+            clock.clone(),
+            import_settings(),
+            stop.clone(),
+        );
         let limits = settings.limits;
         let mut state = ApiState {
             stores: Arc::new(PgStores::new(db.database().clone())),
@@ -173,6 +202,7 @@ impl Api {
             notices: super::notices::desk(),
             integrations: super::notices::integrations(),
             exports: Arc::new(exports),
+            imports,
             backups: Arc::new(Backups::new(&config, db.url(), clock.clone())),
             frames: frames.clone(),
             explainer: Arc::new(FakeExplainer),

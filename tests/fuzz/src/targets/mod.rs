@@ -10,6 +10,7 @@ mod gdw376;
 mod mbus;
 mod modbus;
 mod models;
+mod sheet;
 
 use crate::device::catalogue::Catalogue;
 use crate::device::decode::{DecodedPoll, decode};
@@ -52,6 +53,7 @@ targets! {
     dialogue => dialogue,
     explain => explain,
     models => models,
+    sheet => sheet,
     spool => crate::spool::target,
 }
 
