@@ -9,6 +9,7 @@ pub mod checks;
 pub mod database;
 pub mod field;
 pub mod integrations;
+pub mod lines;
 pub mod notices;
 pub mod places;
 pub mod resources;
@@ -220,6 +221,7 @@ async fn begin(
     let deps = field::net_deps(
         &fleet,
         Arc::clone(&recorder) as Arc<dyn crate::port::frames::FrameRecorder>,
+        Arc::new(live.clone()),
         field::net_settings(config, sockets.devices),
         stop_connections.clone(),
     );

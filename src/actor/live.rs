@@ -14,6 +14,7 @@ use crate::port::live::{
 use crate::telemetry::live as happenings;
 use async_trait::async_trait;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -55,6 +56,8 @@ pub struct LiveHub {
 
 struct Shared {
     epoch: u64,
+    /// Listeners to topic `line`, in all: mostly none, and lines are asked very often.
+    on_line: AtomicUsize,
     limits: LiveLimits,
     state: Mutex<State>,
 }
@@ -74,6 +77,8 @@ struct Window {
     bytes: usize,
     last: u64,
     listeners: usize,
+    /// Of them those that want topic `line`.
+    on_line: usize,
     arrived: Arc<Notify>,
 }
 
@@ -101,6 +106,7 @@ impl LiveHub {
         Self {
             shared: Arc::new(Shared {
                 epoch,
+                on_line: AtomicUsize::new(0),
                 limits,
                 state: Mutex::new(State::default()),
             }),
@@ -151,6 +157,17 @@ impl State {
 }
 
 impl LiveFeed for LiveHub {
+    fn is_wanted(&self, account: AccountId, topic: Topic) -> bool {
+        topic != Topic::Line
+            || (self.shared.on_line.load(Ordering::Relaxed) > 0
+                && self
+                    .shared
+                    .lock()
+                    .windows
+                    .get(&account)
+                    .is_some_and(|window| window.on_line > 0))
+    }
+
     fn publish(
         &self,
         account: AccountId,
@@ -205,6 +222,10 @@ impl LiveSource for LiveHub {
             return Err(LiveError::AccountFull(limits.listeners_per_account));
         }
         window.listeners = window.listeners.saturating_add(1);
+        if filter.wants(Topic::Line) {
+            window.on_line = window.on_line.saturating_add(1);
+            self.shared.on_line.fetch_add(1, Ordering::Relaxed);
+        }
         let resumable = after
             .filter(|place| place.epoch == self.shared.epoch && place.id >= window.floor() && place.id <= window.last);
         let seen = resumable.map_or(window.last, |place| place.id);
@@ -298,8 +319,13 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.listeners = state.listeners.saturating_sub(1);
+        let on_line = self.filter.wants(Topic::Line);
         if let Some(window) = state.windows.get_mut(&self.filter.account) {
             window.listeners = window.listeners.saturating_sub(1);
+            window.on_line = window.on_line.saturating_sub(usize::from(on_line));
+        }
+        if on_line {
+            self.shared.on_line.fetch_sub(1, Ordering::Relaxed);
         }
         let listeners = state.listeners;
         drop(state);

@@ -7,6 +7,8 @@
 mod handlers;
 mod lines;
 
+pub use lines::expected_loads;
+
 use crate::actor::connection::{DtuConnection, StopConnection};
 use crate::actor::durable::PollLog;
 use crate::actor::messages::{

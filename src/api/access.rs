@@ -109,6 +109,7 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/scans/{id}",                 "get_scan",             READ),
     op("DELETE", "/scans/{id}",                 "cancel_scan",          OPERATE),
     op("POST",   "/scans/{id}/meters",          "adopt_scan",           OPERATE),
+    op("GET",    "/dtus/{id}/line",             "list_line",            READ),
     op("GET",    "/dtus/{id}/line/plan",        "get_line_plan",        READ),
     op("GET",    "/frames/{id}",                "get_frame",            READ),
     // meters, points, groups

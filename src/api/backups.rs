@@ -2,8 +2,10 @@
 
 use super::ApiState;
 use super::handle::Across;
-use super::page::Page;
+use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Kind};
+use super::query::Query;
+use super::schedules::ListQuery;
 use super::send_file::Download;
 use crate::port::backups::{Backup, BackupBook, BackupRefused};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
@@ -21,15 +23,14 @@ impl From<BackupRefused> for ApiError {
 }
 
 /// The backups that are kept, the newest first; in front of them the one that is written, or the last that failed.
-#[utoipa::path(tag = "backups", responses((status = 200, body = Page<Backup>)))]
+#[utoipa::path(tag = "backups", params(ListQuery), responses((status = 200, body = Page<Backup>)))]
 #[get("/backups")]
-async fn list_backups(state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    let items = state.backups.list().await.map_err(unreadable)?;
-    Ok(HttpResponse::Ok().json(Page {
-        items,
-        next: None,
-        total: None,
-    }))
+async fn list_backups(state: web::Data<ApiState>, Query(query): Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+    let request = PageRequest::<String>::new("backups", query.limit(), query.cursor())?;
+    let mut items = state.backups.list().await.map_err(unreadable)?;
+    // ids say when, so that they stand in the order of the list
+    items.retain(|backup| request.after.as_ref().is_none_or(|after| backup.id < *after));
+    Ok(HttpResponse::Ok().json(request.page(items, |backup| backup.id.clone())))
 }
 
 fn unreadable(error: std::io::Error) -> ApiError {

@@ -198,8 +198,8 @@ fn refusal(refused: Refused) -> ApiError {
 
 /// Asks for a command: 202 with the command as it stands. It is sent when nothing holds it and its meter can be reached,
 /// and not later than `expires_in_s`. With an `Idempotency-Key` a repeated request gives the same command.
-#[utoipa::path(tag = "commands", params(("id" = i32, Path)), request_body = CommandBody,
-    responses((status = 202, body = CommandView)))]
+#[utoipa::path(tag = "commands", params(("id" = i32, Path), ("Idempotency-Key" = Option<String>, Header)),
+    request_body = CommandBody, responses((status = 202, body = CommandView)))]
 #[post("/meters/{id}/commands")]
 async fn request_command(
     state: web::Data<ApiState>,
@@ -232,7 +232,7 @@ async fn request_command(
 
 /// Asks for commands for many meters: 202 with what was made and what was not. From the policy's threshold on another
 /// person has to approve each; what exceeds the brake waits for two.
-#[utoipa::path(tag = "commands", request_body = BulkBody, responses((status = 202, body = BulkView)))]
+#[utoipa::path(tag = "commands", params(("Idempotency-Key" = Option<String>, Header)), request_body = BulkBody, responses((status = 202, body = BulkView)))]
 #[post("/commands")]
 async fn request_commands(
     state: web::Data<ApiState>,

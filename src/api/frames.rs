@@ -77,7 +77,7 @@ fn show(state: &ApiState, recorded: RecordedFrame) -> Frame {
 }
 
 /// Looks into the recorder on a thread that may block.
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FrameLogError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let failed = |cause: String| {

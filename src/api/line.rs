@@ -1,16 +1,22 @@
-//! `/dtus/{id}/line/plan`: the line time that the schedules of a DTU's meters need and have, what to drop when it does not
+//! `/dtus/{id}/line`: the transactions on a DTU's line, out of the frame recorder. `/dtus/{id}/line/plan`: the line time that the schedules of a DTU's meters need and have, what to drop when it does not
 //! suffice, and what was learned of each meter on the line.
 
 use super::ApiState;
+use super::frames::look;
 use super::handle::Reach;
+use super::page::{Page, PageRequest};
 use super::problem::ApiError;
-use super::query::Id;
-use crate::base::ids::{DtuId, MeterId, ScheduleId};
+use super::query::{Id, Query};
+use super::span::check_open;
+use crate::base::ids::{DtuId, FrameId, MeterId, ScheduleId};
 use crate::port::dtus::DtuStore;
 use crate::port::fleet::{LinePlan, LineState, MeterOnLine};
+use crate::port::frames::{FrameLog, FrameLogError};
+use crate::port::line::{Gathering, Transaction};
 use actix_web::{get, web};
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -167,6 +173,84 @@ async fn get_line_plan(
         .ok_or_else(|| ApiError::not_found("line of this DTU"))
 }
 
+/// Which transactions.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct LineQuery {
+    /// Written at or after this; as far as the recorder's ring reaches when left out.
+    from: Option<DateTime<Utc>>,
+    /// Written before this; until now when left out.
+    to: Option<DateTime<Utc>>,
+    /// Items of a page, 1 to 1000; 100 when left out.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// A visit's frames are recorded when it is over, so that a higher one may stand before it: no question is recorded
+/// longer behind a later one than this.
+const VISIT_LONGEST: TimeDelta = TimeDelta::hours(1);
+
+/// Frames that one page looks at; where more of them stand between, the page is short and `next` leads on.
+const LOOKED_AT_MAX: usize = 50_000;
+
+/// The transactions of a line in `[from, to)`, newest first.
+fn walk(
+    frames: &dyn FrameLog,
+    dtu: DtuId,
+    query: &LineQuery,
+    page: &PageRequest<FrameId>,
+) -> Result<Page<Transaction>, FrameLogError> {
+    let begin = query.from.map(|from| from - VISIT_LONGEST);
+    let mut gathering = Gathering::default();
+    let mut found: Vec<Transaction> = Vec::new();
+    let (mut looked_at, mut next) = (0, None);
+    frames.walk(dtu, page.after, &mut |frame| {
+        looked_at += 1;
+        if begin.is_some_and(|begin| frame.frame.at < begin) {
+            return ControlFlow::Break(());
+        }
+        let id = frame.id;
+        let Some(transaction) = gathering.take(frame) else {
+            return ControlFlow::Continue(());
+        };
+        let start = transaction.start;
+        if query.from.is_none_or(|from| start >= from) && query.to.is_none_or(|to| start < to) {
+            found.push(transaction);
+        }
+        // a page ends with a question, so that the next begins with what stands before it
+        if found.len() >= page.limit() || looked_at >= LOOKED_AT_MAX {
+            next = Some(id);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(page.page_to(found, next))
+}
+
+/// The transactions on a DTU's line, newest first: which meter was asked, how long the question waited for the line and
+/// held it, what became of it, and its raw frames. As far back as the frame recorder's ring reaches.
+#[utoipa::path(tag = "dtus", params(("id" = i32, Path), LineQuery),
+    responses((status = 200, body = Page<Transaction>)))]
+#[get("/dtus/{id}/line")]
+async fn list_line(
+    state: web::Data<ApiState>,
+    dtus: Reach<dyn DtuStore>,
+    Id(id): Id<DtuId>,
+    Query(query): Query<LineQuery>,
+) -> Result<web::Json<Page<Transaction>>, ApiError> {
+    let page = PageRequest::<FrameId>::new("line", query.limit, query.cursor.as_deref())?;
+    check_open(query.from, query.to)?;
+    if !dtus.owns(id).await? {
+        return Err(ApiError::not_found("DTU"));
+    }
+    let frames = std::sync::Arc::clone(&state.frames);
+    let page = look(move || walk(&*frames, id, &query, &page)).await?;
+    Ok(web::Json(page))
+}
+
 pub(super) fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
-    cfg.service(get_line_plan);
+    cfg.service(get_line_plan).service(list_line);
 }

@@ -48,6 +48,17 @@ pub(super) fn span(
     Ok((from, to))
 }
 
+/// Checks `from` and `to` of a list that has pages, so that neither has to be there.
+///
+/// # Errors
+/// `bad-query` when the span is empty or lies outside the years that are kept.
+pub(super) fn check_open(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), ApiError> {
+    let earliest = DateTime::UNIX_EPOCH;
+    let latest = earliest + TimeDelta::seconds(253_402_300_799);
+    let (from, to) = (from.unwrap_or(earliest), to.unwrap_or(latest));
+    span(Some(from), Some(to), latest, TimeDelta::zero(), latest - earliest).map(|_| ())
+}
+
 fn words(span: TimeDelta) -> String {
     if span.num_days() >= 2 {
         format!("{} days", span.num_days())

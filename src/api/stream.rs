@@ -43,7 +43,8 @@ const RETRY_MS: u32 = 3_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StreamQuery {
-    /// Topics separated by commas: `readings`, `sessions`, `slots`, `alarms`, `commands`, `line`, `jobs`; none: all.
+    /// Topics separated by commas: `readings`, `sessions`, `slots`, `alarms`, `commands`, `line`, `jobs`; none: all but `line`,
+    /// which tells every question on every line (from the moment on that somebody listens to it).
     topics: Option<String>,
     /// Only about this DTU.
     dtu_id: Option<i32>,

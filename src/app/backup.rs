@@ -13,7 +13,7 @@ use crate::store::backup::archive::{ArchiveReader, ArchiveWriter, check};
 use crate::store::backup::dump::{add_file, dump};
 use crate::store::backup::load::{self, Restored, TakesFiles};
 use crate::store::backup::{Manifest, PartKind};
-use crate::telemetry::backup::{BackupFailed, BackupMade, NewestBackup};
+use crate::telemetry::backup::{BackupDue, BackupFailed, BackupMade, NewestBackup};
 use anyhow::Context;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -337,7 +337,9 @@ impl Backups {
             Ok(schedule) => schedule,
             Err(error) => return tracing::error!(%error, "no backups are made: backup.cron is no schedule"),
         };
-        let mut last = self.inner.clock.now();
+        let started = self.inner.clock.now();
+        let mut last = started;
+        self.inner.tell_due(&schedule, started);
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
             let now = self.inner.clock.now();
             // one for all that became due; a clock that was set back makes none twice
@@ -347,6 +349,7 @@ impl Backups {
                     tracing::warn!(%error, "no backup is begun now");
                 }
             }
+            self.inner.tell_due(&schedule, started);
         }
     }
 }
@@ -393,6 +396,18 @@ impl Inner {
         }
         found.sort_by_key(|backup| std::cmp::Reverse(backup.made_at));
         Ok(found)
+    }
+
+    /// Tells when the backup behind the newest one is due: without any, the first one since the start.
+    fn tell_due(&self, schedule: &CompiledSchedule, started: DateTime<Utc>) {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let newest = entries
+            .filter_map(|entry| made_at(entry.file_name().to_str()?.strip_suffix(&format!(".{ENDING}"))?))
+            .max();
+        BackupDue {
+            at: schedule.next_after(newest.unwrap_or(started)),
+        }
+        .emit();
     }
 
     fn gauge(&self) {

@@ -120,6 +120,27 @@ pub async fn open(config: &Config) -> anyhow::Result<Opened> {
     }
 }
 
+/// Opens the database to look at it: the schema stays as it is.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn open_as_it_is(config: &Config) -> anyhow::Result<Opened> {
+    let (url, embedded) = locate(config).await?;
+    match Database::connect(&settings(config, url.clone())).await {
+        Ok(database) => Ok(Opened {
+            database,
+            url,
+            embedded: embedded.map(Arc::new),
+            keeper: None,
+            watcher: None,
+        }),
+        Err(error) => {
+            release(embedded).await;
+            Err(error.into())
+        }
+    }
+}
+
 /// Opens the database for the server, which waits for one that is away.
 ///
 /// # Errors

@@ -238,6 +238,7 @@ pub fn start_alarms(
 pub fn net_deps(
     fleet: &FleetHandle,
     recorder: Arc<dyn FrameRecorder>,
+    live: Arc<dyn LiveFeed>,
     settings: NetSettings,
     stop: CancellationToken,
 ) -> NetDeps {
@@ -245,6 +246,7 @@ pub fn net_deps(
         clock: Arc::clone(&fleet.clock),
         registrar: Arc::new(RegistrarHandle(fleet.registry.clone())),
         recorder,
+        live,
         settings: Arc::new(settings),
         stop,
     }

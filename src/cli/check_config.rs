@@ -1,15 +1,27 @@
-//! `polyphase check-config`: configuration, profiles and meter models; every fault with file and line.
+//! `polyphase check-config`: configuration, profiles and meter models; every fault with file and line. With `--lines` also
+//! whether the schedules in the database fit into the time of their lines.
 
-use super::{ConfigArgs, checked, complain};
+use super::{ConfigArgs, block_on, checked, complain};
 use crate::config::Config;
+use clap::Args;
 use std::process::ExitCode;
 
-/// Runs. 0: sound; 2: every fault was printed.
-pub fn run(args: &ConfigArgs) -> ExitCode {
-    match checked(args, true) {
-        Ok(_sound) => {
+/// Arguments.
+#[derive(Args, Clone, Debug)]
+pub struct CheckConfigArgs {
+    /// Also look into the database (which is only read): can each DTU's line carry what its schedules ask of it?
+    #[arg(long)]
+    lines: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs. 0: sound; 1: a line cannot carry its schedules; 2: the configuration is at fault, and every fault was printed.
+pub fn run(args: &CheckConfigArgs) -> ExitCode {
+    match checked(&args.config, true) {
+        Ok(sound) => {
             eprintln!("configuration and meter models are sound");
-            ExitCode::SUCCESS
+            if args.lines { lines(&sound) } else { ExitCode::SUCCESS }
         }
         Err(faults) => {
             faults.iter().for_each(complain);
@@ -17,6 +29,24 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Judges the lines.
+fn lines(config: &Config) -> ExitCode {
+    block_on(async {
+        let found = crate::app::lines::check(config).await?;
+        found.overfull.iter().for_each(complain);
+        if found.overfull.is_empty() {
+            eprintln!("every line has the time for its schedules: {} looked at", found.lines);
+            return Ok(ExitCode::SUCCESS);
+        }
+        complain(format_args!(
+            "{} of {} lines cannot carry their schedules",
+            found.overfull.len(),
+            found.lines
+        ));
+        Ok(ExitCode::FAILURE)
+    })
 }
 
 /// Registration profiles that are none.

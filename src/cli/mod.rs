@@ -53,7 +53,7 @@ enum Command {
     /// Bring the database's schema up to date
     Migrate(ConfigArgs),
     /// Check configuration and meter models; every fault with file and line
-    CheckConfig(ConfigArgs),
+    CheckConfig(check_config::CheckConfigArgs),
     /// People who log in
     #[command(subcommand)]
     User(UserCommand),

@@ -69,6 +69,7 @@ mod tests {
             kind: *kind,
             protocol: "",
             bytes: vec![0; *len],
+            turn: None,
         };
         kinds.iter().map(frame).collect()
     }

@@ -353,3 +353,5 @@ impl Line {
 mod mixed_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turn_tests;

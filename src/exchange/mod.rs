@@ -17,6 +17,7 @@ pub mod scan;
 pub mod session;
 pub mod shed;
 pub mod trunk;
+pub mod turn;
 pub mod visit;
 
 use chrono::{DateTime, Utc};

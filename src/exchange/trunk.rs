@@ -365,6 +365,7 @@ impl Trunk {
             kind,
             protocol: Protocol::Gdw376.name(),
             bytes,
+            turn: None,
         };
         match self.batches.iter_mut().find(|batch| batch.is_under_way()) {
             Some(batch) => batch.keep(frame),

@@ -5,6 +5,7 @@
 
 use super::Moment;
 use super::job::{PollJob, Priority, TransactionError, TransactionReport};
+use super::turn::{Turn, TurnEnding, milliseconds};
 use crate::base::ids::{MeterId, PollId};
 use crate::protocol::Request;
 use chrono::{DateTime, Utc};
@@ -47,6 +48,8 @@ pub struct LineFrame {
     pub protocol: &'static str,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Of a question that was asked in its turn on a line.
+    pub turn: Option<Turn>,
 }
 
 /// What became of a visit.
@@ -127,6 +130,10 @@ pub struct Visit {
     next: usize,
     began_at: Option<DateTime<Utc>>,
     sent_at: Option<DateTime<Utc>>,
+    /// Since when the present attempt waits for the line, or was written.
+    waits_since: Instant,
+    /// How long the attempt that was written last had waited.
+    waited: Duration,
     turnaround: Option<Duration>,
     held: Duration,
     answered_any: bool,
@@ -154,6 +161,8 @@ impl Visit {
     pub fn wrote(&mut self, now: Moment) {
         self.began_at.get_or_insert(now.at);
         self.sent_at = Some(now.at);
+        self.waited = now.on.saturating_duration_since(self.waits_since);
+        self.waits_since = now.on;
         self.written = self.written.saturating_add(1);
     }
 
@@ -170,6 +179,22 @@ impl Visit {
     /// An attempt held the line for so long.
     pub fn held(&mut self, time: Duration) {
         self.held = self.held.saturating_add(time);
+        self.waits_since += time;
+        if let Some(turn) = self.last_turn() {
+            turn.held_ms = milliseconds(time);
+        }
+    }
+
+    /// Of what was written last.
+    fn last_turn(&mut self) -> Option<&mut Turn> {
+        self.frames.iter_mut().rev().find_map(|frame| frame.turn.as_mut())
+    }
+
+    /// Says of what was written last what became of it.
+    fn ended(&mut self, ending: TurnEnding) {
+        if let Some(turn) = self.last_turn() {
+            turn.ending = ending;
+        }
     }
 
     /// An answer came after the meter had thought for so long.
@@ -192,6 +217,7 @@ impl Visit {
         if self.follow_ups >= bounds.follow_ups || self.answers.len() >= bounds.bytes {
             return Progress::of(self.conclude(now, Err(TransactionError::Endless)));
         }
+        self.ended(TurnEnding::Answered);
         self.follow_ups += 1;
         self.follow_up = Some(next);
         (self.answered_any, self.failed_last) = (true, false);
@@ -231,6 +257,10 @@ impl Visit {
     }
 
     fn report(&mut self, now: Moment, result: Result<Vec<u8>, TransactionError>) {
+        if self.written > 0 {
+            self.ended(TurnEnding::of(&result));
+        }
+        self.waits_since = now.on;
         self.reports.push(TransactionReport {
             result,
             attempts: self.written.max(self.written_most),
@@ -271,6 +301,12 @@ impl Visit {
     /// Keeps a raw frame of the visit.
     pub fn keep(&mut self, at: DateTime<Utc>, kind: LineFrameKind, protocol: &'static str, bytes: Vec<u8>) {
         if self.frames.len() < VISIT_FRAMES_MAX {
+            let turn = (kind == LineFrameKind::Request).then(|| Turn {
+                priority: self.job.priority,
+                waited_ms: milliseconds(self.waited),
+                held_ms: 0,
+                ending: TurnEnding::Timeout,
+            });
             self.frames.push(LineFrame {
                 at,
                 meter: Some(self.job.meter),
@@ -278,6 +314,7 @@ impl Visit {
                 kind,
                 protocol,
                 bytes,
+                turn,
             });
         }
     }
@@ -370,6 +407,8 @@ impl Queue {
             next: 0,
             began_at: None,
             sent_at: None,
+            waits_since: now.on,
+            waited: Duration::ZERO,
             turnaround: None,
             held: Duration::ZERO,
             answered_any: false,

@@ -11,7 +11,9 @@ use crate::exchange::visit::{LineFrame, LineFrameKind, QueueFull, Ticket, VisitO
 use crate::port::field::{
     EndCause, Link, LinkError, Owner, PollJob, PollOutcome, Registrar, TransactionError, TransactionReport,
 };
-use crate::port::frames::{FrameKind, RawFrame};
+use crate::port::frames::{FrameKind, RawFrame, RecordedFrame};
+use crate::port::line::transactions;
+use crate::port::live::Topic;
 use crate::telemetry::field::{SessionEnded, TransactionEnded};
 use chrono::{DateTime, Utc};
 use std::net::SocketAddr;
@@ -187,12 +189,8 @@ impl Desk {
             .filter_map(|place| Some((place, frames.get(place)?.clone())))
             .filter(|(_, frame)| frame.kind != LineFrameKind::Noise || !is_heartbeat(&frame.bytes))
             .collect();
-        let frames: Vec<_> = frames.into_iter().map(|frame| self.raw(frame, &is_heartbeat)).collect();
-        let frames = if frames.is_empty() {
-            FrameRange::EMPTY
-        } else {
-            self.deps.recorder.record(frames)
-        };
+        let frames = frames.into_iter().map(|frame| self.raw(frame, &is_heartbeat)).collect();
+        let frames = self.keep(frames);
         let Some(Waiting { reply, .. }) = waiting else { return };
         let evidence = self.evidence(frames, kept);
         told(reply, began_at, reports, (frames, evidence), late_by);
@@ -202,16 +200,8 @@ impl Desk {
     /// all of them. What is worth keeping goes with the first that wants it.
     pub(super) fn settled(&mut self, settled: Settled) {
         let Settled { outcomes, frames } = settled;
-        let raw: Vec<_> = frames
-            .iter()
-            .cloned()
-            .map(|frame| self.raw(frame, &|_| false))
-            .collect();
-        let range = if raw.is_empty() {
-            FrameRange::EMPTY
-        } else {
-            self.deps.recorder.record(raw)
-        };
+        let raw = frames.iter().cloned().map(|frame| self.raw(frame, &|_| false));
+        let range = self.keep(raw.collect());
         let mut given = false;
         for (ticket, outcome) in outcomes {
             for report in &outcome.reports {
@@ -244,6 +234,31 @@ impl Desk {
         if self.waiting.is_empty() {
             self.waiting = Vec::new();
         }
+    }
+
+    /// Records the frames of a visit in one call, and tells of its questions while somebody listens to the line.
+    fn keep(&self, frames: Vec<RawFrame>) -> FrameRange {
+        if frames.is_empty() {
+            return FrameRange::EMPTY;
+        }
+        let account = self.owner.as_ref().map(|owner| owner.account);
+        let Some(account) = account.filter(|account| self.deps.live.is_wanted(*account, Topic::Line)) else {
+            return self.deps.recorder.record(frames);
+        };
+        let told = frames.clone();
+        let range = self.deps.recorder.record(frames);
+        let recorded = range.ids().zip(told).map(|(id, frame)| RecordedFrame { id, frame });
+        for transaction in transactions(recorded.collect::<Vec<_>>().into_iter()) {
+            let meter = transaction.meter_id;
+            let mut event = serde_json::to_value(transaction).unwrap_or_default();
+            if let Some(event) = event.as_object_mut() {
+                event.insert("dtu_id".into(), self.dtu().into());
+            }
+            self.deps
+                .live
+                .publish(account, Topic::Line, self.farewell.dtu, meter, event);
+        }
+        range
     }
 
     /// Gives kept frames the ids that the recorder gave them; the strays of before stand in front.
@@ -286,6 +301,7 @@ impl Desk {
             kind,
             protocol: String::new(),
             bytes,
+            turn: None,
         }]);
     }
 

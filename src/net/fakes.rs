@@ -1,5 +1,6 @@
 //! Doubles for this room's tests: a registrar with a set verdict, a recorder that keeps all.
 
+use crate::port::fake::Unheard;
 use super::{NetDeps, NetSettings};
 use crate::base::clock::SystemClock;
 use crate::base::ids::{AccountId, ConnectionId, DtuId, FrameId, FrameRange, SessionId};
@@ -100,6 +101,7 @@ pub(super) fn world(verdict: Admission, settings: NetSettings) -> World {
         clock: Arc::new(SystemClock),
         registrar: Arc::clone(&registrar) as Arc<dyn Registrar>,
         recorder: Arc::clone(&recorder) as Arc<dyn FrameRecorder>,
+        live: Arc::new(Unheard),
         settings: Arc::new(settings),
         stop: CancellationToken::new(),
     };

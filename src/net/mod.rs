@@ -28,6 +28,7 @@ use crate::exchange::session::{FloodBudget, Session, SessionSettings};
 use crate::port::field::EndCause;
 use crate::port::field::Registrar;
 use crate::port::frames::FrameRecorder;
+use crate::port::live::LiveFeed;
 use crate::protocol::dtu::Profile;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct NetDeps {
     pub registrar: Arc<dyn Registrar>,
     /// Takes raw frames.
     pub recorder: Arc<dyn FrameRecorder>,
+    /// Where the questions of a line are told, while somebody listens.
+    pub live: Arc<dyn LiveFeed>,
     /// Every limit.
     pub settings: Arc<NetSettings>,
     /// Ends every connection with cause `Shutdown`.

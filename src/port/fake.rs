@@ -9,10 +9,12 @@ use crate::domain::reading::Reading;
 use crate::port::control::{Admitted, CommandRequest, Control, ControlError, Decision, Stop};
 use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
 use crate::port::frames::{FrameExplainer, FrameLog, FrameLogError, RawFrame, RecordedFrame};
+use crate::port::live::{LiveFeed, Topic};
 use crate::port::scan::{FoundMeter, ScanFailure, ScanPlan, ScanProgress, ScanTeller};
 use crate::port::scope::{Actor, Scope};
 use async_trait::async_trait;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -144,6 +146,14 @@ impl Fleet for FakeFleet {
     }
 }
 
+/// A feed to which nobody listens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unheard;
+
+impl LiveFeed for Unheard {
+    fn publish(&self, _: AccountId, _: Topic, _: Option<DtuId>, _: Option<MeterId>, _: serde_json::Value) {}
+}
+
 /// A recorder's ring in memory.
 #[derive(Debug, Default)]
 pub struct FakeFrameLog {
@@ -158,7 +168,12 @@ impl FakeFrameLog {
 }
 
 impl FrameLog for FakeFrameLog {
-    fn recent(&self, dtu: DtuId, before: Option<FrameId>, limit: usize) -> Result<Vec<RecordedFrame>, FrameLogError> {
+    fn walk(
+        &self,
+        dtu: DtuId,
+        before: Option<FrameId>,
+        each: &mut dyn FnMut(RecordedFrame) -> ControlFlow<()>,
+    ) -> Result<(), FrameLogError> {
         let mut found: Vec<RecordedFrame> = self
             .frames
             .lock()
@@ -168,8 +183,12 @@ impl FrameLog for FakeFrameLog {
             .cloned()
             .collect();
         found.sort_by_key(|kept| std::cmp::Reverse(kept.id));
-        found.truncate(limit);
-        Ok(found)
+        for frame in found {
+            if each(frame).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn get(&self, id: FrameId) -> Result<Option<RecordedFrame>, FrameLogError> {

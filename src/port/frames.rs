@@ -2,9 +2,11 @@
 
 use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange, MeterId, PollId};
 use crate::exchange::evidence::Evidence;
+pub use crate::exchange::turn::{Turn, TurnEnding};
 use crate::exchange::visit::{LineFrame, LineFrameKind};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 
 /// Direction and fate of raw bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct RawFrame {
     pub protocol: String,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Of a question that was asked in its turn on a line. The recorder keeps it; evidence in the database has none.
+    #[serde(default)]
+    pub turn: Option<Turn>,
 }
 
 /// A raw frame that has been given its id.
@@ -70,11 +75,35 @@ pub struct FrameLogError(pub String);
 
 /// Looks into the recorded ring. Blocking; call it from a blocking thread.
 pub trait FrameLog: Send + Sync {
+    /// Walks over the frames of a DTU, newest first, older than `before` if given, as long as `each` says so.
+    ///
+    /// # Errors
+    /// [`FrameLogError`] when the ring cannot be read.
+    fn walk(
+        &self,
+        dtu: DtuId,
+        before: Option<FrameId>,
+        each: &mut dyn FnMut(RecordedFrame) -> ControlFlow<()>,
+    ) -> Result<(), FrameLogError>;
+
     /// The newest frames of a DTU, newest first, older than `before` if given; at most `limit`.
     ///
     /// # Errors
     /// [`FrameLogError`] when the ring cannot be read.
-    fn recent(&self, dtu: DtuId, before: Option<FrameId>, limit: usize) -> Result<Vec<RecordedFrame>, FrameLogError>;
+    fn recent(&self, dtu: DtuId, before: Option<FrameId>, limit: usize) -> Result<Vec<RecordedFrame>, FrameLogError> {
+        let mut found = Vec::new();
+        if limit > 0 {
+            self.walk(dtu, before, &mut |frame| {
+                found.push(frame);
+                if found.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+        }
+        Ok(found)
+    }
 
     /// One frame, if it is still in the ring.
     ///
@@ -125,6 +154,7 @@ impl RawFrame {
             kind: frame.kind.into(),
             protocol: frame.protocol.into(),
             bytes: frame.bytes,
+            turn: frame.turn,
         }
     }
 }

@@ -112,6 +112,12 @@ pub struct LiveEvent {
 
 /// Takes events; never blocks. Slow listeners lose the oldest and are told so.
 pub trait LiveFeed: Send + Sync + 'static {
+    /// Whether anybody in the account listens to this topic now. What is told often and kept elsewhere (topic `line`) is
+    /// published only then.
+    fn is_wanted(&self, _account: AccountId, topic: Topic) -> bool {
+        topic != Topic::Line
+    }
+
     /// Publishes; the feed assigns the id.
     fn publish(
         &self,
@@ -128,7 +134,7 @@ pub trait LiveFeed: Send + Sync + 'static {
 pub struct LiveFilter {
     /// Whose events.
     pub account: AccountId,
-    /// Topics; empty: all.
+    /// Topics; empty: all but `line`.
     pub topics: Vec<Topic>,
     /// Only about this DTU.
     pub dtu: Option<DtuId>,
@@ -137,10 +143,15 @@ pub struct LiveFilter {
 }
 
 impl LiveFilter {
+    /// Whether a topic is wanted. Topic `line` has to be named: it tells every question on every line.
+    pub fn wants(&self, topic: Topic) -> bool {
+        self.topics.contains(&topic) || (self.topics.is_empty() && topic != Topic::Line)
+    }
+
     /// Whether an event passes.
     pub fn passes(&self, event: &LiveEvent) -> bool {
         event.account == self.account
-            && (self.topics.is_empty() || self.topics.contains(&event.topic))
+            && self.wants(event.topic)
             && (self.dtu.is_none() || self.dtu == event.dtu)
             && (self.meter.is_none() || self.meter == event.meter)
     }

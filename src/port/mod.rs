@@ -23,6 +23,7 @@ pub mod idempotency;
 pub mod imports;
 pub mod integrations;
 pub mod ledger;
+pub mod line;
 pub mod live;
 pub mod meter_models;
 pub mod meters;

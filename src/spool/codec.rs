@@ -147,6 +147,17 @@ impl Field for u16 {
     }
 }
 
+impl Field for u32 {
+    fn put(&self, out: &mut Vec<u8>) {
+        u64::from(*self).put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self> {
+        let value = u64::get(from)?;
+        Self::try_from(value).or_else(|_| wrong("32-bit number", value))
+    }
+}
+
 impl Field for usize {
     fn put(&self, out: &mut Vec<u8>) {
         u64::try_from(*self).unwrap_or(u64::MAX).put(out);
@@ -385,6 +396,8 @@ impl Field for RawFrame {
             kind,
             protocol,
             bytes,
+            // the ring writes it behind the frame; evidence does without, so that spools stay readable both ways
+            turn: _,
         } = self;
         at.put(out);
         dtu.put(out);
@@ -406,6 +419,7 @@ impl Field for RawFrame {
             kind: Field::get(from)?,
             protocol: Field::get(from)?,
             bytes: get_bytes(from)?.to_vec(),
+            turn: None,
         })
     }
 }

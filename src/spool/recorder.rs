@@ -6,7 +6,7 @@ use super::codec::decode_frame;
 use super::files::segment_path;
 use super::record::{FIRST_RECORD, Scanner, Step, read_one};
 use super::recovery::SpoolError;
-use super::ring::{Index, Ring, RingLimits, Spot, locked, tag_of};
+use super::ring::{Facts, Index, Ring, RingLimits, Spot, locked, tag_of};
 use super::room::trouble;
 use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, FrameId, FrameRange};
@@ -15,6 +15,7 @@ use crate::port::frames::{FrameLog, FrameLogError, FrameRecorder, RawFrame, Reco
 use crate::telemetry::spool::{FRAMES_BYTES, FramesPassed};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -322,6 +323,44 @@ impl FrameRecorder for Recorder {
     }
 }
 
+impl Shared {
+    /// The segment that holds an id, while it is in the ring.
+    fn segment_of(&self, id: u64) -> Option<(u64, Facts)> {
+        let index = locked(&self.index);
+        let mut behind = index.segments.iter().rev();
+        behind
+            .find(|(_, facts)| facts.first <= id)
+            .map(|(number, facts)| (*number, *facts))
+    }
+
+    /// Where the frame with this id lies, if it is in the ring and of this DTU.
+    fn spot_of(&self, id: FrameId, dtu: DtuId) -> io::Result<Option<Spot>> {
+        let Some((wanted, (number, facts))) = u64::try_from(id.0)
+            .ok()
+            .and_then(|wanted| Some((wanted, self.segment_of(wanted)?)))
+        else {
+            return Ok(None);
+        };
+        let file = match self.disk.open(&segment_path(&self.dir, number), OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut scanner = Scanner::new(&*file, facts.stamp, FIRST_RECORD, facts.end, None);
+        loop {
+            scanner.skip_to(wanted)?;
+            match scanner.step()? {
+                Step::Record { header, at, .. } if header.sequence >= wanted => {
+                    let found = header.sequence == wanted && header.tag == tag_of(Some(dtu));
+                    return Ok(found.then_some((number, at)));
+                }
+                Step::End { .. } => return Ok(None),
+                Step::Record { .. } | Step::Hole { .. } => {}
+            }
+        }
+    }
+}
+
 /// Segments opened during one look-up.
 struct Open<'a> {
     shared: &'a Shared,
@@ -361,28 +400,38 @@ impl Open<'_> {
 }
 
 impl FrameLog for Recorder {
-    fn recent(&self, dtu: DtuId, before: Option<FrameId>, limit: usize) -> Result<Vec<RecordedFrame>, FrameLogError> {
+    fn walk(
+        &self,
+        dtu: DtuId,
+        before: Option<FrameId>,
+        each: &mut dyn FnMut(RecordedFrame) -> ControlFlow<()>,
+    ) -> Result<(), FrameLogError> {
         let shared = &self.owner.0;
-        let mut spot = locked(&shared.index).newest.get(&dtu).copied();
+        let failed = |error: io::Error| FrameLogError(error.to_string());
+        let mut spot = match before {
+            // a frame that has left the ring has taken all older ones with it
+            Some(before) => match shared.spot_of(before, dtu).map_err(failed)? {
+                Some(spot) => Some(spot),
+                None => locked(&shared.index).newest.get(&dtu).copied(),
+            },
+            None => locked(&shared.index).newest.get(&dtu).copied(),
+        };
         let mut open = Open { shared, file: None };
-        let mut out: Vec<RecordedFrame> = Vec::new();
         let mut walked = 0;
         while let Some(at) = spot
-            && out.len() < limit
             && walked < WALK_MAX
         {
             walked += 1;
-            let found = open.frame(dtu, at).map_err(|error| FrameLogError(error.to_string()))?;
-            let Some((frame, older)) = found else {
+            let Some((frame, older)) = open.frame(dtu, at).map_err(failed)? else {
                 break;
             };
-            if before.is_none_or(|before| frame.id < before) {
-                out.push(frame);
+            if before.is_none_or(|before| frame.id < before) && each(frame).is_break() {
+                break;
             }
             // only ever backwards, whatever a damaged file says
             spot = older.filter(|older| *older < at);
         }
-        Ok(out)
+        Ok(())
     }
 
     fn get(&self, id: FrameId) -> Result<Option<RecordedFrame>, FrameLogError> {
@@ -391,14 +440,7 @@ impl FrameLog for Recorder {
         let Ok(wanted) = u64::try_from(id.0) else {
             return Ok(None);
         };
-        let found = {
-            let index = locked(&shared.index);
-            let mut behind = index.segments.iter().rev();
-            behind
-                .find(|(_, facts)| facts.first <= wanted)
-                .map(|(number, facts)| (*number, *facts))
-        };
-        let Some((number, facts)) = found else {
+        let Some((number, facts)) = shared.segment_of(wanted) else {
             return Ok(None);
         };
         let file = match shared.disk.open(&segment_path(&shared.dir, number), OpenMode::Read) {

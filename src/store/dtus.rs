@@ -388,6 +388,7 @@ impl DtuStore for Dtus {
                 kind,
                 protocol: row.protocol,
                 bytes: row.bytes,
+                turn: None,
             },
         }))
     }

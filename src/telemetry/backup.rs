@@ -18,6 +18,12 @@ static LAST: LazyLock<IntGauge> = LazyLock::new(|| {
         "When the newest backup in the folder was made, Unix time; 0: there is none.",
     )
 });
+static DUE: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "polyphase_backup_due_timestamp_seconds",
+        "When the next backup behind the newest one is due by backup.cron, Unix time; 0: none is scheduled.",
+    )
+});
 static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
     gauge(
         "polyphase_backup_last_bytes",
@@ -27,7 +33,7 @@ static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
 
 pub(super) fn touch() {
     LazyLock::force(&MADE);
-    for metric in [&LAST, &BYTES] {
+    for metric in [&LAST, &DUE, &BYTES] {
         LazyLock::force(metric);
     }
 }
@@ -46,6 +52,20 @@ impl NewestBackup {
     pub fn emit(self) {
         LAST.set(self.made_at.timestamp());
         BYTES.set(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// By the schedule, the backup behind the newest one is due at this time. Long past: backups are not made.
+#[derive(Clone, Copy, Debug)]
+pub struct BackupDue {
+    /// When; none: no backups are scheduled.
+    pub at: Option<DateTime<Utc>>,
+}
+
+impl BackupDue {
+    /// Sets the gauge.
+    pub fn emit(self) {
+        DUE.set(self.at.map_or(0, |at| at.timestamp()));
     }
 }
 

@@ -51,6 +51,7 @@ fn frame(id: i64, dtu: Option<i32>) -> RecordedFrame {
             kind: FrameKind::Answer,
             protocol: "modbus-rtu".into(),
             bytes: vec![1, 3, 2, 0, 7, 0xF9, 0x86],
+            turn: None,
         },
     }
 }

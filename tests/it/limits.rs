@@ -15,10 +15,6 @@ use std::time::Duration;
 const WHOLE: &[(&str, &str)] = &[
     ("list_default_alarm_rules", "the built-in rules"),
     ("list_alarm_rule_versions", "LIMIT in the query"),
-    (
-        "list_backups",
-        "kept by rule: [backup] keep_daily, keep_weekly, keep_monthly",
-    ),
     ("list_sessions", "the open sessions of one person"),
     ("list_user_sessions", "the open sessions of one person"),
     ("list_senders", "one a kind of channel"),

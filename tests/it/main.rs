@@ -20,6 +20,7 @@ mod audit;
 mod authorisation;
 mod backup;
 mod cli;
+mod contract;
 mod control;
 mod dashboards;
 mod dlt645_peer;

@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests"
 )]
 
+use polyphase::port::fake::Unheard;
 use async_trait::async_trait;
 use polyphase::base::clock::SystemClock;
 use polyphase::base::ids::{AccountId, ConnectionId, DtuId, FrameRange, MeterId, PollId, SessionId};
@@ -99,6 +100,7 @@ fn port(settings: NetSettings) -> Port {
         clock: Arc::new(SystemClock),
         registrar: Arc::clone(&registrar) as Arc<dyn Registrar>,
         recorder: Arc::new(NoRecorder),
+        live: Arc::new(Unheard),
         settings: Arc::new(settings),
         stop: CancellationToken::new(),
     };

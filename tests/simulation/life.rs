@@ -1,5 +1,6 @@
 //! One run: lives of the server one after the other, each on a system of its own, over the same field, disk and database.
 
+use polyphase::port::fake::Unheard;
 use super::books::{Books, Listener};
 use super::dtus::{CATALOGUE, DLT645_MODEL, Door, Dtu, MODBUS_MODEL, Order, clone_of, is_dlt645, meter_id, sn};
 use super::oracle::{self, ENDED_S, Rules, SECOND_EVERY, WINDOW_S, all_meters, schedules, wanted};
@@ -369,6 +370,7 @@ async fn start(host: &Rc<Host>, unpowered: &Rc<Notify>) -> anyhow::Result<Server
         clock: Arc::clone(&clock),
         registrar: Arc::new(RegistrarHandle(registry)),
         recorder: Arc::new(Frames::default()),
+        live: Arc::new(Unheard),
         settings: Arc::new(NetSettings::default()),
         stop: CancellationToken::new(),
     };

@@ -151,6 +151,10 @@ impl AlarmTap {
 }
 
 impl LiveFeed for AlarmTap {
+    fn is_wanted(&self, account: AccountId, topic: Topic) -> bool {
+        self.inner.is_wanted(account, topic)
+    }
+
     fn publish(
         &self,
         account: AccountId,

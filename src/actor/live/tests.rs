@@ -68,6 +68,28 @@ async fn filters_select_topic_dtu_and_meter() {
     assert_eq!(numbers(&listener.next(10).await.unwrap()), [3]);
 }
 
+/// Every question of every line is much: it is wanted only while somebody of the account has named the topic.
+#[tokio::test]
+async fn topic_line_is_wanted_while_somebody_names_it() {
+    let hub = hub(LiveLimits::default());
+    let everything = hub.listen(all(ONE), None).unwrap();
+    assert!(!hub.is_wanted(ONE, Topic::Line) && hub.is_wanted(ONE, Topic::Readings));
+    let on_line = LiveFilter {
+        topics: vec![Topic::Line],
+        ..all(ONE)
+    };
+    let mut first = hub.listen(on_line.clone(), None).unwrap();
+    let second = hub.listen(on_line, None).unwrap();
+    assert!(hub.is_wanted(ONE, Topic::Line) && !hub.is_wanted(TWO, Topic::Line));
+    hub.publish(ONE, Topic::Line, Some(DtuId(1)), Some(MeterId(7)), json!({"n": 4}));
+    assert_eq!(numbers(&first.next(10).await.unwrap()), [4]);
+    drop((first, everything));
+    assert!(hub.is_wanted(ONE, Topic::Line));
+    drop(second);
+    assert!(!hub.is_wanted(ONE, Topic::Line));
+    assert!(!all(ONE).wants(Topic::Line) && all(ONE).wants(Topic::Jobs));
+}
+
 #[tokio::test]
 async fn a_waiting_listener_is_woken() {
     let hub = hub(LiveLimits::default());

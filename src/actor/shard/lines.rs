@@ -3,12 +3,59 @@
 use super::*;
 use crate::actor::messages::{GetLine, LineOfDtu};
 use crate::actor::meter::{byte_time_of, wants_of};
-use crate::device::model::MeterModel;
+use crate::device::model::{Folder, MeterModel};
 use crate::device::plan::plan;
 use crate::domain::quantity::Quantity;
 use crate::exchange::feasible::{LoadOfMeter, TURNAROUND_GUESS, visit_time};
 use crate::port::fleet::MeterOnLine;
 use crate::protocol::Protocol;
+
+/// What a meter's schedules ask of its line, by what a visit for some quantities takes.
+fn load_of(record: &MeterRecord, plan: SlotPlan, takes: impl Fn(&[Quantity]) -> Duration) -> LoadOfMeter {
+    let rules = record.schedules.iter().flat_map(|applied| applied.rules.iter());
+    // in the order in which compiled rules keep them
+    let mut sets: Vec<Vec<Quantity>> = rules
+        .map(|rule| {
+            let mut wanted = rule.quantities.clone();
+            wanted.sort_unstable();
+            wanted.dedup();
+            wanted
+        })
+        .collect();
+    sets.push(Vec::new());
+    sets.sort_unstable();
+    sets.dedup();
+    let visits = sets.into_iter().map(|wanted| {
+        let takes = takes(&wanted);
+        (wanted, takes)
+    });
+    LoadOfMeter {
+        meter: record.id,
+        plan,
+        visits: visits.collect(),
+    }
+}
+
+/// What the schedules behind a DTU ask of its line as far as that is known before anything was learned of its meters;
+/// meters without a model are left out.
+pub fn expected_loads(dtu: &DtuRecord, catalogue: &Catalogue, shelf: &mut RuleShelf) -> Vec<LoadOfMeter> {
+    let mut loads = Vec::new();
+    for record in &dtu.meters {
+        let model = Protocol::by_name(&record.protocol).and_then(|protocol| catalogue.get(protocol, &record.model));
+        // a concentrator has no line of ours
+        let Some(model) = model.filter(|model| model.folder != Folder::Gdw376) else {
+            continue;
+        };
+        let (_, pause) = wants_of(Some(dtu), model);
+        let takes = |wanted: &[Quantity]| {
+            let planned = plan(model, &record.address, wanted).unwrap_or_default();
+            visit_time(&planned, byte_time_of(Some(dtu), model), TURNAROUND_GUESS, pause, None)
+        };
+        let (slots, _faults) = SlotPlan::compile(&record.schedules, shelf);
+        loads.push(load_of(record, slots, takes));
+    }
+    loads
+}
 
 impl Shard {
     fn line(&self, dtu: DtuId) -> Option<LineOfDtu> {
@@ -49,30 +96,7 @@ impl Shard {
                 habit.answer_bytes(),
             )
         };
-        let rules = record.schedules.iter().flat_map(|applied| applied.rules.iter());
-        // in the order in which compiled rules keep them
-        let mut sets: Vec<Vec<Quantity>> = rules
-            .map(|rule| {
-                let mut wanted = rule.quantities.clone();
-                wanted.sort_unstable();
-                wanted.dedup();
-                wanted
-            })
-            .collect();
-        sets.push(Vec::new());
-        sets.sort_unstable();
-        sets.dedup();
-        LoadOfMeter {
-            meter: record.id,
-            plan: self.parts.plan(record),
-            visits: sets
-                .into_iter()
-                .map(|wanted| {
-                    let takes = takes(&wanted);
-                    (wanted, takes)
-                })
-                .collect(),
-        }
+        load_of(record, self.parts.plan(record), takes)
     }
 
     fn on_line(

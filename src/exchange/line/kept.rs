@@ -60,6 +60,7 @@ impl Line {
                 kind,
                 protocol,
                 bytes,
+                turn: None,
             })),
         }
     }

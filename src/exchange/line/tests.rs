@@ -57,7 +57,7 @@ pub(super) fn reply(request: &Request, registers: &[u16]) -> Vec<u8> {
     request.reply_frame(&Reply::Registers(registers.to_vec())).unwrap()
 }
 
-fn refusal(request: &Request, code: u8) -> Vec<u8> {
+pub(super) fn refusal(request: &Request, code: u8) -> Vec<u8> {
     let Request::Modbus(request) = request else {
         panic!("not Modbus: {request:?}")
     };

@@ -1,9 +1,10 @@
 //! The frame recorder's records: a frame linked to the one before it, and the saved index.
 
-use super::{Field, Result, decode, encode};
+use super::{Field, Result, decode, encode, wrong};
 use crate::base::bytes::Reader;
 use crate::base::ids::DtuId;
-use crate::port::frames::RawFrame;
+use crate::port::field::Priority;
+use crate::port::frames::{RawFrame, Turn, TurnEnding};
 
 /// A recorded frame, and where the same DTU's frame before it lies (segment, offset), as one body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,40 @@ impl Field for (u64, u64) {
     }
 }
 
-fields!(LinkedFrame { before, frame });
+codes!("priority" Priority {
+    Control = 1, Money = 2, OnDemand = 3, Settlement = 4, Scheduled = 5, BackFill = 6, Discovery = 7,
+});
+codes!("ending of a turn" TurnEnding {
+    Timeout = 1, Answered = 2, Refused = 3, SessionLost = 4, Endless = 5, Unfit = 6, Sent = 7,
+});
+
+fields!(Turn {
+    priority,
+    waited_ms,
+    held_ms,
+    ending
+});
+
+/// The turn stands at the end, where there is one: rings written before turns were known go on being read.
+impl Field for LinkedFrame {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self { before, frame } = self;
+        before.put(out);
+        frame.put(out);
+        if let Some(turn) = &frame.turn {
+            turn.put(out);
+        }
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self> {
+        let before = Field::get(from)?;
+        let mut frame = RawFrame::get(from)?;
+        if !from.is_empty() {
+            frame.turn = Some(Field::get(from)?);
+        }
+        Ok(Self { before, frame })
+    }
+}
 
 /// The body of a recorded frame.
 pub(in crate::spool) fn encode_frame(frame: &LinkedFrame) -> Vec<u8> {

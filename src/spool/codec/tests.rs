@@ -1,6 +1,8 @@
 //! Every value comes back bit for bit; no bytes make the decoder panic.
 
 use super::*;
+use crate::port::field::Priority;
+use crate::port::frames::{Turn, TurnEnding};
 use proptest::prelude::*;
 
 fn instant() -> impl Strategy<Value = DateTime<Utc>> {
@@ -130,6 +132,7 @@ fn frame() -> impl Strategy<Value = RecordedFrame> {
                 kind,
                 protocol,
                 bytes,
+                turn: None,
             },
         },
     )
@@ -226,4 +229,53 @@ fn a_twelve_value_poll_is_small() {
     };
     let len = encode_poll(&record).len();
     assert!(len < 300, "{len} bytes");
+}
+
+/// A ring of an older server has frames without a turn; one of this server is read with it.
+#[test]
+fn a_recorded_question_keeps_its_turn_and_old_rings_are_read() {
+    let ends = [
+        TurnEnding::Timeout,
+        TurnEnding::Answered,
+        TurnEnding::Refused,
+        TurnEnding::SessionLost,
+        TurnEnding::Endless,
+        TurnEnding::Unfit,
+        TurnEnding::Sent,
+    ];
+    let frame = RawFrame {
+        at: DateTime::from_timestamp(1_767_225_600, 5).unwrap(),
+        dtu: Some(DtuId(3)),
+        connection: ConnectionId(9),
+        meter: Some(MeterId(4)),
+        poll: Some(PollId(1 << 40)),
+        kind: FrameKind::Request,
+        protocol: "modbus-rtu".into(),
+        bytes: vec![1, 3, 0, 0],
+        turn: None,
+    };
+    let without = LinkedFrame {
+        before: Some((1, 2)),
+        frame: frame.clone(),
+    };
+    assert_eq!(decode_frame(&encode_frame(&without)).unwrap(), without);
+    for (ending, waited_ms) in ends.into_iter().zip([0, 1, 127, 128, 70_000, u32::MAX, 5]) {
+        let turn = Turn {
+            priority: Priority::Settlement,
+            waited_ms,
+            held_ms: 90,
+            ending,
+        };
+        let linked = LinkedFrame {
+            before: None,
+            frame: RawFrame {
+                turn: Some(turn),
+                ..frame.clone()
+            },
+        };
+        let bytes = encode_frame(&linked);
+        assert_eq!(decode_frame(&bytes).unwrap(), linked);
+        // what is cut within the turn is no frame
+        assert!(decode_frame(&bytes[..bytes.len() - 1]).is_err());
+    }
 }

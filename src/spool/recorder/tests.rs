@@ -24,6 +24,7 @@ fn frame(dtu: Option<i32>, bytes: &[u8]) -> RawFrame {
         kind: FrameKind::Answer,
         protocol: "modbus-rtu".into(),
         bytes: bytes.to_vec(),
+        turn: None,
     }
 }
 

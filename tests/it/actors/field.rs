@@ -293,6 +293,7 @@ impl Link for FakeLink {
                 kind: LineFrameKind::Request,
                 protocol: "modbus-rtu",
                 bytes: vec![1],
+                turn: None,
             },
         });
         let reports = match manner {

@@ -1,5 +1,6 @@
 //! Real sockets on loopback, real time: a connection that panics is an end like any other to everybody else.
 
+use polyphase::port::fake::Unheard;
 use super::books::{assert_actual, energy, tally};
 use super::field::{CATALOGUE, Field, MODEL, at, dtu, schedule};
 use chrono::TimeDelta;
@@ -111,6 +112,7 @@ fn a_connection_that_panics_ends_alone_and_its_dtu_comes_back() {
             clock: Arc::clone(&field.clock) as Arc<dyn Clock>,
             registrar: Arc::new(field.registrar.clone()),
             recorder: Arc::clone(&mined) as Arc<dyn FrameRecorder>,
+            live: Arc::new(Unheard),
             settings: Arc::clone(&settings),
             stop: stop.clone(),
         };

@@ -256,6 +256,21 @@ pub async fn account(api: &Api, root: &Someone, mark: &str, base: i32) -> Atlas 
             kind: FrameKind::Answer,
             protocol: mark.to_owned(),
             bytes: mark.as_bytes().to_vec(),
+            turn: None,
+        },
+    });
+    api.frames.add(RecordedFrame {
+        id: FrameId(atlas.id("frame").parse::<i64>().unwrap() + 1),
+        frame: RawFrame {
+            at: api.now(),
+            dtu: Some(DtuId(atlas.id("dtu").parse().unwrap())),
+            connection: ConnectionId(1),
+            meter: Some(MeterId(atlas.id("meter").parse().unwrap())),
+            poll: None,
+            kind: FrameKind::Request,
+            protocol: mark.to_owned(),
+            bytes: mark.as_bytes().to_vec(),
+            turn: None,
         },
     });
     // what lives in the server rather than in a table, and what only the desk makes

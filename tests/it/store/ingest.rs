@@ -315,6 +315,7 @@ async fn evidence_belongs_to_the_account_of_its_dtu() {
             kind: FrameKind::Stray,
             protocol: "modbus-rtu".into(),
             bytes: vec![1, 3, 0],
+            turn: None,
         },
     };
     let records = [PollRecord {
