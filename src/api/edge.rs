@@ -15,6 +15,8 @@ use uuid::Uuid;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What stands outside the API's own base and is only read.
 const READ_ONLY: &[&str] = &["/healthz", "/readyz", "/metrics", super::openapi::PATH];
+/// An answer without end has no head alone.
+const STREAM: &str = "/api/v1/stream";
 const REQUEST_ID_MAX: usize = 100;
 /// The API answers data, never a page: nothing may be loaded, framed or run.
 const CSP_DATA: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
@@ -41,7 +43,7 @@ pub fn request_id() -> Option<String> {
 
 /// The middleware.
 pub(super) async fn around(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = request
@@ -50,6 +52,10 @@ pub(super) async fn around(
     let began = began.map(|clock| (clock.monotonic(), clock));
     let id = taken_over(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = method_label(request.method());
+    // what can be got can be looked at without its body, which the server leaves out by itself (RFC 9110, 9.3.2)
+    if *request.method() == Method::HEAD && request.path() != STREAM {
+        request.head_mut().method = Method::GET;
+    }
     // the pattern, not the path: ids in labels would have no bound
     let route = request.match_pattern().unwrap_or_else(|| "none".to_owned());
     let page = is_page(request.path());

@@ -2,6 +2,7 @@
 //! tags that extractors ask for, unions whose parts forbid each other, decimals that are also taken as numbers, and the
 //! closed list of problem types.
 
+use super::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use super::problem::Kind;
 use serde_json::{Map, Value, json};
 
@@ -31,6 +32,7 @@ pub(super) fn mend(api: &mut Value) {
             for method in METHODS {
                 if let Some(operation) = item.get_mut(*method).and_then(Value::as_object_mut) {
                     tags(method, operation);
+                    pages(operation);
                     bounds(operation);
                 }
             }
@@ -62,6 +64,23 @@ fn tags(method: &str, operation: &mut Map<String, Value>) {
     if let Some(parameters) = parameters.as_array_mut() {
         parameters.retain(|other| other.get("name").is_none_or(|name| name != "If-Match"));
         parameters.push(parameter);
+    }
+}
+
+/// How long a page may be.
+fn pages(operation: &mut Map<String, Value>) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let is_limit = parameter.get("name").is_some_and(|name| name == "limit");
+        if let Some(schema) = parameter
+            .get_mut("schema")
+            .and_then(Value::as_object_mut)
+            .filter(|_| is_limit)
+        {
+            schema.insert("minimum".to_owned(), json!(1));
+            schema.insert("maximum".to_owned(), json!(LIMIT_MAX));
+            schema.insert("default".to_owned(), json!(LIMIT_DEFAULT));
+        }
     }
 }
 

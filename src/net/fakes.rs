@@ -1,9 +1,9 @@
 //! Doubles for this room's tests: a registrar with a set verdict, a recorder that keeps all.
 
-use crate::port::fake::Unheard;
 use super::{NetDeps, NetSettings};
 use crate::base::clock::SystemClock;
 use crate::base::ids::{AccountId, ConnectionId, DtuId, FrameId, FrameRange, SessionId};
+use crate::port::fake::Unheard;
 use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats, Owner, Registrar};
 use crate::port::frames::{FrameRecorder, RawFrame};
 use async_trait::async_trait;

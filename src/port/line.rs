@@ -205,7 +205,10 @@ mod tests {
             ]
         );
         let first = &found[0];
-        assert_eq!((first.wait_ms, first.duration_ms, first.priority), (Some(40), Some(90), Some("on_demand")));
+        assert_eq!(
+            (first.wait_ms, first.duration_ms, first.priority),
+            (Some(40), Some(90), Some("on_demand"))
+        );
         assert_eq!(first.meter_id, Some(MeterId(3)));
     }
 
@@ -220,7 +223,10 @@ mod tests {
             frame(7, None, Request, None),
         ];
         let found = transactions(frames.into_iter());
-        assert_eq!(told(&found), [("answered", vec![1, 4]), ("refused", vec![5, 6]), ("timeout", vec![7])]);
+        assert_eq!(
+            told(&found),
+            [("answered", vec![1, 4]), ("refused", vec![5, 6]), ("timeout", vec![7])]
+        );
         assert_eq!((found[0].duration_ms, found[0].wait_ms), (Some(300), None));
         assert_eq!(found[2].duration_ms, None);
     }

@@ -2,136 +2,56 @@
 //! verbs, query parameters, body fields, answer fields and states, held against the command line and the OpenAPI
 //! description. That the description is true is [`crate::drills`]' and [`crate::authorisation`]'s to prove.
 
+mod behaviour;
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// An operation: method, route, query parameters, fields of the body, fields of the answer (of an item, where it is a list).
-type Row = (
-    &'static str,
-    &'static str,
-    &'static [&'static str],
-    &'static [&'static str],
-    &'static [&'static str],
-);
+/// The resources, one operation a line: `METHOD ROUTE ? QUERY PARAMETERS < FIELDS OF THE BODY > FIELDS OF THE ANSWER` (of an
+/// item, where the answer is a list).
+const CONTRACT: &str = include_str!("contract/operations.txt");
 
-const PAGED: &[&str] = &["limit", "cursor"];
+/// An operation of the contract.
+struct Row {
+    method: &'static str,
+    route: &'static str,
+    query: Vec<&'static str>,
+    body: Vec<&'static str>,
+    answer: Vec<&'static str>,
+}
 
-const DTU: &[&str] = &[
-    "id", "sn", "name", "connect", "profile", "time_zone", "schedule_id", "online", "since", "peer", "online_share", "learned",
-    "silence_s", "version",
-];
-const METER: &[&str] = &[
-    "id", "dtu_id", "protocol", "address", "model", "name", "comment", "group_id", "ct_ratio", "vt_ratio", "point_id", "state",
-];
-const READING: &[&str] = &[
-    "quantity", "obis", "value", "unit", "quality", "due_at", "read_at", "meter_time", "source", "frame_ids",
-];
-const SLOT: &[&str] = &[
-    "meter_id", "due_at", "schedule_id", "state", "reason", "attempts", "ended_at", "version",
-];
-const SCHEDULE: &[&str] = &[
-    "name", "cron", "time_zone", "quantities", "spread_s", "window_s", "calendar", "retry", "missed_run",
-];
-const COMMAND: &[&str] = &["id", "meter_id", "action", "state", "reason", "expires_at", "history"];
-const FRAME: &[&str] = &["id", "at", "dtu_id", "direction", "bytes", "explanation"];
-
-const CONTRACT: &[Row] = &[
-    ("post", "/session", &[], &["email", "password"], &["token", "expires_at"]),
-    ("get", "/session", &[], &[], &["email", "roles", "account", "time_zone"]),
-    ("delete", "/session", &[], &[], &[]),
-    ("get", "/accounts", PAGED, &[], &["id", "name"]),
-    ("post", "/accounts", &[], &["name"], &["id"]),
-    ("get", "/users", PAGED, &[], &["id", "email", "roles"]),
-    ("post", "/users", &[], &["email", "roles"], &["id"]),
-    ("get", "/api-keys", PAGED, &[], &["id", "name"]),
-    ("post", "/api-keys", &[], &["name"], &["id", "key"]),
-    ("get", "/dtus", PAGED, &[], DTU),
-    ("post", "/dtus", &[], &["sn", "name", "connect", "profile", "time_zone", "schedule"], DTU),
-    ("get", "/dtus/{id}", &[], &[], DTU),
-    ("patch", "/dtus/{id}", &[], &["name", "connect", "profile", "time_zone", "schedule"], DTU),
-    ("delete", "/dtus/{id}", &[], &[], &[]),
-    ("get", "/dtus/{id}/sessions", PAGED, &[], &["id", "peer"]),
-    ("get", "/dtus/{id}/frames", PAGED, &[], FRAME),
-    ("post", "/dtus/{id}/scan", &[], &[], &["id", "state"]),
-    ("get", "/scans/{id}", &[], &[], &["id", "state", "found"]),
-    (
-        "get",
-        "/dtus/{id}/line",
-        &["from", "to", "limit", "cursor"],
-        &[],
-        &["meter_id", "start", "wait_ms", "duration_ms", "priority", "result", "frame_ids"],
-    ),
-    ("get", "/dtus/{id}/line/plan", &[], &[], &["needs_s", "has_s", "fits", "drop", "meters"]),
-    ("get", "/frames/{id}", &[], &[], FRAME),
-    (
-        "get",
-        "/quarantine",
-        PAGED,
-        &[],
-        &["sn", "first_seen", "last_seen", "source", "first_bytes_hex"],
-    ),
-    ("post", "/quarantine/{sn}/claim", &[], &["name", "account", "code"], &["id", "sn"]),
-    ("get", "/meters", &["text", "dtu_id", "group_id", "state", "limit", "cursor"], &[], METER),
-    (
-        "post",
-        "/meters",
-        &[],
-        &[
-            "dtu_id", "protocol", "address", "model", "name", "comment", "group_id", "schedule", "ct_ratio", "vt_ratio", "point_id",
-        ],
-        METER,
-    ),
-    ("get", "/meters/{id}", &[], &[], &["id", "latest", "communication"]),
-    ("patch", "/meters/{id}", &[], &["name", "comment", "group_id", "schedule", "ct_ratio", "vt_ratio"], METER),
-    ("delete", "/meters/{id}", &[], &[], &[]),
-    ("post", "/meters/{id}/exchange", &[], &["at", "closing", "new_meter", "opening"], METER),
-    ("get", "/points", PAGED, &[], &["id", "name"]),
-    ("get", "/points/{id}/consumption", &["from", "to", "per"], &[], &[]),
-    ("post", "/meters/{id}/read", &["wait_s"], &["quantities"], &["id", "state", "items"]),
-    ("get", "/reads/{id}", &[], &[], &["id", "state", "items", "reason"]),
-    ("get", "/meters/{id}/readings", &["from", "to", "quantity", "cursor", "limit"], &[], READING),
-    (
-        "get",
-        "/series",
-        &["meter_id", "point_id", "group_id", "quantity", "from", "to", "points"],
-        &[],
-        &["at", "min", "max", "mean", "count"],
-    ),
-    ("post", "/meters/{id}/watch", &[], &["quantities", "every_s", "for_s"], &[]),
-    ("get", "/meters/{id}/latest", &[], &[], READING),
-    ("get", "/meters/{id}/consumption", &["from", "to", "per"], &[], &[]),
-    ("get", "/slots", &["meter_id", "from", "to", "state", "limit", "cursor"], &[], SLOT),
-    ("get", "/slots/summary", &["by", "from", "to"], &[], &[]),
-    ("get", "/schedules", PAGED, &[], &["id", "name"]),
-    ("post", "/schedules", &[], SCHEDULE, SCHEDULE),
-    ("get", "/schedules/{id}", &[], &[], SCHEDULE),
-    ("get", "/schedules/{id}/next", &["count"], &[], &[]),
-    ("post", "/meters/{id}/commands", &[], &["action", "expires_in_s", "reason"], COMMAND),
-    ("get", "/meters/{id}/commands", PAGED, &[], COMMAND),
-    ("get", "/commands", &["state", "limit", "cursor"], &[], COMMAND),
-    ("get", "/commands/{id}", &[], &[], COMMAND),
-    ("post", "/commands/{id}/approve", &[], &[], COMMAND),
-    ("post", "/commands/{id}/reject", &[], &[], COMMAND),
-    ("post", "/commands/{id}/cancel", &[], &[], COMMAND),
-    ("post", "/commands/emergency-stop", &[], &[], &[]),
-    ("get", "/alarms", PAGED, &[], &["id", "kind", "state"]),
-    ("post", "/alarms/{id}/acknowledge", &[], &[], &[]),
-    ("post", "/alarms/{id}/clear", &[], &[], &[]),
-    ("get", "/alarm-rules", PAGED, &[], &["id", "kind"]),
-    ("post", "/alarm-rules", &[], &[], &["id"]),
-    ("get", "/groups", &[], &[], &["id", "name"]),
-    ("post", "/groups", &[], &["name"], &["id"]),
-    ("get", "/meter-models", PAGED, &[], &["name"]),
-    ("get", "/audit", PAGED, &[], &[]),
-    ("get", "/exports", PAGED, &[], &["id", "state"]),
-    ("post", "/exports", &[], &["kind", "format", "from", "to"], &["id", "state"]),
-    ("get", "/stream", &["topics", "dtu_id", "meter_id"], &[], &[]),
-    ("get", "/summary", &[], &[], &["dtus", "meters", "slots_today", "open_alarms", "spool", "pending_approvals"]),
-];
+fn rows() -> Vec<Row> {
+    let row = |line: &'static str| {
+        let mut words = line.split_whitespace();
+        let (method, route) = (words.next()?, words.next()?);
+        let mut row = Row {
+            method,
+            route,
+            query: Vec::new(),
+            body: Vec::new(),
+            answer: Vec::new(),
+        };
+        let mut into = &mut row.query;
+        for word in words {
+            match word {
+                "?" => into = &mut row.query,
+                "<" => into = &mut row.body,
+                ">" => into = &mut row.answer,
+                name => into.push(name),
+            }
+        }
+        Some(row)
+    };
+    CONTRACT.lines().filter_map(row).collect()
+}
 
 /// Which operations move a relay or money, and therefore take an `Idempotency-Key`.
-const KEYED: &[(&str, &str)] = &[("post", "/meters/{id}/commands"), ("post", "/commands"), ("post", "/dtus")];
+const KEYED: &[(&str, &str)] = &[
+    ("post", "/meters/{id}/commands"),
+    ("post", "/commands"),
+    ("post", "/dtus"),
+];
 
 fn schema<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
@@ -148,7 +68,13 @@ fn schema_at<'a>(document: &'a Value, path: &str) -> &'a Value {
 /// Names of a schema's properties, those of its parts included.
 fn names(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
     let part = schema(document, part);
-    found.extend(part["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+    found.extend(
+        part["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone()),
+    );
     for kind in ["allOf", "oneOf", "anyOf"] {
         for inner in part[kind].as_array().into_iter().flatten() {
             names(document, inner, found);
@@ -169,38 +95,67 @@ fn fields(document: &Value, content: &Value) -> BTreeSet<String> {
 }
 
 fn lacking(wanted: &[&str], found: &BTreeSet<String>) -> Vec<String> {
-    wanted.iter().filter(|name| !found.contains(**name)).map(|name| (*name).to_owned()).collect()
+    wanted
+        .iter()
+        .filter(|name| !found.contains(**name))
+        .map(|name| (*name).to_owned())
+        .collect()
 }
 
 #[test]
 fn every_resource_has_its_verbs_parameters_and_fields() {
     let document = polyphase::api::document();
     let mut faults = Vec::new();
-    for (method, route, query, body, answer) in CONTRACT {
-        let operation = &document["paths"][format!("/api/v1{route}")][*method];
+    for Row {
+        method,
+        route,
+        query,
+        body,
+        answer,
+    } in rows()
+    {
+        let operation = &document["paths"][format!("/api/v1{route}")][method];
         if operation.is_null() {
             faults.push(format!("{method} {route}: there is no such operation"));
             continue;
         }
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-        let found = parameters.iter().map(|one| one["name"].as_str().unwrap_or_default().to_owned()).collect();
+        let found = parameters
+            .iter()
+            .map(|one| one["name"].as_str().unwrap_or_default().to_owned())
+            .collect();
         let mut tell = |what: &str, lacking: Vec<String>| {
             if !lacking.is_empty() {
                 faults.push(format!("{method} {route}: {what} {}", lacking.join(", ")));
             }
         };
-        tell("takes no", lacking(query, &found));
-        tell("its body has no", lacking(body, &fields(&document, &operation["requestBody"]["content"])));
+        tell("takes no", lacking(&query, &found));
+        tell(
+            "its body has no",
+            lacking(&body, &fields(&document, &operation["requestBody"]["content"])),
+        );
         let answers = operation["responses"].as_object().cloned().unwrap_or_default();
-        let good = answers.iter().find(|(status, _)| status.starts_with('2')).map(|(_, answer)| answer.clone());
+        let good = answers
+            .iter()
+            .find(|(status, _)| status.starts_with('2'))
+            .map(|(_, answer)| answer.clone());
         let good = good.unwrap_or_default();
-        tell("its answer has no", lacking(answer, &fields(&document, &good["content"])));
+        tell(
+            "its answer has no",
+            lacking(&answer, &fields(&document, &good["content"])),
+        );
     }
     for (method, route) in KEYED {
         let parameters = &document["paths"][format!("/api/v1{route}")][*method]["parameters"];
-        let keyed = parameters.as_array().into_iter().flatten().any(|one| one["name"] == "Idempotency-Key");
+        let keyed = parameters
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|one| one["name"] == "Idempotency-Key");
         if !keyed {
-            faults.push(format!("{method} {route}: does not say that it takes an Idempotency-Key"));
+            faults.push(format!(
+                "{method} {route}: does not say that it takes an Idempotency-Key"
+            ));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -215,9 +170,16 @@ fn lists_have_items_and_next_and_counted_ones_a_total() {
         names(&document, &content["application/json"]["schema"], &mut found);
         found
     };
-    for (method, route, query, ..) in CONTRACT {
-        if *method == "get" && query.contains(&"cursor") {
-            assert_eq!(lacking(&["items", "next"], &answer(route)), Vec::<String>::new(), "{route}");
+    for Row {
+        method, route, query, ..
+    } in rows()
+    {
+        if method == "get" && query.contains(&"cursor") {
+            assert_eq!(
+                lacking(&["items", "next"], &answer(route)),
+                Vec::<String>::new(),
+                "{route}"
+            );
         }
     }
     assert!(answer("/meters").contains("total"));
@@ -248,8 +210,25 @@ fn edits_take_if_match_and_every_problem_is_a_problem() {
 const COMMANDS: &[(&[&str], &[&str])] = &[
     (&["serve"], &["--config"]),
     (&["demo"], &["--dtus", "--meters"]),
-    (&["simulate"], &["--connect", "--seed", "--noise", "--split", "--glue", "--late", "--wrong-address", "--mute", "--drop", "--cut"]),
-    (&["virtual-dtu"], &["--connect", "--sn", "--serial", "--baud", "--parity", "--tcp"]),
+    (
+        &["simulate"],
+        &[
+            "--connect",
+            "--seed",
+            "--noise",
+            "--split",
+            "--glue",
+            "--late",
+            "--wrong-address",
+            "--mute",
+            "--drop",
+            "--cut",
+        ],
+    ),
+    (
+        &["virtual-dtu"],
+        &["--connect", "--sn", "--serial", "--baud", "--parity", "--tcp"],
+    ),
     (&["decode"], &["--protocol", "--text"]),
     (&["migrate"], &["--config"]),
     (&["check-config"], &["--config", "--lines"]),
@@ -285,7 +264,14 @@ fn names_of_closed_lists_are_those_of_the_contract() {
     use polyphase::protocol::Protocol;
     let protocols: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.name()).collect();
     for name in [
-        "modbus-rtu", "modbus-tcp", "dlt645-2007", "dlt645-1997", "cjt188", "mbus", "gdw376.1", "dlt698.45",
+        "modbus-rtu",
+        "modbus-tcp",
+        "dlt645-2007",
+        "dlt645-1997",
+        "cjt188",
+        "mbus",
+        "gdw376.1",
+        "dlt698.45",
     ] {
         assert!(protocols.contains(&name), "{name}");
     }
@@ -293,7 +279,16 @@ fn names_of_closed_lists_are_those_of_the_contract() {
         assert!(Role::by_name(name).is_some(), "{name}");
     }
     for name in [
-        "requested", "held", "approved", "sent", "confirmed", "failed", "unknown", "rejected", "cancelled", "expired",
+        "requested",
+        "held",
+        "approved",
+        "sent",
+        "confirmed",
+        "failed",
+        "unknown",
+        "rejected",
+        "cancelled",
+        "expired",
     ] {
         assert!(State::by_name(name).is_some(), "{name}");
     }
@@ -329,7 +324,17 @@ fn names_of_closed_lists_are_those_of_the_contract() {
 fn the_shipped_configuration_has_the_sections_and_defaults_of_the_contract() {
     let text = include_str!("../../config/default.toml");
     let shipped: toml::Table = text.parse().expect("TOML");
-    for section in ["data", "database", "http", "listener", "limits", "retention", "control", "notify", "log"] {
+    for section in [
+        "data",
+        "database",
+        "http",
+        "listener",
+        "limits",
+        "retention",
+        "control",
+        "notify",
+        "log",
+    ] {
         assert!(shipped.contains_key(section), "{section}");
     }
     assert_eq!(shipped["http"]["bind"].as_str(), Some("127.0.0.1:8080"));

@@ -7,12 +7,12 @@
     reason = "helpers of tests are tests"
 )]
 
-use polyphase::port::fake::Unheard;
 use async_trait::async_trait;
 use polyphase::base::clock::SystemClock;
 use polyphase::base::ids::{AccountId, ConnectionId, DtuId, FrameRange, MeterId, PollId, SessionId};
 use polyphase::domain::device::{Connect, DtuRecord};
 use polyphase::net::{Accepted, Gate, Listener, NetDeps, NetSettings, accept_loop, run_connection, run_dialled};
+use polyphase::port::fake::Unheard;
 use polyphase::port::field::{
     Admission, EndCause, Hello, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome, Priority, Registrar,
     TransactionError,

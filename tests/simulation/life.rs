@@ -1,6 +1,5 @@
 //! One run: lives of the server one after the other, each on a system of its own, over the same field, disk and database.
 
-use polyphase::port::fake::Unheard;
 use super::books::{Books, Listener};
 use super::dtus::{CATALOGUE, DLT645_MODEL, Door, Dtu, MODBUS_MODEL, Order, clone_of, is_dlt645, meter_id, sn};
 use super::oracle::{self, ENDED_S, Rules, SECOND_EVERY, WINDOW_S, all_meters, schedules, wanted};
@@ -26,6 +25,7 @@ use polyphase::domain::device::{
 use polyphase::domain::quantity::Quantity;
 use polyphase::net::{NetDeps, NetSettings};
 use polyphase::port::disk_model::{Fault, ModelDisk};
+use polyphase::port::fake::Unheard;
 use polyphase::port::fleet::Fleet;
 use polyphase::port::frames::{FrameRecorder, RawFrame};
 use polyphase::port::ledger::{PollRecord, ReadingSink, SinkError};

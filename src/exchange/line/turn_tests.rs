@@ -8,7 +8,12 @@ use crate::exchange::visit::VisitOutcome;
 
 fn turns(outcome: &VisitOutcome) -> Vec<(u32, u32, TurnEnding)> {
     let of_requests = |turn: Turn| (turn.waited_ms, turn.held_ms, turn.ending);
-    outcome.frames.iter().filter_map(|frame| frame.turn).map(of_requests).collect()
+    outcome
+        .frames
+        .iter()
+        .filter_map(|frame| frame.turn)
+        .map(of_requests)
+        .collect()
 }
 
 #[test]
@@ -30,10 +35,18 @@ fn answered_and_refused_questions_tell_their_wait_and_their_time_on_the_line() {
     assert_eq!(ask(&mut line, &time), next.wire());
     line.feed(time.pass(40), &refusal(&next, 2), &[]);
     let outcome = only(done(&mut line));
-    assert_eq!(turns(&outcome), [(10, 30, TurnEnding::Answered), (5, 40, TurnEnding::Refused)]);
+    assert_eq!(
+        turns(&outcome),
+        [(10, 30, TurnEnding::Answered), (5, 40, TurnEnding::Refused)]
+    );
     let first = outcome.frames.first().unwrap();
     assert_eq!(first.turn.unwrap().priority, Priority::OnDemand);
-    assert!(outcome.frames.iter().all(|frame| frame.turn.is_some() == (frame.kind == LineFrameKind::Request)));
+    assert!(
+        outcome
+            .frames
+            .iter()
+            .all(|frame| frame.turn.is_some() == (frame.kind == LineFrameKind::Request))
+    );
     assert_eq!(ask(&mut line, &time), later.wire());
     line.feed(time.pass(25), &reply(&later, &[3, 4]), &[]);
     assert_eq!(turns(&only(done(&mut line))), [(85, 25, TurnEnding::Answered)]);

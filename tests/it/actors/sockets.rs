@@ -1,6 +1,5 @@
 //! Real sockets on loopback, real time: a connection that panics is an end like any other to everybody else.
 
-use polyphase::port::fake::Unheard;
 use super::books::{assert_actual, energy, tally};
 use super::field::{CATALOGUE, Field, MODEL, at, dtu, schedule};
 use chrono::TimeDelta;
@@ -13,6 +12,7 @@ use polyphase::domain::device::RetryPolicy;
 use polyphase::domain::quantity::Quantity;
 use polyphase::domain::reading::{Measurand, Reading, Value};
 use polyphase::net::{Accepted, Gate, Listener, NetDeps, NetSettings, accept_loop, run_connection};
+use polyphase::port::fake::Unheard;
 use polyphase::port::fleet::Fleet;
 use polyphase::port::frames::{FrameKind, FrameRecorder, RawFrame};
 use polyphase::protocol::Protocol;
