@@ -1,6 +1,7 @@
 //! JSON bodies: bounded in size and time, unknown keys refused (`deny_unknown_fields` on every body type), and every
 //! error names the field at fault.
 
+use super::objects::Objects;
 use super::problem::{ApiError, Kind};
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -131,7 +132,7 @@ pub(super) async fn collect_within(mut payload: Payload, most: usize, time: Dura
 /// Reads JSON; syntax errors are `bad-json`, all others `invalid` with the path of the field.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() {
@@ -238,6 +239,63 @@ mod tests {
         let (kind, field) = at(r#"{"sn": "A", "connect": {"kind": "dial"}}"#);
         assert_eq!(kind, Kind::Invalid);
         assert!(field.starts_with("connect"), "{field}");
+    }
+
+    /// Found by schemathesis: `[null, null]` was taken for an edit of a body with two optional fields.
+    #[test]
+    fn an_array_is_no_object_wherever_it_stands() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Edit {
+            name: Option<String>,
+            inner: Option<Pair>,
+            pairs: Vec<Pair>,
+            range: Option<(u8, u8)>,
+            mode: Option<Mode>,
+        }
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        struct Pair {
+            min: Option<u8>,
+            max: Option<u8>,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Mode {
+            Plain,
+            Between { min: u8 },
+        }
+        let fault = |json: &str| {
+            let error = parse::<Edit>(json.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{json}");
+            error
+                .faults()
+                .first()
+                .map(|fault| fault.field.clone())
+                .unwrap_or_default()
+        };
+        assert_eq!(fault("[]"), "");
+        assert_eq!(fault("[null, null, [], null, null]"), "");
+        assert_eq!(fault(r#"{"inner": [null, null]}"#), "inner");
+        assert_eq!(fault(r#"{"pairs": [{"min": 1}, [1, 2]]}"#), "pairs[1]");
+        assert!(fault(r#"{"mode": {"between": [1]}}"#).starts_with("mode"));
+        let read = parse::<Edit>(
+            br#"{"name": "x", "inner": {"min": 1}, "pairs": [{"max": 2}], "range": [3, 4], "mode": {"between": {"min": 5}}}"#,
+        );
+        let wanted = Edit {
+            name: Some("x".into()),
+            inner: Some(Pair {
+                min: Some(1),
+                max: None,
+            }),
+            pairs: vec![Pair {
+                min: None,
+                max: Some(2),
+            }],
+            range: Some((3, 4)),
+            mode: Some(Mode::Between { min: 5 }),
+        };
+        assert_eq!(read.unwrap(), wanted);
+        assert_eq!(parse::<Edit>(br#"{"mode": "plain"}"#).unwrap().mode, Some(Mode::Plain));
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub mod meters;
 pub mod metrics_endpoint;
 pub mod notice_channels;
 pub mod notices;
+mod objects;
 pub mod openapi;
 mod outage;
 pub mod page;

@@ -41,7 +41,7 @@ fn run(arguments: &[&str], input: &str) -> Ran {
     finished(&child.wait_with_output().unwrap())
 }
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["serve"],
     &["demo"],
@@ -52,6 +52,9 @@ const COMMANDS: [&[&str]; 15] = [
     &["check-config"],
     &["user"],
     &["user", "add"],
+    &["user", "reset-second-factor"],
+    &["backup"],
+    &["restore"],
     &["api-key"],
     &["api-key", "create"],
     &["audit"],
