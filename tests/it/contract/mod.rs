@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// The resources, one operation a line: `METHOD ROUTE ? QUERY PARAMETERS < FIELDS OF THE BODY > FIELDS OF THE ANSWER` (of an
 /// item, where the answer is a list).
-const CONTRACT: &str = include_str!("contract/operations.txt");
+const CONTRACT: &str = include_str!("operations.txt");
 
 /// An operation of the contract.
 struct Row {
@@ -322,7 +322,7 @@ fn names_of_closed_lists_are_those_of_the_contract() {
 
 #[test]
 fn the_shipped_configuration_has_the_sections_and_defaults_of_the_contract() {
-    let text = include_str!("../../config/default.toml");
+    let text = include_str!("../../../config/default.toml");
     let shipped: toml::Table = text.parse().expect("TOML");
     for section in [
         "data",
