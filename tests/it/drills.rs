@@ -176,13 +176,6 @@ fn exports_are_read_by_others() {
     run("run_exports.py", &["--readings", "20000", "--slack-mib", "96"]);
 }
 
-/// schemathesis over the whole API, always the same cases (about eleven thousand): nothing answers 5xx, every answer is as the
-/// description says, what the description forbids is refused. With made-up data beside the edges by hand: `make api-fuzz`.
-#[test]
-fn the_api_does_what_its_description_says() {
-    run("run_api_fuzz.py", &["--phases", "examples,coverage"]);
-}
-
 /// Every curl line of "The first five calls" in docs/API.md, run as it stands there.
 #[test]
 fn the_first_five_calls_of_the_documentation_work() {

@@ -1,6 +1,6 @@
 //! The contract with the outside, line by line (`interface.md` of the design): every command and flag, every resource with its
 //! verbs, query parameters, body fields, answer fields and states, held against the command line and the OpenAPI
-//! description. That the description is true is [`crate::drills`]' and [`crate::authorisation`]'s to prove.
+//! description. That the description is true is for `make api-fuzz` and [`crate::authorisation`] to prove.
 
 mod behaviour;
 
