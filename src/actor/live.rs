@@ -8,8 +8,9 @@
 
 use crate::base::clock::Clock;
 use crate::base::ids::{AccountId, DtuId, MeterId};
+use crate::port::events::StoredPoll;
 use crate::port::live::{
-    LiveError, LiveEvent, LiveFeed, LiveFilter, LiveItem, LiveListener, LivePlace, LiveSource, Topic,
+    LiveError, LiveEvent, LiveFeed, LiveFilter, LiveItem, LiveListener, LivePlace, LiveSource, LiveText, Topic,
 };
 use crate::telemetry::live as happenings;
 use async_trait::async_trait;
@@ -96,7 +97,13 @@ impl Window {
 }
 
 fn cost(event: &LiveEvent) -> usize {
-    event.json.len().saturating_add(EVENT_OVERHEAD)
+    let text = match &event.text {
+        LiveText::Written(json) => json.len(),
+        // the events of a record share it; the first one answers for it
+        LiveText::Stored { poll, place: 0 } => poll.weight(),
+        LiveText::Stored { .. } => 0,
+    };
+    text.saturating_add(EVENT_OVERHEAD)
 }
 
 impl LiveHub {
@@ -122,6 +129,29 @@ impl LiveHub {
         }
     }
 
+    fn tell(&self, account: AccountId, topic: Topic, dtu: Option<DtuId>, meter: Option<MeterId>, text: LiveText) {
+        let event = LiveEvent {
+            // given where it is put
+            place: LivePlace { epoch: 0, id: 0 },
+            account,
+            topic,
+            dtu,
+            meter,
+            text,
+        };
+        let (arrived, bytes) = {
+            let mut state = self.shared.lock();
+            let arrived = state.push(self.shared.epoch, event, &self.shared.limits);
+            (arrived, state.bytes)
+        };
+        happenings::EventPublished {
+            topic: topic.as_str(),
+            bytes,
+        }
+        .emit();
+        arrived.notify_waiters();
+    }
+
     /// Bytes kept now, over all accounts.
     pub fn bytes(&self) -> usize {
         self.shared.lock().bytes
@@ -135,6 +165,22 @@ impl Shared {
 }
 
 impl State {
+    /// Puts an event behind the others of its account; its place is given here.
+    fn push(&mut self, epoch: u64, event: LiveEvent, limits: &LiveLimits) -> Arc<Notify> {
+        let account = event.account;
+        let window = self.windows.entry(account).or_default();
+        window.last = window.last.saturating_add(1);
+        let place = LivePlace { epoch, id: window.last };
+        let event = LiveEvent { place, ..event };
+        let added = cost(&event);
+        window.kept.push_back(event);
+        window.bytes = window.bytes.saturating_add(added);
+        let arrived = Arc::clone(&window.arrived);
+        self.bytes = self.bytes.saturating_add(added);
+        self.trim(account, limits);
+        arrived
+    }
+
     /// Makes room until the bounds hold again; `account` has just grown.
     fn trim(&mut self, account: AccountId, limits: &LiveLimits) {
         if let Some(window) = self.windows.get_mut(&account) {
@@ -177,36 +223,18 @@ impl LiveFeed for LiveHub {
         data: serde_json::Value,
     ) {
         // written before the lock is taken: it is the costly part
-        let json: Arc<str> = data.to_string().into();
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
-        let window = state.windows.entry(account).or_default();
-        window.last = window.last.saturating_add(1);
-        let event = LiveEvent {
-            place: LivePlace {
-                epoch: self.shared.epoch,
-                id: window.last,
-            },
-            account,
-            topic,
-            dtu,
-            meter,
-            json,
-        };
-        let added = cost(&event);
-        window.kept.push_back(event);
-        window.bytes = window.bytes.saturating_add(added);
-        let arrived = Arc::clone(&window.arrived);
-        state.bytes = state.bytes.saturating_add(added);
-        state.trim(account, &self.shared.limits);
-        let bytes = state.bytes;
-        drop(guard);
-        happenings::EventPublished {
-            topic: topic.as_str(),
-            bytes,
+        let text = LiveText::Written(data.to_string().into());
+        self.tell(account, topic, dtu, meter, text);
+    }
+
+    fn publish_stored(&self, account: AccountId, dtu: Option<DtuId>, meter: MeterId, poll: Arc<StoredPoll>) {
+        for (place, topic) in poll.topics().enumerate() {
+            let text = LiveText::Stored {
+                poll: Arc::clone(&poll),
+                place,
+            };
+            self.tell(account, topic, dtu, Some(meter), text);
         }
-        .emit();
-        arrived.notify_waiters();
     }
 }
 

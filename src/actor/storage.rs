@@ -7,7 +7,7 @@ use crate::actor::alarm::feed::AlarmFeed;
 use crate::actor::supervise::{ExitGuard, RestartPolicy, Restarts};
 use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, MeterId};
-use crate::port::events::describe;
+use crate::port::events::StoredPoll;
 use crate::port::ledger::{PollRecord, ReadingStore, SinkError, SpoolDrain, SpoolPosition};
 use crate::port::live::LiveFeed;
 use crate::telemetry::actor::{ACTORS, ActorRestarted};
@@ -173,9 +173,13 @@ impl StorageParts {
             let position = *position;
             pending.keep(position).await;
             if let Some((records, _)) = pending.batch.take() {
-                self.publish(&records);
+                let stored: Vec<_> = records
+                    .into_iter()
+                    .map(|record| Arc::new(StoredPoll::new(record)))
+                    .collect();
+                self.publish(&stored);
                 if let Some(alarms) = &self.alarms {
-                    alarms.committed(records);
+                    alarms.committed(stored);
                 }
             }
         }
@@ -199,18 +203,17 @@ impl StorageParts {
         }
     }
 
-    fn publish(&self, records: &[PollRecord]) {
-        for record in records {
+    fn publish(&self, stored: &[Arc<StoredPoll>]) {
+        for poll in stored {
+            let record = poll.record();
             let whose = record
                 .reading
                 .as_ref()
                 .map(|reading| (reading.account, reading.meter))
                 .or_else(|| record.endings.first().map(|ending| (ending.account, ending.meter)));
             let Some((account, meter)) = whose else { continue };
-            let dtu = self.index.dtu(meter);
-            for (topic, data) in describe(record) {
-                self.live.publish(account, topic, dtu, Some(meter), data);
-            }
+            self.live
+                .publish_stored(account, self.index.dtu(meter), meter, Arc::clone(poll));
         }
     }
 }

@@ -225,7 +225,7 @@ fn written(items: &[LiveItem]) -> Bytes {
     let mut text = String::new();
     for item in items {
         match item {
-            LiveItem::Event(event) => write(&mut text, event.topic.as_str(), Some(event.place), &event.json),
+            LiveItem::Event(event) => write(&mut text, event.topic.as_str(), Some(event.place), &event.text.json()),
             LiveItem::Reset { place } => write(
                 &mut text,
                 "reset",
@@ -249,6 +249,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig<'_>) {
 mod tests {
     use super::*;
     use crate::base::ids::AccountId;
+    use crate::port::live::LiveText;
 
     #[test]
     fn events_are_written_as_the_standard_says() {
@@ -262,7 +263,7 @@ mod tests {
                 topic: Topic::Slots,
                 dtu: None,
                 meter: None,
-                json: serde_json::json!({ "text": "two\nlines" }).to_string().into(),
+                text: LiveText::Written(serde_json::json!({ "text": "two\nlines" }).to_string().into()),
             }),
         ];
         let text = String::from_utf8(written(&items).to_vec()).unwrap();

@@ -16,6 +16,8 @@ use chrono_tz::Tz;
 use curve::Curve;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 /// Interpolated values are rounded to so many decimals (a millionth of a kWh or m³); readings keep all of theirs.
 pub const INTERPOLATED_SCALE: u32 = 6;
@@ -149,7 +151,7 @@ pub fn boundaries(
     if to <= from {
         return Ok(Vec::new());
     }
-    let calendar = CompiledSchedule::parse(per.cron(), zone.name())?;
+    let calendar = calendar(zone, per)?;
     let begin = from.checked_sub_signed(per.longest()).unwrap_or(from);
     let mut found: Vec<DateTime<Utc>> = Vec::new();
     for boundary in calendar.due_between(begin, DateTime::<Utc>::MAX_UTC) {
@@ -162,6 +164,22 @@ pub fn boundaries(
         }
     }
     Ok(found)
+}
+
+/// The calendar of a zone's slices. Roll-ups ask for it once per register and zones are few, so each is compiled once.
+fn calendar(zone: Tz, per: Per) -> Result<Arc<CompiledSchedule>, ScheduleError> {
+    static COMPILED: LazyLock<RwLock<HashMap<(Tz, Per), Arc<CompiledSchedule>>>> = LazyLock::new(RwLock::default);
+    let known = COMPILED
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&(zone, per))
+        .cloned();
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let compiled = Arc::new(CompiledSchedule::parse(per.cron(), zone.name())?);
+    let mut all = COMPILED.write().unwrap_or_else(PoisonError::into_inner);
+    Ok(Arc::clone(all.entry((zone, per)).or_insert(compiled)))
 }
 
 /// Consumption between each two neighbouring `boundaries` (ascending). `readings` in any order, also of meters that are

@@ -1,7 +1,7 @@
 //! What the live stream says of a stored poll, in the shapes of the API. `app` hands [`describe`] to the storage actor.
 
 use crate::base::ids::{MeterId, ScheduleId};
-use crate::domain::reading::{Reading, Source};
+use crate::domain::reading::{Item, Reading, Source};
 use crate::domain::slot::{MissReason, SlotEnding};
 use crate::port::ledger::PollRecord;
 use crate::port::live::Topic;
@@ -9,6 +9,7 @@ use crate::port::readings::{ReadingItem, items_of};
 use crate::port::slots::ShownState;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use std::sync::{Arc, OnceLock};
 
 /// A stored reading, topic `readings`.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -67,6 +68,67 @@ pub fn describe(record: &PollRecord) -> Vec<(Topic, serde_json::Value)> {
     events
 }
 
+/// Bytes that an event of a reading takes when it is written, beside its items; of a slot likewise.
+const EVENT_TEXT: usize = 200;
+/// Bytes that an item takes in it.
+const ITEM_TEXT: usize = 300;
+
+/// A committed record as the live stream keeps it: the record, and its events' JSON from when somebody first wants them.
+/// Nearly all events pass by unheard, and writing them cost more than everything else that follows a commit.
+#[derive(Debug)]
+pub struct StoredPoll {
+    record: PollRecord,
+    texts: OnceLock<Vec<Arc<str>>>,
+}
+
+impl StoredPoll {
+    /// Of a record that the database has now. Its evidence is for the database alone and is let go.
+    pub fn new(record: PollRecord) -> Self {
+        let record = PollRecord {
+            evidence: Vec::new(),
+            ..record
+        };
+        Self {
+            record,
+            texts: OnceLock::new(),
+        }
+    }
+
+    /// The record.
+    pub fn record(&self) -> &PollRecord {
+        &self.record
+    }
+
+    /// The topics of its events, in the order of [`describe`].
+    pub fn topics(&self) -> impl Iterator<Item = Topic> + '_ {
+        let PollRecord { reading, endings, .. } = &self.record;
+        let actual = reading.as_ref().is_some_and(|reading| is_on_time(reading, endings));
+        let slots = endings.len().saturating_add(usize::from(actual));
+        let readings = usize::from(reading.is_some());
+        std::iter::repeat_n(Topic::Readings, readings).chain(std::iter::repeat_n(Topic::Slots, slots))
+    }
+
+    /// The JSON of its event at this place.
+    pub fn text(&self, place: usize) -> Option<Arc<str>> {
+        let texts = self.texts.get_or_init(|| {
+            describe(&self.record)
+                .into_iter()
+                .map(|(_, data)| data.to_string().into())
+                .collect()
+        });
+        texts.get(place).map(Arc::clone)
+    }
+
+    /// What it takes in memory at most, its texts included, bytes.
+    pub fn weight(&self) -> usize {
+        let items = self.record.reading.as_ref().map_or(0, |reading| reading.items.len());
+        let events = self.record.endings.len().saturating_add(2);
+        size_of::<Self>()
+            .saturating_add(items.saturating_mul(size_of::<Item>().saturating_add(ITEM_TEXT)))
+            .saturating_add(events.saturating_mul(EVENT_TEXT.saturating_add(size_of::<SlotEnding>())))
+    }
+}
+
 fn json<T: Serialize>(event: &T) -> serde_json::Value {
     // numbers, texts and lists alone: it always serialises
     serde_json::to_value(event).unwrap_or_default()
@@ -87,8 +149,7 @@ fn ended(ending: &SlotEnding) -> SlotEvent {
 
 /// A scheduled reading is itself the ending of its slots, unless one of them ended in another way.
 fn on_time(reading: &Reading, endings: &[SlotEnding]) -> Option<SlotEvent> {
-    let other = endings.iter().any(|ending| ending.due_at == reading.ts);
-    (reading.source == Source::Scheduled && !other).then_some(SlotEvent {
+    is_on_time(reading, endings).then_some(SlotEvent {
         meter_id: reading.meter,
         due_at: reading.ts,
         schedule_id: None,
@@ -98,6 +159,10 @@ fn on_time(reading: &Reading, endings: &[SlotEnding]) -> Option<SlotEvent> {
         attempts: None,
         ended_at: reading.read_at,
     })
+}
+
+fn is_on_time(reading: &Reading, endings: &[SlotEnding]) -> bool {
+    reading.source == Source::Scheduled && !endings.iter().any(|ending| ending.due_at == reading.ts)
 }
 
 #[cfg(test)]
@@ -142,6 +207,41 @@ mod tests {
             detail: None,
             attempts: 2,
             ended_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_is_written_later_is_what_is_written_now() {
+        let endings = || vec![ending(SlotState::Missing), ending(SlotState::Late)];
+        let elsewhere = |mut ending: SlotEnding| {
+            ending.due_at += chrono::TimeDelta::hours(1);
+            ending
+        };
+        let records = [
+            record(Source::Scheduled, Vec::new()),
+            record(Source::OnDemand, Vec::new()),
+            record(Source::Scheduled, endings()),
+            record(Source::Scheduled, endings().into_iter().map(elsewhere).collect()),
+            PollRecord {
+                reading: None,
+                ..record(Source::Scheduled, endings())
+            },
+            PollRecord::default(),
+        ];
+        for record in records {
+            let now = describe(&record);
+            let stored = StoredPoll::new(record);
+            assert_eq!(
+                stored.topics().collect::<Vec<_>>(),
+                now.iter().map(|(topic, _)| *topic).collect::<Vec<_>>()
+            );
+            let texts: Vec<_> = (0..now.len())
+                .map(|place| stored.text(place).unwrap().to_string())
+                .collect();
+            assert_eq!(texts, now.iter().map(|(_, data)| data.to_string()).collect::<Vec<_>>());
+            assert_eq!(stored.text(now.len()), None);
+            // the bounds of the stream's memory count what could be written
+            assert!(stored.weight() >= texts.iter().map(String::len).sum::<usize>());
         }
     }
 

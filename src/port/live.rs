@@ -1,6 +1,7 @@
 //! The live stream's seam: what is published after commit, who listens, and how a listener finds its place again.
 
 use crate::base::ids::{AccountId, DtuId, MeterId};
+use crate::port::events::{StoredPoll, describe};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -93,6 +94,37 @@ impl FromStr for LivePlace {
     }
 }
 
+/// What an event says: one line of JSON, written once for all listeners.
+#[derive(Clone, Debug)]
+pub enum LiveText {
+    /// It is written.
+    Written(Arc<str>),
+    /// It is written when it is wanted.
+    Stored {
+        /// The record that it is about.
+        poll: Arc<StoredPoll>,
+        /// Which of its events.
+        place: usize,
+    },
+}
+
+impl LiveText {
+    /// The JSON.
+    pub fn json(&self) -> Arc<str> {
+        match self {
+            Self::Written(json) => Arc::clone(json),
+            // the feed numbers the events that there are
+            Self::Stored { poll, place } => poll.text(*place).unwrap_or_else(|| "null".into()),
+        }
+    }
+}
+
+impl PartialEq for LiveText {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveEvent {
@@ -106,8 +138,8 @@ pub struct LiveEvent {
     pub dtu: Option<DtuId>,
     /// The meter it is about, if any.
     pub meter: Option<MeterId>,
-    /// What happened, as the API shows it: one line of JSON, written once for all listeners.
-    pub json: Arc<str>,
+    /// What happened, as the API shows it.
+    pub text: LiveText,
 }
 
 /// Takes events; never blocks. Slow listeners lose the oldest and are told so.
@@ -127,6 +159,13 @@ pub trait LiveFeed: Send + Sync + 'static {
         meter: Option<MeterId>,
         data: serde_json::Value,
     );
+
+    /// Publishes the events of a committed record, see [`StoredPoll`].
+    fn publish_stored(&self, account: AccountId, dtu: Option<DtuId>, meter: MeterId, poll: Arc<StoredPoll>) {
+        for (topic, data) in describe(poll.record()) {
+            self.publish(account, topic, dtu, Some(meter), data);
+        }
+    }
 }
 
 /// What a listener wants to hear. The account is the caller's and nothing else.

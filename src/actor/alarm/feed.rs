@@ -2,6 +2,7 @@
 //! again from the database, which is the truth in any case.
 
 use crate::base::ids::{AccountId, DtuId, MeterId};
+use crate::port::events::StoredPoll;
 use crate::port::ledger::PollRecord;
 use crate::port::live::{LiveFeed, Topic};
 use crate::telemetry::alarm::{QueueFilled, RecordsDropped};
@@ -17,7 +18,7 @@ const MESSAGES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub enum Input {
     /// The database has these now.
-    Committed(Vec<PollRecord>),
+    Committed(Vec<Arc<StoredPoll>>),
     /// Two devices seem to use one serial number.
     CloneSuspected {
         /// Whose.
@@ -74,17 +75,17 @@ pub fn queue(records_max: usize) -> (AlarmFeed, AlarmInbox) {
 }
 
 /// When the oldest of these was received.
-fn oldest(records: &[PollRecord]) -> Option<DateTime<Utc>> {
+fn oldest(records: &[Arc<StoredPoll>]) -> Option<DateTime<Utc>> {
     let of = |record: &PollRecord| {
         let reading = record.reading.as_ref().map(|reading| reading.read_at);
         record.endings.iter().map(|ending| ending.ended_at).chain(reading).min()
     };
-    records.iter().filter_map(of).min()
+    records.iter().map(|poll| poll.record()).filter_map(of).min()
 }
 
 impl AlarmFeed {
     /// The database has these now.
-    pub fn committed(&self, mut records: Vec<PollRecord>) {
+    pub fn committed(&self, records: Vec<Arc<StoredPoll>>) {
         let count = records.len();
         let room = self
             .fill
@@ -93,9 +94,6 @@ impl AlarmFeed {
             .saturating_add(count)
             <= self.records_max;
         let oldest = oldest(&records);
-        for record in &mut records {
-            record.evidence = Vec::new();
-        }
         if !room || self.queue.try_send(Input::Committed(records)).is_err() {
             self.fill.records.fetch_sub(count, Ordering::AcqRel);
             let mut missed = self.fill.missed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +177,11 @@ impl LiveFeed for AlarmTap {
         }
         self.inner.publish(account, topic, dtu, meter, data);
     }
+
+    fn publish_stored(&self, account: AccountId, dtu: Option<DtuId>, meter: MeterId, poll: Arc<StoredPoll>) {
+        // readings and slots: what is judged of them comes by the other way
+        self.inner.publish_stored(account, dtu, meter, poll);
+    }
 }
 
 #[cfg(test)]
@@ -188,9 +191,9 @@ mod tests {
     use crate::domain::reading::{Reading, Source};
     use chrono::TimeDelta;
 
-    fn record(minute: i64) -> PollRecord {
+    fn record(minute: i64) -> Arc<StoredPoll> {
         let at = DateTime::UNIX_EPOCH + TimeDelta::minutes(minute);
-        PollRecord {
+        Arc::new(StoredPoll::new(PollRecord {
             reading: Some(Reading {
                 account: AccountId(1),
                 meter: MeterId(1),
@@ -203,7 +206,7 @@ mod tests {
                 items: Vec::new(),
             }),
             ..PollRecord::default()
-        }
+        }))
     }
 
     #[tokio::test]

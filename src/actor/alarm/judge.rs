@@ -220,7 +220,10 @@ impl Engine {
     /// Takes what came.
     pub(super) async fn take(&mut self, input: Input) {
         match input {
-            Input::Committed(records) => self.judge(records, false).await,
+            Input::Committed(stored) => {
+                let records: Vec<_> = stored.iter().map(|poll| poll.record()).collect();
+                self.judge(&records, false).await;
+            }
             Input::CloneSuspected { account, dtu, peer, at } => {
                 let place = Place::default();
                 let rules = self.at(account, &place);
@@ -262,7 +265,7 @@ impl Engine {
                 again: !records.is_empty(),
             }
             .emit();
-            self.judge(records, true).await;
+            self.judge(&records.iter().collect::<Vec<_>>(), true).await;
             match newest.filter(|newest| full && *newest > since) {
                 Some(newest) => since = newest,
                 None => return,
@@ -288,16 +291,16 @@ impl Engine {
     }
 
     /// Judges records in their order.
-    async fn judge(&mut self, records: Vec<PollRecord>, again: bool) {
+    async fn judge(&mut self, records: &[&PollRecord], again: bool) {
         if records.is_empty() {
             return;
         }
-        self.learn_of(&records).await;
+        self.learn_of(records).await;
         let count = records.len();
-        let newest = records.iter().filter_map(received).max();
+        let newest = records.iter().copied().filter_map(received).max();
         let mut changes = Vec::new();
         let mut shapes = HashMap::new();
-        for record in &records {
+        for record in records {
             let whose = record
                 .reading
                 .as_ref()
@@ -338,7 +341,7 @@ impl Engine {
     }
 
     /// Somebody new among the meters: what there is is looked at again, once a batch.
-    async fn learn_of(&mut self, records: &[PollRecord]) {
+    async fn learn_of(&mut self, records: &[&PollRecord]) {
         let unknown = records.iter().any(|record| {
             let meter = record.reading.as_ref().map(|reading| reading.meter);
             meter.is_some_and(|meter| !self.topology.meters.contains_key(&meter))

@@ -37,7 +37,9 @@ fn numbers(items: &[LiveItem]) -> Vec<u64> {
     items
         .iter()
         .filter_map(|item| match item {
-            LiveItem::Event(event) => serde_json::from_str::<serde_json::Value>(&event.json).unwrap()["n"].as_u64(),
+            LiveItem::Event(event) => {
+                serde_json::from_str::<serde_json::Value>(&event.text.json()).unwrap()["n"].as_u64()
+            }
             _ => None,
         })
         .collect()

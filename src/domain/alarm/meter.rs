@@ -133,6 +133,29 @@ struct Seen {
     detail: Detail,
 }
 
+impl Seen {
+    /// A sign with the seconds after which it raises and clears. Only a bad one can raise, and most are good: what there is
+    /// to say is made up for bad ones alone.
+    fn of(
+        variant: String,
+        sign: Sign,
+        (raise_after_s, clear_after_s): (u32, u32),
+        detail: impl FnOnce() -> Detail,
+    ) -> Self {
+        let detail = match sign {
+            Sign::Bad => detail(),
+            Sign::Good | Sign::Between => Detail::default(),
+        };
+        Self {
+            variant,
+            sign,
+            raise_after_s,
+            clear_after_s,
+            detail,
+        }
+    }
+}
+
 /// A reading taken apart.
 struct Values<'a> {
     reading: &'a Reading,
@@ -329,19 +352,18 @@ fn threshold(check: &ThresholdCheck, values: &Values<'_>) -> Vec<Seen> {
     limits
         .into_iter()
         .filter_map(|(part, limit, excess)| {
-            Some(Seen {
-                variant: part.to_owned(),
-                sign: beyond(excess?, check.hysteresis),
-                raise_after_s: check.for_s,
-                clear_after_s: check.for_s,
-                detail: Detail {
+            Some(Seen::of(
+                part.to_owned(),
+                beyond(excess?, check.hysteresis),
+                (check.for_s, check.for_s),
+                || Detail {
                     quantity: Some(check.quantity.clone()),
                     value: Some(plain(value)),
                     limit: limit.map(plain),
                     unit: unit_of(&check.quantity),
                     ..values.detail()
                 },
-            })
+            ))
         })
         .collect()
 }
@@ -351,37 +373,40 @@ fn clock(check: &ClockCheck, values: &Values<'_>) -> Vec<Seen> {
         return Vec::new();
     };
     let limit = f64::from(check.over_s);
-    vec![Seen {
-        variant: String::new(),
-        sign: beyond(drift.abs() - limit, limit / 2.0),
-        raise_after_s: 0,
-        clear_after_s: 0,
-        detail: Detail {
+    vec![Seen::of(
+        String::new(),
+        beyond(drift.abs() - limit, limit / 2.0),
+        (0, 0),
+        || Detail {
             value: Some(plain(drift)),
             limit: Some(plain(limit)),
             unit: Some("s".to_owned()),
             ..values.detail()
         },
-    }]
+    )]
 }
 
 fn reverse(check: &ReverseCheck, values: &Values<'_>) -> Vec<Seen> {
     let Some(power) = values.number(Quantity::ActivePowerTotal) else {
         return Vec::new();
     };
-    vec![Seen {
-        variant: String::new(),
-        sign: beyond(-power - check.power_w, check.power_w / 2.0),
-        raise_after_s: check.for_s,
-        clear_after_s: check.for_s,
-        detail: Detail {
+    vec![Seen::of(
+        String::new(),
+        beyond(-power - check.power_w, check.power_w / 2.0),
+        (check.for_s, check.for_s),
+        || Detail {
             quantity: Some(Quantity::ActivePowerTotal.name().to_owned()),
             value: Some(plain(power)),
             limit: Some(plain(-check.power_w)),
             unit: Some("W".to_owned()),
             ..values.detail()
         },
-    }]
+    )]
+}
+
+/// How many times the one is the other.
+fn apart(a: f64, b: f64) -> f64 {
+    (a / b).max(b / a)
 }
 
 /// The usual voltage that is nearest to what a meter showed, once enough was seen.
@@ -392,7 +417,7 @@ fn nominal(seen: (u32, f64)) -> Option<f64> {
     }
     NOMINAL_V
         .into_iter()
-        .min_by(|a, b| (a / mean).ln().abs().total_cmp(&(b / mean).ln().abs()))
+        .min_by(|a, b| apart(*a, mean).total_cmp(&apart(*b, mean)))
 }
 
 fn voltage(check: &VoltageCheck, values: &Values<'_>, watch: &mut MeterWatch) -> Vec<Seen> {
@@ -418,19 +443,18 @@ fn voltage(check: &VoltageCheck, values: &Values<'_>, watch: &mut MeterWatch) ->
         let high = nominal * (1.0 + check.high_percent / 100.0);
         let low = nominal * (1.0 - check.low_percent / 100.0);
         for (part, excess, limit) in [("high", volts - high, high), ("low", low - volts, low)] {
-            seen.push(Seen {
-                variant: format!("{name}.{part}"),
-                sign: beyond(excess, hysteresis),
-                raise_after_s: check.for_s,
-                clear_after_s: check.for_s,
-                detail: Detail {
+            seen.push(Seen::of(
+                format!("{name}.{part}"),
+                beyond(excess, hysteresis),
+                (check.for_s, check.for_s),
+                || Detail {
                     quantity: Some(quantity.name().to_owned()),
                     value: Some(plain(volts)),
                     limit: Some(plain(limit)),
                     unit: Some("V".to_owned()),
                     ..values.detail()
                 },
-            });
+            ));
         }
     }
     seen
@@ -453,19 +477,18 @@ fn phases(check: &PhaseCheck, values: &Values<'_>) -> Vec<Seen> {
         .filter(|(_, volts)| lost(*volts))
         .map(|(name, _)| (*name).to_uppercase())
         .collect();
-    vec![Seen {
-        variant: String::new(),
-        sign: Sign::of(!names.is_empty()),
-        raise_after_s: check.for_s,
-        clear_after_s: check.for_s,
-        detail: Detail {
+    vec![Seen::of(
+        String::new(),
+        Sign::of(!names.is_empty()),
+        (check.for_s, check.for_s),
+        || Detail {
             value: Some(plain(l1.min(l2).min(l3))),
             limit: Some(plain(highest * check.below_percent / 100.0)),
             unit: Some("V".to_owned()),
             names,
             ..values.detail()
         },
-    }]
+    )]
 }
 
 fn integer(value: Value) -> Option<u64> {
@@ -483,17 +506,18 @@ fn status(check: &StatusCheck, values: &Values<'_>) -> Vec<Seen> {
     check
         .bits
         .iter()
-        .map(|bit| Seen {
-            variant: format!("{}.{}", check.quantity, bit.bit),
-            sign: Sign::of(word.checked_shr(u32::from(bit.bit)).unwrap_or(0) & 1 == 1),
-            raise_after_s: 0,
-            clear_after_s: 0,
-            detail: Detail {
-                quantity: Some(check.quantity.clone()),
-                value: Some(word.to_string()),
-                names: vec![bit.name.clone()],
-                ..values.detail()
-            },
+        .map(|bit| {
+            Seen::of(
+                format!("{}.{}", check.quantity, bit.bit),
+                Sign::of(word.checked_shr(u32::from(bit.bit)).unwrap_or(0) & 1 == 1),
+                (0, 0),
+                || Detail {
+                    quantity: Some(check.quantity.clone()),
+                    value: Some(word.to_string()),
+                    names: vec![bit.name.clone()],
+                    ..values.detail()
+                },
+            )
         })
         .collect()
 }

@@ -47,13 +47,17 @@ async fn store_day<'p, 'a>(
     rows: Vec<&'p Prepared<'a>>,
     outcome: &mut Outcome<'p, 'a>,
 ) -> Result<(), StoreError> {
-    let Err(error) = guarded(connection, &day, &rows).await? else {
-        outcome.inserted.extend(rows);
-        return Ok(());
-    };
-    let new = match error {
-        StoreError::Unique { .. } => settle(connection, day, rows, outcome).await?,
-        _ => rows,
+    let new = if begins_stored(connection, day, &rows).await? {
+        settle(connection, day, rows, outcome).await?
+    } else {
+        let Err(error) = guarded(connection, &day, &rows).await? else {
+            outcome.inserted.extend(rows);
+            return Ok(());
+        };
+        match error {
+            StoreError::Unique { .. } => settle(connection, day, rows, outcome).await?,
+            _ => rows,
+        }
     };
     let bad = put_all(connection, &day, &new).await?;
     let is_bad = |row: &Prepared<'_>| bad.iter().any(|(bad, _)| bad.key == row.key);
@@ -75,6 +79,25 @@ async fn store_day<'p, 'a>(
             .push(Reject::reading(row.reading, &sqlstate, &error.to_string()));
     }
     Ok(())
+}
+
+/// Whether the first of many rows is there already. Then this is a replay, most likely of all of them, and a COPY that
+/// ends at the first taken key would be thrown away.
+async fn begins_stored(connection: &mut PgConnection, day: Day, rows: &[&Prepared<'_>]) -> Result<bool, StoreError> {
+    let Some(first) = rows.first().filter(|_| rows.len() >= STAGED_MIN) else {
+        return Ok(false);
+    };
+    let statement = format!(
+        "SELECT EXISTS (SELECT FROM {} WHERE ts = $1 AND meter_id = $2 AND source = $3)",
+        day.partition(first.laid.table.name())
+    );
+    let (there,): (bool,) = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(first.key.0)
+        .bind(first.key.1.0)
+        .bind(first.key.2)
+        .fetch_one(&mut *connection)
+        .await?;
+    Ok(there)
 }
 
 /// Takes out the rows whose key is there already, as duplicates or conflicts; returns the new ones.

@@ -17,6 +17,7 @@ use polyphase::port::alarms::{
     AlarmLog, CommandFact, ConflictFact, HourValue, HoursAsked, OpenAlarm, Resumed, Settled, Settlement, SlotShare,
     Topology,
 };
+use polyphase::port::events::StoredPoll;
 use polyphase::port::ledger::{PollRecord, ReadingStore, StoreUnavailable};
 use polyphase::port::live::{LiveFeed, Topic};
 use polyphase::store::alarms::PgAlarmLog;
@@ -258,7 +259,8 @@ impl Bench {
     pub async fn read(&self, records: Vec<PollRecord>) {
         self.store(&records).await;
         let before = self.log.judged.load(Ordering::SeqCst);
-        self.feed.committed(records);
+        let stored = records.into_iter().map(|record| Arc::new(StoredPoll::new(record)));
+        self.feed.committed(stored.collect());
         self.judged(before).await;
     }
 
