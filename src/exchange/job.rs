@@ -114,7 +114,12 @@ impl PollJob {
 
     /// Until when an attempt at `request` may be answered, from the moment it was written: bytes out, turnaround, bytes in.
     pub fn reply_time(&self, request: &Request) -> Duration {
-        let bytes = request.wire().len().saturating_add(request.answer_len_max());
+        self.answer_time(request.wire().len(), request.answer_len_max())
+    }
+
+    /// The same of a question of so many bytes whose answer has so many at most.
+    pub fn answer_time(&self, asked_bytes: usize, answer_bytes: usize) -> Duration {
+        let bytes = asked_bytes.saturating_add(answer_bytes);
         self.timeout.saturating_add(self.line_time(bytes))
     }
 }

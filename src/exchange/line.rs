@@ -25,7 +25,7 @@ mod turn;
 
 use super::Moment;
 use super::job::PollJob;
-use super::memory::{HorizonSettings, Memory};
+use super::memory::{HorizonSettings, Memory, fingerprint};
 use super::visit::{LineFrameKind, Queue, QueueFull, Ticket};
 use crate::base::ids::MeterId;
 use breaker::LineBreaker;
@@ -55,6 +55,12 @@ const GUARDS_MAX: u32 = 8;
 #[derive(Debug)]
 struct Asking {
     ticket: Ticket,
+    /// The question's fingerprint.
+    question: u64,
+    /// Its bytes on the line.
+    asked_bytes: usize,
+    /// What an answer may take, line time included.
+    timeout: Duration,
     written_at: Instant,
     until: Instant,
     /// A frame that is arriving at `until` may take until then.
@@ -71,7 +77,10 @@ struct Asking {
 #[derive(Debug)]
 enum State {
     Free,
-    Writing(Ticket),
+    Writing {
+        ticket: Ticket,
+        wire: Vec<u8>,
+    },
     Asking(Box<Asking>),
     /// A question that has no answer is on its way until then.
     Passing {
@@ -174,7 +183,7 @@ impl Line {
     }
 
     fn is_asking(&self) -> bool {
-        matches!(self.state, State::Writing(_) | State::Asking(_))
+        matches!(self.state, State::Writing { .. } | State::Asking(_))
     }
 
     /// Takes a job in.
@@ -195,7 +204,8 @@ impl Line {
     /// The next thing to say.
     pub fn event(&mut self) -> Option<LineEvent> {
         let event = self.events.pop_front();
-        if self.events.is_empty() && self.events.capacity() > 0 {
+        // an idle line keeps no room for them
+        if self.events.is_empty() && self.events.capacity() > 0 && self.queue.is_empty() {
             self.events = VecDeque::new();
         }
         event
@@ -205,7 +215,7 @@ impl Line {
     pub fn next_deadline(&self, now: Moment) -> Option<Instant> {
         let own = match &self.state {
             State::Free => self.next_ask(now.on),
-            State::Writing(_) => None,
+            State::Writing { .. } => None,
             State::Passing { until, .. } => Some(*until),
             State::Asking(asking) => [Some(asking.until), asking.settle_at].into_iter().flatten().min(),
             State::Holding { quiet_at, at_most } => Some(*quiet_at.min(at_most)),
@@ -271,43 +281,49 @@ impl Line {
             self.transactions += 1;
             visit.transaction = self.transactions;
         }
-        self.state = State::Writing(ticket);
+        self.state = State::Writing {
+            ticket,
+            wire: wire.clone(),
+        };
         Some(wire)
     }
 
     /// The request has been written.
     pub fn written(&mut self, now: Moment) {
-        let State::Writing(ticket) = self.state else { return };
+        let (ticket, wire) = match std::mem::replace(&mut self.state, State::Free) {
+            State::Writing { ticket, wire } => (ticket, wire),
+            other => {
+                self.state = other;
+                return;
+            }
+        };
         let Some(visit) = self.queue.get_mut(ticket) else {
-            self.state = State::Free;
             return;
         };
         let Some(request) = visit.question().cloned() else {
-            self.state = State::Free;
             return;
         };
+        let (question, asked_bytes) = (fingerprint(&wire), wire.len());
         visit.wrote(now);
-        visit.keep(
-            now.at,
-            LineFrameKind::Request,
-            request.protocol().name(),
-            request.wire(),
-        );
+        visit.keep(now.at, LineFrameKind::Request, request.protocol().name(), wire);
         self.pinned = Some(ticket);
         if request.answer_len_max() == 0 {
-            let takes = visit.job.line_time(request.wire().len());
+            let takes = visit.job.line_time(asked_bytes);
             visit.held(takes);
             let until = now.on + takes;
             self.state = State::Passing { ticket, until };
             return;
         }
-        let timeout = visit.job.reply_time(&request);
+        let timeout = visit.job.answer_time(asked_bytes, request.answer_len_max());
         let longest = visit.job.line_time(request.answer_len_max()).max(FINISH_MIN);
         self.memory
             .wrote(now.on, visit.transaction, visit.job.meter, &request, timeout);
         self.tongues.spoke(request, timeout);
         self.state = State::Asking(Box::new(Asking {
             ticket,
+            question,
+            asked_bytes,
+            timeout,
             written_at: now.on,
             until: now.on + timeout,
             at_most: now.on + timeout + longest,

@@ -16,10 +16,10 @@
 //!
 //! - An answer later than the horizon, a repeat later than the horizon after its original, and more than [`SEEN_MAX`]
 //!   different frames within one horizon are beyond what the lists know.
-//! - On a line that has not misbehaved lately, and for a standing answer, a repeat can be taken for the same question's
-//!   new answer. The value is then the question's own last one, at most one visit old, never another register's. Should
-//!   the register have changed in that very moment, and its true answer come later than the time-out besides, then that
-//!   answer could meet another question of its shape.
+//! - A repeat can be taken for the same question's new answer: on a line that has not misbehaved lately, and for a standing
+//!   answer. The value is then the question's own last one, at most one visit old, never another register's. On a line that
+//!   has misbehaved the true answer stays owed; on one that had not until that moment it could meet another question of its
+//!   shape, should it come later than the time-out besides.
 
 use crate::base::ids::MeterId;
 use crate::protocol::{Finding, Request, Shape, Verdict};
@@ -80,7 +80,8 @@ struct Standing {
 pub(super) enum Belief {
     /// It can only be the answer.
     Sure,
-    /// It was said to this transaction before: right, but a second one may follow.
+    /// It was said to this transaction before, or is what the question's register has long said: right, but a second one
+    /// may follow.
     Again,
     /// It may be a repeat of what was said before, or another question's refusal.
     Doubtful,
@@ -239,9 +240,12 @@ impl Memory {
         };
         if seen.transaction == transaction {
             Belief::Again
-        } else if stands() || (seen.question == question && self.wary == 0) {
+        } else if self.wary == 0 && (seen.question == question || stands()) {
             // on a line that behaves, the same answer to the same question is what a register that stands still says
             Belief::Sure
+        } else if stands() {
+            // on one that does not it is right as well, but may be a repeat, and the answer is still to come
+            Belief::Again
         } else {
             Belief::Doubtful
         }
@@ -272,12 +276,13 @@ impl Memory {
             self.standing.remove(place);
         }
         if paid {
-            // the earliest goes: what is left is owed longest
-            let earliest = (0..self.owed.len())
+            // what goes is what would go first anyway, not what was asked first: of an attempt whose answer came garbled a
+            // whole repeat may still follow
+            let soonest = (0..self.owed.len())
                 .filter(|&i| self.owed.get(i).is_some_and(|owed| owed.transaction == transaction))
-                .min_by_key(|&i| self.owed.get(i).map(|owed| owed.written_at));
-            if let Some(earliest) = earliest {
-                self.owed.swap_remove(earliest);
+                .min_by_key(|&i| self.owed.get(i).map(|owed| owed.until));
+            if let Some(soonest) = soonest {
+                self.owed.swap_remove(soonest);
             }
         }
         self.wary = self.wary.saturating_sub(1);
@@ -316,9 +321,9 @@ impl Memory {
             )
         };
         let fitting = || self.owed.iter().enumerate().filter(|(_, owed)| fits(owed));
-        // of several attempts it pays the first, so that what is left is owed longest; but it teaches the least lateness
-        // that explains it, or the horizon would feed on itself
-        let first = fitting().min_by_key(|(_, owed)| owed.written_at).map(|(i, _)| i);
+        // of several attempts it pays the one that is owed for the shortest time yet; but it teaches the least lateness that
+        // explains it, or the horizon would feed on itself
+        let first = fitting().min_by_key(|(_, owed)| owed.until).map(|(i, _)| i);
         let Some((_, last)) = fitting().max_by_key(|(_, owed)| owed.written_at) else {
             if !self.renew(now, frame, timeout) {
                 self.note(now, frame, 0, 0, timeout);

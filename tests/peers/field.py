@@ -16,6 +16,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 BLOCKS = (0, 100, 200, 300)
+# what a busy host may add to a delay before the frame is left out: the head end waits four time-outs (600 ms) for a late one
+HOST_S = 0.1
 
 
 def identity(dtu, unit, block):
@@ -151,7 +153,7 @@ class Dtu:
         self.faults, self.counters = faults, counters
         self.dice = random.Random(seed * 10007 + index)
         self.tasks = set()
-        self.last_reply = b""
+        self.asked_at = 0.0
 
     async def run(self):
         while True:
@@ -194,6 +196,7 @@ class Dtu:
         while data := await head_in.read(4096):
             data = self.mode.unwrap(data)
             if data:
+                self.asked_at = time.monotonic()
                 line_out.write(data)
 
     async def up(self, line_in, head_out):
@@ -207,7 +210,7 @@ class Dtu:
                     break
                 frame, pending = pending[:length], pending[length:]
                 self.counters["replies"] += 1
-                task = asyncio.ensure_future(self.relay(frame, head_out))
+                task = asyncio.ensure_future(self.relay(frame, head_out, self.asked_at))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
 
@@ -217,7 +220,13 @@ class Dtu:
             self.counters[name] += 1
         return hit
 
-    async def relay(self, frame, out):
+    def overdue(self, since):
+        """Whether a busy host made it later than this field is meant to be; a frame that is says nothing of the head end."""
+        late = time.monotonic() - since > self.faults.get("late_s", 0) + HOST_S
+        self.counters["overdue"] += late
+        return late
+
+    async def relay(self, frame, out, asked_at):
         if self.hit("drop"):
             return
         if self.hit("late"):
@@ -232,10 +241,14 @@ class Dtu:
             broken = bytearray(frame)
             broken[self.dice.randrange(len(broken))] ^= 1 << self.dice.randrange(8)
             frame = bytes(broken)
+        if self.overdue(asked_at):
+            return
         await self.pieces(frame, out)
         if self.hit("repeat"):
+            said_at = time.monotonic()
             await asyncio.sleep(self.dice.uniform(0, self.faults["late_s"]))
-            await self.pieces(frame, out)
+            if not self.overdue(said_at):
+                await self.pieces(frame, out)
 
     @staticmethod
     def reseal(body):

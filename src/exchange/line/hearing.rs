@@ -14,22 +14,21 @@ impl Line {
     /// Looks for the answer in the window.
     pub(super) fn examine(&mut self, now: Moment, heartbeats: &[Vec<u8>]) {
         while let State::Asking(asking) = &self.state {
-            let echoed = asking.echoed;
+            let (echoed, timeout) = (asking.echoed, asking.timeout);
             let Some(visit) = self.queue.get(asking.ticket) else {
                 return;
             };
             let Some(request) = visit.question() else { return };
-            let (protocol, timeout) = (request.protocol().name(), visit.job.reply_time(request));
+            let protocol = request.protocol().name();
             let found = match request.find(&self.window) {
                 Finding::Frame { span, verdict } => {
-                    let raw = Found::cut(&self.window, &span, verdict);
-                    if raw.is_reply() && tainted(&self.window, &span, heartbeats) {
-                        match stripped(request, &self.window, heartbeats, Some(&raw.frame)) {
+                    if is_reply(verdict) && tainted(&self.window, &span, heartbeats) {
+                        match stripped(request, &self.window, heartbeats, self.window.get(span)) {
                             Some(whole) => Some(whole),
                             None => return self.settle(now),
                         }
                     } else {
-                        Some(raw)
+                        Some(Found::take(&mut self.window, &span, verdict))
                     }
                 }
                 Finding::NeedMore { .. } => stripped(request, &self.window, heartbeats, None),
@@ -70,7 +69,7 @@ impl Line {
             return;
         };
         let Some(request) = visit.question() else { return };
-        let (question, frame) = (fingerprint(&request.wire()), fingerprint(&bytes));
+        let (question, frame) = (asking.question, fingerprint(&bytes));
         let mut belief = self.memory.judge(now.on, visit.transaction, question, frame);
         if refused.is_some() && self.memory.owes_kin(now.on, visit.transaction, &request.shape()) {
             belief = Belief::Doubtful;
@@ -78,7 +77,7 @@ impl Line {
         if matches!(belief, Belief::Sure | Belief::Again) {
             return self.believe(now, bytes, refused, belief == Belief::Sure);
         }
-        let timeout = visit.job.reply_time(request);
+        let timeout = asking.timeout;
         let round_trip = self.stats.round_trip.unwrap_or(timeout);
         asking.until = asking.until.min(now.on + (round_trip * 4).max(SETTLE_MIN));
         asking.disturbed = true;
@@ -104,12 +103,12 @@ impl Line {
         };
         let Some(request) = visit.question() else { return };
         let frame = fingerprint(&bytes);
-        let said = request.wire().len().saturating_add(bytes.len());
+        let said = asking.asked_bytes.saturating_add(bytes.len());
         let answer = Accepted {
             transaction: visit.transaction,
-            question: fingerprint(&request.wire()),
+            question: asking.question,
             frame,
-            timeout: visit.job.reply_time(request),
+            timeout: asking.timeout,
             paid,
             proven: visit.doubt == Some(frame),
         };
@@ -303,9 +302,23 @@ struct Found {
     verdict: Verdict,
 }
 
+/// Whether it is the meter's word on the question.
+fn is_reply(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Answer | Verdict::Refused(_))
+}
+
 impl Found {
-    fn is_reply(&self) -> bool {
-        matches!(self.verdict, Verdict::Answer | Verdict::Refused(_))
+    /// Cuts it out of a window that gets what is left; a frame that stands alone in it, as most do, is not copied.
+    fn take(window: &mut Vec<u8>, span: &Range<usize>, verdict: Verdict) -> Self {
+        if *span != (0..window.len()) {
+            return Self::cut(window, span, verdict);
+        }
+        Self {
+            before: Vec::new(),
+            frame: std::mem::take(window),
+            after: Vec::new(),
+            verdict,
+        }
     }
 
     fn cut(bytes: &[u8], span: &Range<usize>, verdict: Verdict) -> Self {
@@ -330,7 +343,7 @@ fn stripped(request: &Request, window: &[u8], heartbeats: &[Vec<u8>], known: Opt
         .map(|candidate| candidate.bytes)
         .find_map(|bytes| match request.find(&bytes) {
             Finding::Frame { span, verdict } => Some(Found::cut(&bytes, &span, verdict))
-                .filter(|found| found.is_reply() && known != Some(found.frame.as_slice())),
+                .filter(|found| is_reply(found.verdict) && known != Some(found.frame.as_slice())),
             Finding::NeedMore { .. } => None,
         })
 }

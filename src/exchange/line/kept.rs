@@ -25,7 +25,7 @@ impl Line {
         match &mut self.state {
             State::Free => self.hold(now.on),
             State::Asking(asking) => asking.disturbed = true,
-            State::Writing(_) | State::Passing { .. } | State::Holding { .. } => {}
+            State::Writing { .. } | State::Passing { .. } | State::Holding { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 impl Line {
     pub(super) fn running(&self) -> Option<Ticket> {
         match &self.state {
-            State::Writing(ticket) | State::Passing { ticket, .. } => Some(*ticket),
+            State::Writing { ticket, .. } | State::Passing { ticket, .. } => Some(*ticket),
             State::Asking(asking) => Some(asking.ticket),
             _ => None,
         }
