@@ -109,7 +109,7 @@ fn media(request: &HttpRequest) -> Result<(ImportFormat, Option<String>), ApiErr
 /// name and parent) is changed where the file says otherwise; an empty cell leaves it as it is. The same file a second
 /// time changes nothing. The answer is a job; topic `jobs` of the stream tells how far it is.
 #[utoipa::path(tag = "imports", params(ImportQuery),
-    request_body(content((Vec<u8> = "text/csv"),
+    request_body(content((String = "text/csv"),
         (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))),
     responses((status = 202, body = ImportJob)))]
 #[post("/imports")]

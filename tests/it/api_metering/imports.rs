@@ -2,8 +2,15 @@
 
 use super::*;
 use crate::harness::http;
+use polyphase::base::ids::DtuId;
+use polyphase::port::imports::{Applied, ImportAsk, ImportBook, ImportFormat, ImportKind, ImportPlan, ImportState};
+use polyphase::port::imports::{ImportTally, Step};
+use polyphase::port::meters::{MeterEdit, NewMeter};
+use polyphase::port::scope::{Actor, InAccount, Scope};
+use polyphase::store::PgStores;
+use rust_decimal::Decimal;
 use rust_xlsxwriter::Workbook;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const CSV: &str = "text/csv";
@@ -552,4 +559,186 @@ async fn a_job_of_a_dead_process_is_failed() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("nobody looks after it");
+}
+
+/// Numbers that are the same each time (Knuth's MMIX generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// A generated file against a model of it: which rows are at fault in which column; and without them, which meters there
+/// are in the end, over files that make, change and leave.
+#[actix_web::test]
+async fn generated_files_do_what_a_model_says() {
+    let house = House::new().await;
+    for n in 0..4 {
+        house.dtu(&format!("GEN{n}")).await;
+    }
+    let mut numbers = Numbers(20_260_301);
+    let mut there: BTreeMap<(String, u64), (String, String)> = BTreeMap::new();
+    for round in 0..6 {
+        let head = "dtu_sn,protocol,address,model,name,ct_ratio\n";
+        let (mut whole, mut sound) = (head.to_owned(), head.to_owned());
+        let mut expected = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let (mut made, mut changed, mut unchanged) = (0, 0, 0);
+        for row in 2..62 {
+            let (dtu, address) = (numbers.below(4), numbers.below(30) + 1);
+            let name = format!("m{}", numbers.below(12));
+            // as long as addresses are drawn, or short: 5, 05 and 005 are one
+            let width = usize::try_from(numbers.below(3)).expect("small") + 1;
+            let ratio = ["1", "1.0", "2.50", "40"][usize::try_from(numbers.below(4)).expect("small")];
+            let mut cells = [
+                format!("GEN{dtu}"),
+                "modbus-rtu".to_owned(),
+                format!("{address:0width$}"),
+                MODEL.to_owned(),
+                name.clone(),
+                ratio.to_owned(),
+            ];
+            let fault = match numbers.below(14) {
+                0 => Some((0, "nobody", "dtu_sn")),
+                1 => Some((1, "modbus", "protocol")),
+                2 => Some((2, "0", "address")),
+                3 => Some((3, "nobody", "model")),
+                4 => Some((5, "1,5", "ct_ratio")),
+                _ => None,
+            };
+            if let Some((place, wrong, column)) = fault {
+                cells[place] = format!("\"{wrong}\"");
+                expected.insert((row, column));
+            } else if seen.insert((dtu, address)) {
+                sound.push_str(&format!("{}\n", cells.join(",")));
+                let normal = ratio.trim_end_matches('0').trim_end_matches('.').to_owned();
+                let normal = if ratio == "40" { ratio.to_owned() } else { normal };
+                let new = (name, normal);
+                match there.insert((format!("GEN{dtu}"), address), new.clone()) {
+                    None => made += 1,
+                    Some(old) if old == new => unchanged += 1,
+                    Some(_) => changed += 1,
+                }
+            } else {
+                expected.insert((row, "address"));
+            }
+            whole.push_str(&format!("{}\n", cells.join(",")));
+        }
+        let job = house.import("kind=meters&dry_run=true", &whole).await;
+        let found: BTreeSet<(i64, &str)> = faults(&job).into_iter().map(|(row, column, _)| (row, column)).collect();
+        assert_eq!(found, expected, "round {round}: {whole}");
+        let counts = [made, changed, unchanged];
+        assert_eq!(tally(&job).1[..3], counts, "round {round}");
+        let job = house.import("kind=meters", &sound).await;
+        assert_eq!(
+            (job["state"].as_str(), &tally(&job).1[..3]),
+            (Some("done"), &counts[..]),
+            "round {round}"
+        );
+        let total = made + changed + unchanged;
+        assert_eq!(
+            tally(&house.import("kind=meters", &sound).await).1,
+            [0, 0, total, 0],
+            "round {round}"
+        );
+        let dtus: BTreeMap<i64, String> = house
+            .items("/dtus")
+            .await
+            .iter()
+            .map(|dtu| (id(dtu), dtu["sn"].as_str().expect("a number").to_owned()))
+            .collect();
+        let shown: BTreeMap<(String, u64), (String, String)> = house
+            .walk("/meters", 1000)
+            .await
+            .iter()
+            .map(|meter| {
+                let text = |field: &str| meter[field].as_str().expect("a text").to_owned();
+                let dtu = dtus[&meter["dtu_id"].as_i64().expect("an id")].clone();
+                let address = text("address").parse().expect("a number");
+                ((dtu, address), (text("name"), text("ct_ratio")))
+            })
+            .collect();
+        assert_eq!(shown, there, "round {round}");
+    }
+    house.api.stop().await;
+}
+
+/// What somebody else changes while a file is judged is seen when it is written, and then nothing is.
+#[actix_web::test]
+async fn a_plan_that_is_no_longer_true_writes_nothing() {
+    let house = House::new().await;
+    let dtu = DtuId(i32::try_from(house.dtu("PLAN01").await).expect("an id"));
+    let old = house.meter(i64::from(dtu.0), 1).await;
+    let scope = Scope {
+        account: house.ann.account.expect("an account"),
+        actor: Actor::command_line(),
+    };
+    let stores = PgStores::new(house.api.db.database().clone());
+    let book: Box<dyn ImportBook> = stores.in_account(scope);
+    let now = house.api.now();
+    let ask = ImportAsk {
+        kind: ImportKind::Meters,
+        format: ImportFormat::Csv,
+        dry_run: false,
+        numbers_as_text: false,
+        charset: None,
+        bytes: 0,
+        sha256: String::new(),
+    };
+    let job = book.create(uuid::Uuid::now_v7(), &ask, now).await.expect("a job");
+    let new = |dtu: DtuId, address: &str| NewMeter {
+        dtu,
+        protocol: "modbus-rtu".to_owned(),
+        address: address.to_owned(),
+        model: MODEL.to_owned(),
+        name: "new".to_owned(),
+        comment: String::new(),
+        group: None,
+        schedules: Vec::new(),
+        ct_ratio: Decimal::ONE,
+        vt_ratio: Decimal::ONE,
+        point: None,
+    };
+    let edit = MeterEdit {
+        name: Some("edited".to_owned()),
+        ..MeterEdit::default()
+    };
+    let meter = MeterId(i32::try_from(id(&old)).expect("an id"));
+    let version = i32::try_from(old["version"].as_i64().expect("a version")).expect("small");
+    let tally = ImportTally::default();
+    let fits = (2, Step::Make(new(dtu, "2")));
+    for moved in [
+        (3, Step::Make(new(dtu, "1"))),
+        (3, Step::Make(new(DtuId(999_999), "3"))),
+        (3, Step::Change(meter, version + 1, edit.clone())),
+        (3, Step::Change(MeterId(999_999), 1, edit.clone())),
+    ] {
+        let plan = ImportPlan::Meters(vec![fits.clone(), moved]);
+        let applied = book.apply(job.id, &plan, false, &tally, now).await;
+        assert_eq!(applied, Ok(Applied::Moved));
+        assert_eq!(house.count("meter").await, 1);
+    }
+    let plan = ImportPlan::Meters(vec![fits, (3, Step::Change(meter, version, edit))]);
+    assert_eq!(
+        book.apply(job.id, &plan, true, &tally, now).await,
+        Ok(Applied::All(Vec::new()))
+    );
+    assert_eq!(house.count("meter").await, 1);
+    assert_eq!(
+        book.apply(job.id, &plan, false, &tally, now).await,
+        Ok(Applied::All(vec![dtu]))
+    );
+    assert_eq!(house.count("meter WHERE name IN ('new', 'edited')").await, 2);
+    // the job is done with it, and is not done twice
+    assert_eq!(book.get(job.id).await.expect("the job").state, ImportState::Done);
+    let more = ImportPlan::Meters(vec![(2, Step::Make(new(dtu, "4")))]);
+    assert_eq!(book.apply(job.id, &more, false, &tally, now).await, Ok(Applied::Ended));
+    assert_eq!(house.count("meter").await, 2);
+    house.api.stop().await;
 }
