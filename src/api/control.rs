@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 const TEXT_MAX: usize = 500;
+/// The description has these counts as 32 bits with a sign.
+const COUNT_MAX: u32 = i32::MAX.unsigned_abs();
 const QUIET_HOURS_MAX: usize = 50;
 const HOLIDAYS_MAX: usize = 1000;
 const GROUPS_MAX: usize = 1000;
@@ -137,8 +139,15 @@ fn check(policy: &Policy) -> Result<(), ApiError> {
         ("four_eyes.parameter_from", policy.four_eyes.parameter_from),
         ("four_eyes.expert_from", policy.four_eyes.expert_from),
     ] {
-        faults.check(from != Some(0), name, "takes 1 or more, or null for never");
+        let fits = from.is_none_or(|from| (1..=COUNT_MAX).contains(&from));
+        faults.check(fits, name, "takes 1 to 2147483647, or null for never");
     }
+    let brake = policy.disconnects_max.is_none_or(|most| most <= COUNT_MAX);
+    faults.check(
+        brake,
+        "disconnects_max",
+        "takes at most 2147483647, or null for the server's",
+    );
     faults.done()
 }
 
