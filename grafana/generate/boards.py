@@ -185,6 +185,15 @@ def dtu():
                 *hidden("meter_id"), linked("meter", METER_LINK, api("/meters/${__data.fields.meter_id}", "API")),
                 by_name("read ago", unit="s", decimals=0),
                 by_name("rate", unit="percentunit", decimals=1, thresholds=SHARE, custom__cellOptions=coloured())]),
+        table("Mesh of a concentrator", "How it reaches its meters, as it said when its archive was read last; the farthest and the "
+              "failing ones first. Phase and signal are the bytes that it has.", sql(f"""
+            SELECT point, meter_id, meter, meter_address AS address, relays, phase_bits AS phase, signal_bits AS signal, failures,
+                   last_success AS "last success, its clock", collector, port, time AS "read at"
+            FROM grafana_mesh WHERE {mine} ORDER BY failures DESC NULLS LAST, relays DESC NULLS LAST, point LIMIT 2040"""), height=9,
+              no_value="no concentrator", overrides=[
+                *hidden("meter_id"), linked("meter", METER_LINK, api("/meters/${__data.fields.meter_id}", "API")),
+                by_name("relays", thresholds=steps((None, GOOD), (3, FAIR), (5, BAD)), custom__cellOptions=coloured()),
+                by_name("failures", thresholds=steps((None, DIM), (1, FAIR), (3, BAD)), custom__cellOptions=coloured())]),
         table("Sessions", "Newest first. Counters are written when a session ends.", sql(f"""
             SELECT began_at AS began, ended_at AS ended, extract(epoch FROM coalesce(ended_at, now()) - began_at) AS lasted, cause, peer,
                    answers, timeouts, strays, noise_bytes, heartbeats, round_trip_ms, bytes_in, bytes_out
@@ -399,7 +408,10 @@ def meter():
 def group():
     inside = """(SELECT p.point_id FROM grafana_point p JOIN grafana_group_within w ON w.within_id = p.group_id
                 WHERE w.group_id = ${group:sqlstring})"""
-    subs = f"c.point_id IN {inside} AND c.point_id <> ${{sum:sqlstring}}"
+    # sum meters of groups within count what their sub-meters count, too
+    sums = """(SELECT g.sum_point_id FROM grafana_group g JOIN grafana_group_within w ON w.within_id = g.group_id
+                WHERE w.group_id = ${group:sqlstring} AND g.sum_point_id IS NOT NULL)"""
+    subs = f"c.point_id IN {inside} AND c.point_id NOT IN {sums} AND c.point_id <> ${{sum:sqlstring}}"
     quantity = "c.quantity = ${quantity:sqlstring}"
     total = f"""
         SELECT time, sum(value) AS value FROM grafana_consumption_{{}} c WHERE $__timeFilter(time) AND {subs} AND {quantity} GROUP BY time"""
@@ -441,6 +453,31 @@ def group():
             FROM grafana_consumption_day c
             WHERE $__timeFilter(time) AND {quantity} AND (c.point_id = ${{sum:sqlstring}} OR c.point_id IN {inside})
             GROUP BY time ORDER BY time"""), None, 12, fill=0)),
+        lines("Line loss, and how many sub-meters are in it", "By the day, over what the sum meter counted whole. Below 100 % coverage the loss holds "
+              "what the missing sub-meters counted, too.", sql(f"""
+            WITH day AS (
+                SELECT time, sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}) AS supplied,
+                       sum(value) FILTER (WHERE c.point_id <> ${{sum:sqlstring}}) AS sold,
+                       count(*) FILTER (WHERE c.point_id <> ${{sum:sqlstring}}) AS covered
+                FROM grafana_consumption_day c
+                WHERE $__timeFilter(time) AND {quantity} AND NOT incomplete AND (c.point_id = ${{sum:sqlstring}} OR ({subs}))
+                GROUP BY time)
+            SELECT time, (1 - sold / nullif(supplied, 0))::float8 AS "line loss",
+                   covered::float8 / nullif(max(covered) OVER (), 0) AS coverage
+            FROM day WHERE supplied IS NOT NULL ORDER BY time"""), "percentunit", 12, fill=0, decimals=1, no_value="no sum meter"),
+        united(table("Line loss by the day", "What was supplied, sold and lost, the newest day first; how many sub-meters are in it.", sql(f"""
+            SELECT time AS day, sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}) AS supplied,
+                   sum(value) FILTER (WHERE c.point_id <> ${{sum:sqlstring}}) AS sold,
+                   sum(CASE WHEN c.point_id = ${{sum:sqlstring}} THEN value ELSE -value END) AS loss,
+                   (sum(CASE WHEN c.point_id = ${{sum:sqlstring}} THEN value ELSE -value END)
+                    / nullif(sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}), 0))::float8 AS share,
+                   count(*) FILTER (WHERE c.point_id <> ${{sum:sqlstring}}) AS "sub-meters"
+            FROM grafana_consumption_day c
+            WHERE $__timeFilter(time) AND {quantity} AND NOT incomplete AND (c.point_id = ${{sum:sqlstring}} OR ({subs}))
+            GROUP BY time HAVING bool_or(c.point_id = ${{sum:sqlstring}}) ORDER BY time DESC LIMIT 800"""), 12, 8, overrides=[
+                by_name("share", unit="percentunit", decimals=1,
+                        thresholds=steps((None, BAD), (-0.005, GOOD), (0.05, FAIR), (0.1, BAD)), custom__cellOptions=coloured())]),
+               "supplied", "sold", "loss"),
         united(barchart("By month, and a year before", "The last twelve months beside the twelve before them.", sql(f"""
             WITH month AS (
                 SELECT date_trunc('month', c.time, a.time_zone) AT TIME ZONE a.time_zone AS month, sum(c.value) AS value
@@ -482,9 +519,12 @@ def group():
         choice("sum", "Sum meter", """
             SELECT 'none' AS __text, '0' AS __value, 1 AS place, '' AS point
             UNION ALL
+            SELECT p.point, p.point_id::text, -1, p.point FROM grafana_group g JOIN grafana_point p ON p.point_id = g.sum_point_id
+            WHERE g.group_id = ${group:sqlstring}
+            UNION ALL
             SELECT p.point, p.point_id::text, CASE WHEN p.point ~* '(main|sum|total|总)' THEN 0 ELSE 2 END, p.point FROM grafana_point p
             JOIN grafana_group_within w ON w.within_id = p.group_id AND w.group_id = ${group:sqlstring}
-            ORDER BY place, point""", description="The meter in front of the group; points named main, sum or total are offered first"),
+            ORDER BY place, point""", description="The meter in front of the group; its own sum meter is offered first, then points named main, sum or total"),
         api_address()]
     return board("group", "Group", "What does a site use, who uses most, and does the balance close?", panels, variables, [
         noted("Exchanges", f"""

@@ -105,6 +105,7 @@ pub const OPERATIONS: &[Operation] = &[
     op("DELETE", "/dtus/{id}",                  "delete_dtu",           OPERATE),
     op("GET",    "/dtus/{id}/sessions",         "list_dtu_sessions",    READ),
     op("GET",    "/dtus/{id}/frames",           "list_dtu_frames",      READ),
+    op("GET",    "/dtus/{id}/mesh",             "list_mesh",            READ),
     op("POST",   "/dtus/{id}/scan",             "scan_dtu",             OPERATE),
     op("GET",    "/scans/{id}",                 "get_scan",             READ),
     op("DELETE", "/scans/{id}",                 "cancel_scan",          OPERATE),
@@ -127,6 +128,7 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/groups/{id}",                "get_group",            READ),
     op("PATCH",  "/groups/{id}",                "edit_group",           OPERATE),
     op("DELETE", "/groups/{id}",                "delete_group",         OPERATE),
+    op("GET",    "/groups/{id}/line-loss",      "line_loss",            READ),
     op("GET",    "/meter-models",               "list_meter_models",    READ),
     op("GET",    "/meter-models/{name}",        "get_meter_model",      READ),
     // readings

@@ -56,7 +56,7 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"{"at":"2026-03-01T09:00:00Z","closing":"10482.5","new_meter":{"name":"flat 7, new"},"opening":"0"}"#,
     ),
     ("edit_point", r#"{"name":"flat 7"}"#),
-    ("create_group", r#"{"name":"south wing"}"#),
+    ("create_group", r#"{"name":"south wing","sum_point_id":1}"#),
     ("edit_group", r#"{"name":"south wing, 2nd floor"}"#),
     ("read_meter", r#"{"quantities":["active_energy_import","voltage_l1"]}"#),
     (

@@ -8,7 +8,7 @@ use super::page::{Page, PageRequest};
 use super::problem::{ApiError, Faults};
 use super::query::{Id, Query};
 use super::schedules::ListQuery;
-use crate::base::ids::GroupId;
+use crate::base::ids::{GroupId, PointId};
 use crate::port::groups::{Group, GroupStore};
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use serde::Deserialize;
@@ -27,6 +27,9 @@ pub struct GroupBody {
     /// The group that it is part of.
     #[schema(value_type = Option<i32>)]
     parent_id: Option<GroupId>,
+    /// The point whose meter counts what the group is supplied with; it need not be in the group.
+    #[schema(value_type = Option<i32>)]
+    sum_point_id: Option<PointId>,
 }
 
 impl GroupBody {
@@ -48,6 +51,10 @@ pub struct GroupEditBody {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<i32>)]
     parent_id: Option<Option<GroupId>>,
+    /// Another sum meter; null: none.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<i32>)]
+    sum_point_id: Option<Option<PointId>>,
 }
 
 /// The groups of the account.
@@ -68,7 +75,9 @@ async fn create_group(
     Body(body): Body<GroupBody>,
 ) -> Result<HttpResponse, ApiError> {
     GroupBody::check_name(&body.name)?;
-    let group = groups.create(&body.name, body.parent_id, state.clock.now()).await?;
+    let group = groups
+        .create(&body.name, body.parent_id, body.sum_point_id, state.clock.now())
+        .await?;
     Ok(tagged(HttpResponse::Created(), group.version, &group))
 }
 
@@ -80,7 +89,7 @@ async fn get_group(groups: In<dyn GroupStore>, Id(id): Id<GroupId>) -> Result<Ht
     Ok(tagged(HttpResponse::Ok(), group.version, &group))
 }
 
-/// Renames a group, or moves it below another.
+/// Renames a group, moves it below another, or names its sum meter.
 #[utoipa::path(tag = "groups", params(("id" = i32, Path)), request_body = GroupEditBody,
     responses((status = 200, body = Group)))]
 #[patch("/groups/{id}")]
@@ -96,7 +105,14 @@ async fn edit_group(
     }
     let now = state.clock.now();
     let group = groups
-        .update(id, body.name.as_deref(), body.parent_id, expected.version(), now)
+        .update(
+            id,
+            body.name.as_deref(),
+            body.parent_id,
+            body.sum_point_id,
+            expected.version(),
+            now,
+        )
         .await?;
     Ok(tagged(HttpResponse::Ok(), group.version, &group))
 }

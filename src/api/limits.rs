@@ -26,6 +26,7 @@ pub const HEAVY: &[&str] = &[
     "get_series",
     "point_consumption",
     "meter_consumption",
+    "line_loss",
     "summarise_slots",
     "get_profile",
     "try_alarm_rule",

@@ -37,6 +37,8 @@ pub mod imports;
 pub mod integrations;
 pub mod limits;
 pub mod line;
+pub mod line_loss;
+pub mod mesh;
 pub mod meter_form;
 pub mod meter_models;
 pub mod meters;
@@ -245,7 +247,9 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(reads::routes)
         .configure(watch::routes)
         .configure(scans::routes)
+        .configure(mesh::routes)
         .configure(consumption::routes)
+        .configure(line_loss::routes)
         .configure(series::routes)
         .configure(slots::routes)
         .configure(schedules::routes)

@@ -15,9 +15,11 @@ use super::span;
 use crate::base::ids::{AccountId, DtuId, GroupId};
 use crate::port::dtus::DtuStore;
 use crate::port::live::Topic;
+use crate::port::mesh::MeshStore;
 use crate::port::meters::{Meter, MeterQuery, MeterStore, NewMeter};
-use crate::port::scan::{FoundMeter, Protocol, ScanFailure, ScanPlan, ScanProgress};
-use crate::port::scope::StoreError;
+use crate::port::scan::{ArchivePlace, FoundMeter, Protocol, ScanFailure, ScanPlan, ScanProgress};
+use crate::port::scope::{Scope, StoreError};
+use crate::telemetry::concentrator::MeshLost;
 use actix_web::http::header;
 use actix_web::{HttpResponse, delete, get, post, web};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -298,7 +300,7 @@ async fn scan_dtu(
         ));
     }
     let view = state.scans.open(account, id, state.clock.now())?;
-    let task = tokio::spawn(run(ApiState::clone(&state), account, id, view.id, plan));
+    let task = tokio::spawn(run(ApiState::clone(&state), caller.scope()?, id, view.id, plan));
     state.scans.begun(view.id, task.abort_handle());
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("{}/scans/{}", super::BASE, view.id)))
@@ -306,7 +308,8 @@ async fn scan_dtu(
 }
 
 /// Runs a scan to its end, whoever watches.
-async fn run(state: ApiState, account: AccountId, dtu: DtuId, id: Uuid, plan: ScanPlan) {
+async fn run(state: ApiState, scope: Scope, dtu: DtuId, id: Uuid, plan: ScanPlan) {
+    let account = scope.account;
     let teller = state.clone();
     let tell = move |progress: ScanProgress| {
         if let Some(view) = teller.scans.progress(id, progress, teller.clock.now()) {
@@ -316,6 +319,33 @@ async fn run(state: ApiState, account: AccountId, dtu: DtuId, id: Uuid, plan: Sc
     let outcome = state.fleet.scan(dtu, plan, Arc::new(tell)).await;
     if let Some(view) = state.scans.end(id, outcome, state.clock.now()) {
         publish(&state, account, &view);
+        keep_mesh(&state, scope, &view).await;
+    }
+}
+
+/// What a concentrator said of its meters outlives the scan.
+async fn keep_mesh(state: &ApiState, scope: Scope, view: &ScanView) {
+    let places: Vec<(u16, ArchivePlace)> = view
+        .found
+        .iter()
+        .filter_map(|item| Some((item.found.address.parse().ok()?, item.found.archive.clone()?)))
+        .collect();
+    if places.is_empty() {
+        return;
+    }
+    let meshes: Box<dyn MeshStore> = state.stores.in_account(scope);
+    let whole = view.state == ScanState::Done;
+    let kept = meshes
+        .keep(view.dtu_id, &places, whole, view.ended_at.unwrap_or(view.began_at))
+        .await;
+    if let Err(error) = kept {
+        let dtu = view.dtu_id.0;
+        MeshLost {
+            dtu,
+            places: places.len(),
+            why: &error.to_string(),
+        }
+        .emit();
     }
 }
 

@@ -12,9 +12,9 @@ pub(super) fn group(operation: &Operation) -> Option<Group> {
         // one's own session is nobody's key
         ("session", _) => return None,
         ("sessions" | "sign-ins" | "accounts" | "users" | "api-keys" | "audit", _) => Group::People,
-        ("meters", "readings" | "latest" | "consumption" | "read" | "watch") | ("points", "consumption") => {
-            Group::Readings
-        }
+        ("meters", "readings" | "latest" | "consumption" | "read" | "watch")
+        | ("points", "consumption")
+        | ("groups", "line-loss") => Group::Readings,
         ("meters", "commands") => Group::Control,
         ("meters", "profile") => Group::Alarms,
         (

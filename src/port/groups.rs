@@ -1,6 +1,6 @@
 //! Groups of meters (sites) of an account, and the counters of a front page.
 
-use crate::base::ids::GroupId;
+use crate::base::ids::{GroupId, PointId};
 use crate::port::scope::StoreError;
 use crate::port::slots::SlotTally;
 use async_trait::async_trait;
@@ -18,6 +18,9 @@ pub struct Group {
     /// The group that it is part of.
     #[schema(value_type = Option<i32>)]
     pub parent_id: Option<GroupId>,
+    /// The point whose meter counts what the group is supplied with: the sum meter of its line loss.
+    #[schema(value_type = Option<i32>)]
+    pub sum_point_id: Option<PointId>,
     /// Meters directly in it.
     pub meters: i64,
     /// Made.
@@ -44,18 +47,26 @@ pub trait GroupStore: Send + Sync {
     /// Makes one.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a parent of another account.
-    async fn create(&self, name: &str, parent: Option<GroupId>, now: DateTime<Utc>) -> Result<Group, StoreError>;
+    /// [`StoreError::Invalid`] for a parent or sum meter of another account.
+    async fn create(
+        &self,
+        name: &str,
+        parent: Option<GroupId>,
+        sum_point: Option<PointId>,
+        now: DateTime<Utc>,
+    ) -> Result<Group, StoreError>;
 
-    /// Renames it or moves it below another group.
+    /// Renames it, moves it below another group, or names another sum meter.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Stale`], [`StoreError::Invalid`] for a ring of groups.
+    /// [`StoreError::NotFound`], [`StoreError::Stale`], [`StoreError::Invalid`] for a ring of groups or a
+    /// sum meter of another account.
     async fn update(
         &self,
         id: GroupId,
         name: Option<&str>,
         parent: Option<Option<GroupId>>,
+        sum_point: Option<Option<PointId>>,
         version: Option<i32>,
         now: DateTime<Utc>,
     ) -> Result<Group, StoreError>;

@@ -18,6 +18,8 @@ use crate::port::groups::{CountStore, GroupStore};
 use crate::port::idempotency::IdempotencyStore;
 use crate::port::imports::{ImportBook, ImportHouse};
 use crate::port::integrations::IntegrationBook;
+use crate::port::line_loss::LineLossStore;
+use crate::port::mesh::MeshStore;
 use crate::port::meters::{MeterStore, PointStore};
 use crate::port::notices::NoticeBook;
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
@@ -160,6 +162,8 @@ pub trait Stores:
     + InAccount<dyn ScheduleStore>
     + InAccount<dyn CalendarStore>
     + InAccount<dyn GroupStore>
+    + InAccount<dyn LineLossStore>
+    + InAccount<dyn MeshStore>
     + InAccount<dyn CountStore>
     + InAccount<dyn CommandStore>
     + InAccount<dyn AlarmStore>

@@ -1,7 +1,7 @@
 //! Groups of meters of an account.
 
 use super::handles::{AccountHandle, PgStores};
-use crate::base::ids::GroupId;
+use crate::base::ids::{GroupId, PointId};
 use crate::port::groups::{Group, GroupStore};
 use crate::port::scope::{InAccount, Scope, StoreError};
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ struct Row {
     id: i32,
     name: String,
     parent_id: Option<i32>,
+    sum_point_id: Option<i32>,
     meters: i64,
     created_at: DateTime<Utc>,
     version: i32,
@@ -24,6 +25,7 @@ impl From<Row> for Group {
             id: GroupId(row.id),
             name: row.name,
             parent_id: row.parent_id.map(GroupId),
+            sum_point_id: row.sum_point_id.map(PointId),
             meters: row.meters,
             created_at: row.created_at,
             version: row.version,
@@ -34,7 +36,7 @@ impl From<Row> for Group {
 async fn find(tx: &mut PgConnection, id: GroupId) -> Result<Group, StoreError> {
     sqlx::query_as!(
         Row,
-        r#"SELECT g.id, g.name, g.parent_id, g.created_at, g.version,
+        r#"SELECT g.id, g.name, g.parent_id, g.sum_point_id, g.created_at, g.version,
                   (SELECT count(*) FROM meter m WHERE m.group_id = g.id AND m.deleted_at IS NULL) AS "meters!"
            FROM meter_group g WHERE g.id = $1 AND g.deleted_at IS NULL"#,
         id.0
@@ -74,6 +76,26 @@ pub(super) async fn check(tx: &mut PgConnection, id: GroupId, field: &'static st
     })
 }
 
+/// The sum meter of a group.
+pub(super) async fn sum_point(tx: &mut PgConnection, id: GroupId) -> Result<Option<PointId>, StoreError> {
+    Ok(find(tx, id).await?.sum_point_id)
+}
+
+/// Checks that the point of a sum meter is there.
+async fn check_point(tx: &mut PgConnection, id: PointId) -> Result<(), StoreError> {
+    sqlx::query_scalar!(
+        "SELECT id FROM metering_point WHERE id = $1 AND deleted_at IS NULL FOR SHARE",
+        id.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?
+    .map(|_| ())
+    .ok_or_else(|| StoreError::Invalid {
+        field: "sum_point_id",
+        message: format!("there is no metering point {id}"),
+    })
+}
+
 /// Refuses a parent that lies below the group itself.
 async fn check_ring(tx: &mut PgConnection, id: GroupId, parent: GroupId) -> Result<(), StoreError> {
     let ring = sqlx::query_scalar!(
@@ -109,7 +131,7 @@ impl GroupStore for AccountHandle {
         let mut tx = self.begin().await?;
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT g.id, g.name, g.parent_id, g.created_at, g.version,
+            r#"SELECT g.id, g.name, g.parent_id, g.sum_point_id, g.created_at, g.version,
                       (SELECT count(*) FROM meter m WHERE m.group_id = g.id AND m.deleted_at IS NULL) AS "meters!"
                FROM meter_group g WHERE g.deleted_at IS NULL AND ($1::int IS NULL OR g.id > $1)
                ORDER BY g.id LIMIT $2"#,
@@ -126,21 +148,32 @@ impl GroupStore for AccountHandle {
         find(&mut tx, id).await
     }
 
-    async fn create(&self, name: &str, parent: Option<GroupId>, now: DateTime<Utc>) -> Result<Group, StoreError> {
+    async fn create(
+        &self,
+        name: &str,
+        parent: Option<GroupId>,
+        sum_point: Option<PointId>,
+        now: DateTime<Utc>,
+    ) -> Result<Group, StoreError> {
         let mut tx = self.begin().await?;
         if let Some(parent) = parent {
             check(&mut tx, parent, "parent_id").await?;
         }
+        if let Some(point) = sum_point {
+            check_point(&mut tx, point).await?;
+        }
         let id = sqlx::query_scalar!(
-            "INSERT INTO meter_group (account_id, name, parent_id, created_at) VALUES ($1, $2, $3, $4) RETURNING id",
+            "INSERT INTO meter_group (account_id, name, parent_id, sum_point_id, created_at) VALUES ($1, $2, $3, $4, $5)
+             RETURNING id",
             self.account.0,
             name,
             parent.map(|id| id.0),
+            sum_point.map(|id| id.0),
             now
         )
         .fetch_one(&mut *tx)
         .await?;
-        let detail = json!({ "name": name, "parent_id": parent });
+        let detail = json!({ "name": name, "parent_id": parent, "sum_point_id": sum_point });
         let group = find(&mut tx, GroupId(id)).await?;
         self.audit(&mut tx, now, "group.create", &format!("group/{id}"), detail)
             .await?;
@@ -153,6 +186,7 @@ impl GroupStore for AccountHandle {
         id: GroupId,
         name: Option<&str>,
         parent: Option<Option<GroupId>>,
+        sum_point: Option<Option<PointId>>,
         version: Option<i32>,
         now: DateTime<Utc>,
     ) -> Result<Group, StoreError> {
@@ -164,17 +198,22 @@ impl GroupStore for AccountHandle {
             check(&mut tx, parent, "parent_id").await?;
             check_ring(&mut tx, id, parent).await?;
         }
+        let new_sum = sum_point.unwrap_or(before.sum_point_id);
+        if let Some(point) = new_sum.filter(|_| new_sum != before.sum_point_id) {
+            check_point(&mut tx, point).await?;
+        }
         let new_name = name.unwrap_or(&before.name);
         sqlx::query!(
-            "UPDATE meter_group SET name = $2, parent_id = $3, version = version + 1 WHERE id = $1",
+            "UPDATE meter_group SET name = $2, parent_id = $3, sum_point_id = $4, version = version + 1 WHERE id = $1",
             id.0,
             new_name,
-            new_parent.map(|id| id.0)
+            new_parent.map(|id| id.0),
+            new_sum.map(|id| id.0)
         )
         .execute(&mut *tx)
         .await?;
-        let detail = json!({ "from": { "name": before.name, "parent_id": before.parent_id },
-                             "to": { "name": new_name, "parent_id": new_parent } });
+        let detail = json!({ "from": { "name": before.name, "parent_id": before.parent_id, "sum_point_id": before.sum_point_id },
+                             "to": { "name": new_name, "parent_id": new_parent, "sum_point_id": new_sum } });
         let group = find(&mut tx, id).await?;
         self.audit(&mut tx, now, "group.update", &format!("group/{id}"), detail)
             .await?;

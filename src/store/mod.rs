@@ -32,6 +32,8 @@ mod imports;
 pub mod ingest;
 pub mod integrations;
 pub mod ledger;
+mod line_loss;
+mod mesh;
 mod meters;
 pub mod notices;
 mod points;

@@ -113,6 +113,25 @@ impl EventsRecorded<'_> {
     }
 }
 
+/// What a concentrator said of its meters could not be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct MeshLost<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// How many meters.
+    pub places: usize,
+    /// Why.
+    pub why: &'a str,
+}
+
+impl MeshLost<'_> {
+    /// Logs; the next scan says it again.
+    pub fn emit(self) {
+        let (places, why) = (self.places, self.why);
+        tracing::warn!(dtu.id = self.dtu, places, why, "mesh of a concentrator not stored");
+    }
+}
+
 /// When a concentrator says that it read a meter cannot be: its clock is wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct StampRefused<'a> {

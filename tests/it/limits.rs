@@ -23,6 +23,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("latest_readings", "one a quantity of the meter"),
     ("point_consumption", "the longest span, a register each"),
     ("meter_consumption", "the longest span, a register each"),
+    ("line_loss", "the longest span"),
     ("get_series", "at most 5000 points"),
     ("next_due", "count of at most 1000"),
     ("summarise_slots", "the longest span, a row each"),

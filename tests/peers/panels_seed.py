@@ -64,6 +64,15 @@ WITH made AS (
 UPDATE panel_meter p SET id = made.id FROM made WHERE made.address = (100 + p.i)::text;
 INSERT INTO installation (account_id, point_id, meter_id, valid_from) SELECT {account}, point_id, id, now() - interval '2 years' FROM panel_meter;
 
+UPDATE meter_group SET sum_point_id = (SELECT point_id FROM panel_meter WHERE i = 1) WHERE name = 'Harbour site';
+
+-- behind the gate is a concentrator with a mesh
+INSERT INTO mesh_place (dtu_id, account_id, point, place, meter_address, meter_protocol, port, collector, tariffs, routed, relays,
+                        phase_bits, signal_bits, failures, last_success, read_at)
+SELECT d.id, {account}, n, n, format('0000%s', 10000000 + n), 'DL/T 645-2007', 31, '', 4, true, n / 8, 1 << n % 3, 15 - n / 4, n / 30,
+       now() - interval '1 hour' * (n / 30 + 1), now() - interval '2 hours'
+FROM panel_dtu d, generate_series(1, 40) n WHERE d.i = 1;
+
 INSERT INTO schedule (account_id, name, created_at) VALUES ({account}, 'Every quarter', now() - interval '2 years');
 INSERT INTO schedule_rule (schedule_id, account_id, valid_from, cron, time_zone, spread_s, window_s, attempts, backoff_s, deadline_s, missed_run)
 SELECT id, {account}, now() - interval '2 years', '*/15 * * * *', 'Europe/Berlin', 60, 600, 2, 5, 60, 'skip' FROM schedule WHERE name = 'Every quarter';

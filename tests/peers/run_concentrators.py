@@ -88,6 +88,20 @@ def judge_archive(view, name, options, known, absent):
     return faults[:10]
 
 
+def judge_mesh(api, line, view, name, options, adopted):
+    """What the archive said of each place is kept, with the meters that were made of them."""
+    mesh = lambda: (kept := list(api.all(f"/api/v1/dtus/{line}/mesh"))) and len(kept) == options.points and kept
+    kept = {str(item["point"]): item for item in wait("the mesh", options.limit, mesh)}
+    meters = {meter["address"]: meter["id"] for meter in adopted}
+    faults = []
+    for item in view["found"]:
+        place = kept[item["address"]]
+        said = {field: place[field] for field in item["archive"]}
+        if said != item["archive"] or place["meter_id"] != meters[item["address"]] or not place["read_at"]:
+            faults.append(f"{name} p{item['address']}: the mesh says {place}")
+    return faults[:10]
+
+
 def furnish(api, options):
     """The concentrators claimed and their points as meters: those of the first by hand, with one that nobody has, the
     others out of their archives. By meter: its concentrator and point."""
@@ -104,6 +118,7 @@ def furnish(api, options):
             faults += judge_archive(view, name, options, known=False, absent=[])
             adopted = api.post(f"/api/v1/scans/{view['id']}/meters", {})
             meters |= {meter["id"]: (name, int(meter["address"])) for meter in adopted["meters"]}
+            faults += judge_mesh(api, line, view, name, options, adopted["meters"])
             continue
         for point in [*range(1, options.points + 1), NOBODY]:
             meter = api.post("/api/v1/meters", {

@@ -1,5 +1,6 @@
 //! The metering half of the API over HTTP: real PostgreSQL, a real port, readings through the storage path.
 
+mod areas;
 mod calendars;
 mod exports;
 mod imports;

@@ -48,6 +48,7 @@ const REFERENCES: &[(&str, &str)] = &[
     ("meter_id", "meter"),
     ("meter_ids", "meter"),
     ("point_id", "point"),
+    ("sum_point_id", "point"),
     ("protected_groups", "group"),
     ("recipient_id", "recipient"),
     ("recipients", "recipient"),

@@ -82,6 +82,8 @@ INSERT INTO meter_group (id, account_id, name, created_at) OVERRIDING SYSTEM VAL
     VALUES ($group, $account, '$m', $then), ($spare_group, $account, '$m spare', $then);
 INSERT INTO dtu (id, account_id, sn, name, created_at) OVERRIDING SYSTEM VALUE
     VALUES ($dtu, $account, '$m-sn', '$m', $then);
+INSERT INTO mesh_place (dtu_id, account_id, point, place, meter_address, meter_protocol, port, collector, tariffs, routed, read_at)
+    VALUES ($dtu, $account, 1, 1, '$m', '$m', 31, '$m', 4, false, $then);
 INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at) VALUES ($session, $dtu, $account, '$m', $then);
 INSERT INTO metering_point (id, account_id, name, group_id, created_at) OVERRIDING SYSTEM VALUE
     VALUES ($point, $account, '$m', $group, $then);
