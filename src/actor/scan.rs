@@ -19,7 +19,7 @@ use crate::exchange::job::byte_time;
 use crate::exchange::scan::{Found, Heard, Probe, ScanPlan, Survey};
 use crate::exchange::visit::LineFrameKind;
 use crate::port::field::{Link, LinkError, PollJob, PollOutcome, Priority, TransactionError};
-use crate::port::scan::{FoundMeter, FoundValue, ScanFailure, ScanProgress, ScanTeller};
+use crate::port::scan::{FoundMeter, FoundValue, ScanFailure, ScanProgress, ScanTeller, WrittenPlace};
 use crate::protocol::dtu::Framing;
 use crate::protocol::{Protocol, Request};
 use std::collections::HashMap;
@@ -73,6 +73,7 @@ struct Scan {
     /// What the present meter was asked and said; its models share questions.
     answers: HashMap<Vec<u8>, Option<Vec<u8>>>,
     questions: u32,
+    written: Vec<WrittenPlace>,
 }
 
 /// Runs a scan to its end.
@@ -86,9 +87,16 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
         meters: Vec::new(),
         answers: HashMap::new(),
         questions: 0,
+        written: Vec::new(),
     };
     if scan.is_concentrator().await {
+        if !plan.writes.is_empty() {
+            scan.write_archive(&plan.writes).await?;
+        }
         return scan.archive().await;
+    }
+    if !plan.writes.is_empty() {
+        return Err(ScanFailure::NoConcentrator);
     }
     let mut known = 0;
     while let Some(probe) = scan.survey.probe() {
@@ -125,6 +133,7 @@ impl Scan {
             left,
             searching: self.survey.protocol().map(|protocol| protocol.name().to_owned()),
             found: self.meters.clone(),
+            written: Vec::new(),
             notes: self
                 .survey
                 .notes()

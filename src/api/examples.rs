@@ -40,6 +40,11 @@ const REQUESTS: &[(&str, &str)] = &[
     ("edit_dtu", r#"{"name":"cellar, house 4, left","silence_s":300}"#),
     ("scan_dtu", r#"{"protocols":["modbus-rtu"]}"#),
     (
+        "set_archive",
+        r#"{"meters":[{"point":7,"meter_address":"000010000042"}]}"#,
+    ),
+    ("write_archive", r#"{"measuring_points":[7]}"#),
+    (
         "adopt_scan",
         r#"{"meters":[{"protocol":"modbus-rtu","address":"9","model":"polyphase_virtual","name":"flat 9"}]}"#,
     ),

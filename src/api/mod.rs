@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod alarm_rules;
 pub mod alarms;
 pub mod api_keys;
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod backups;
@@ -248,6 +249,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(watch::routes)
         .configure(scans::routes)
         .configure(mesh::routes)
+        .configure(archive::routes)
         .configure(consumption::routes)
         .configure(line_loss::routes)
         .configure(series::routes)

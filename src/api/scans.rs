@@ -13,11 +13,13 @@ use super::query::Id;
 use super::schedule_form::ScheduleRef;
 use super::span;
 use crate::base::ids::{AccountId, DtuId, GroupId};
+use crate::domain::archive::ArchiveEntry;
 use crate::port::dtus::DtuStore;
 use crate::port::live::Topic;
 use crate::port::mesh::MeshStore;
 use crate::port::meters::{Meter, MeterQuery, MeterStore, NewMeter};
-use crate::port::scan::{ArchivePlace, FoundMeter, Protocol, ScanFailure, ScanPlan, ScanProgress};
+use crate::port::archive::ArchiveStore;
+use crate::port::scan::{ArchivePlace, FoundMeter, Protocol, ScanFailure, ScanPlan, ScanProgress, WrittenPlace};
 use crate::port::scope::{Scope, StoreError};
 use crate::telemetry::concentrator::MeshLost;
 use actix_web::http::header;
@@ -25,7 +27,7 @@ use actix_web::{HttpResponse, delete, get, post, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::AbortHandle;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -89,6 +91,8 @@ pub struct ScanView {
     /// Meters of ours that a concentrator's archive does not have; only when it was read to its end.
     #[schema(value_type = Vec<i32>)]
     absent: Vec<crate::base::ids::MeterId>,
+    /// What became of what was written into the archive of a concentrator, place by place; only of a scan that writes.
+    written: Vec<WrittenPlace>,
     /// What a person should know.
     notes: Vec<String>,
     /// Why it failed.
@@ -159,6 +163,7 @@ impl ScanDesk {
             searching: None,
             found: Vec::new(),
             absent: Vec::new(),
+            written: Vec::new(),
             notes: Vec::new(),
             reason: None,
             began_at: now,
@@ -188,6 +193,7 @@ impl ScanDesk {
         (view.asked, view.left) = (progress.asked, progress.left);
         view.searching = progress.searching;
         view.notes = progress.notes;
+        view.written = progress.written;
         let news = view.found.len() != progress.found.len();
         let found = progress.found.into_iter();
         view.found = found.map(|found| ScanItem { found, meter_id: None }).collect();
@@ -289,18 +295,34 @@ async fn scan_dtu(
     Id(id): Id<DtuId>,
     BodyOrDefault(body): BodyOrDefault<ScanBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let account = caller.account()?;
     let plan = plan(&body)?;
     dtus.get(id, state.clock.now()).await?;
-    let online = state.fleet.live(&[id]).await.first().is_some_and(|live| live.online);
-    if !online {
-        return Err(ApiError::new(
-            Kind::Conflict,
-            "the DTU is offline; its line cannot be searched",
-        ));
+    online(&state, id).await?;
+    begin(&state, &caller, id, plan)
+}
+
+/// Refuses to search where nobody is.
+///
+/// # Errors
+/// `conflict` for a DTU that is offline.
+pub(super) async fn online(state: &ApiState, id: DtuId) -> Result<(), ApiError> {
+    if state.fleet.live(&[id]).await.first().is_some_and(|live| live.online) {
+        return Ok(());
     }
-    let view = state.scans.open(account, id, state.clock.now())?;
-    let task = tokio::spawn(run(ApiState::clone(&state), caller.scope()?, id, view.id, plan));
+    Err(ApiError::new(
+        Kind::Conflict,
+        "the DTU is offline; its line cannot be searched",
+    ))
+}
+
+/// Begins a scan, and answers where it is told of.
+///
+/// # Errors
+/// `conflict` where one is under way, `busy` where too many are.
+pub(super) fn begin(state: &ApiState, caller: &Caller, id: DtuId, plan: ScanPlan) -> Result<HttpResponse, ApiError> {
+    let scope = caller.scope()?;
+    let view = state.scans.open(scope.account, id, state.clock.now())?;
+    let task = tokio::spawn(run(state.clone(), scope, id, view.id, plan));
     state.scans.begun(view.id, task.abort_handle());
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("{}/scans/{}", super::BASE, view.id)))
@@ -310,6 +332,7 @@ async fn scan_dtu(
 /// Runs a scan to its end, whoever watches.
 async fn run(state: ApiState, scope: Scope, dtu: DtuId, id: Uuid, plan: ScanPlan) {
     let account = scope.account;
+    let writes = !plan.writes.is_empty();
     let teller = state.clone();
     let tell = move |progress: ScanProgress| {
         if let Some(view) = teller.scans.progress(id, progress, teller.clock.now()) {
@@ -319,7 +342,25 @@ async fn run(state: ApiState, scope: Scope, dtu: DtuId, id: Uuid, plan: ScanPlan
     let outcome = state.fleet.scan(dtu, plan, Arc::new(tell)).await;
     if let Some(view) = state.scans.end(id, outcome, state.clock.now()) {
         publish(&state, account, &view);
+        if writes {
+            note_written(&state, scope.clone(), &view).await;
+        }
         keep_mesh(&state, scope, &view).await;
+    }
+}
+
+/// What became of what was written is in the audit, like what was about to be.
+async fn note_written(state: &ApiState, scope: Scope, view: &ScanView) {
+    let archives: Box<dyn ArchiveStore> = state.stores.in_account(scope);
+    let (reason, now) = (view.reason.as_deref(), state.clock.now());
+    if let Err(error) = archives.end_write(view.dtu_id, &view.written, reason, now).await {
+        let dtu = view.dtu_id.0;
+        MeshLost {
+            dtu,
+            places: view.written.len(),
+            why: &error.to_string(),
+        }
+        .emit();
     }
 }
 
@@ -461,6 +502,7 @@ async fn adopt_scan(
     state: web::Data<ApiState>,
     caller: Caller,
     meters: In<dyn MeterStore>,
+    archives: In<dyn ArchiveStore>,
     Id(id): Id<Uuid>,
     BodyOrDefault(body): BodyOrDefault<AdoptBody>,
 ) -> Result<HttpResponse, ApiError> {
@@ -509,10 +551,28 @@ async fn adopt_scan(
         }
     }
     state.fleet.reload(view.dtu_id).await;
+    want_adopted(&*archives, &view, &adopted).await?;
     Ok(HttpResponse::Created().json(Adopted {
         meters: adopted,
         left_out,
     }))
+}
+
+/// Meters that were made of places of an archive are wanted there.
+async fn want_adopted(archives: &dyn ArchiveStore, view: &ScanView, adopted: &[Meter]) -> Result<(), ApiError> {
+    let made: HashSet<(&str, &str)> = adopted
+        .iter()
+        .map(|meter| (meter.protocol.as_str(), meter.address.as_str()))
+        .collect();
+    let found = view.found.iter().map(|item| &item.found);
+    let entries: Vec<ArchiveEntry> = found
+        .filter(|found| made.contains(&(found.protocol.as_str(), found.address.as_str())))
+        .filter_map(FoundMeter::entry)
+        .collect();
+    if !entries.is_empty() {
+        archives.adopt(view.dtu_id, &entries).await?;
+    }
+    Ok(())
 }
 
 /// What is to be made, each with a model, and what is left out.

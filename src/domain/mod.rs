@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod alarm;
+pub mod archive;
 pub mod command;
 pub mod consumption;
 pub mod device;

@@ -10,7 +10,7 @@ use crate::port::control::{Admitted, CommandRequest, Control, ControlError, Deci
 use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
 use crate::port::frames::{FrameExplainer, FrameLog, FrameLogError, RawFrame, RecordedFrame};
 use crate::port::live::{LiveFeed, Topic};
-use crate::port::scan::{FoundMeter, ScanFailure, ScanPlan, ScanProgress, ScanTeller};
+use crate::port::scan::{FoundMeter, ScanFailure, ScanPlan, ScanProgress, ScanTeller, WrittenPlace};
 use crate::port::scope::{Actor, Scope};
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ struct FleetState {
     reads: Vec<(MeterId, Vec<Quantity>)>,
     counts: FleetCounts,
     found: Vec<FoundMeter>,
+    written: Vec<WrittenPlace>,
+    plans: Vec<ScanPlan>,
     lines: HashMap<DtuId, LineState>,
 }
 
@@ -69,6 +71,16 @@ impl FakeFleet {
     /// From now on a scan finds these.
     pub fn set_found(&self, found: Vec<FoundMeter>) {
         self.lock().found = found;
+    }
+
+    /// What scans say of what they wrote from now on.
+    pub fn set_written(&self, written: Vec<WrittenPlace>) {
+        self.lock().written = written;
+    }
+
+    /// What was scanned since the last call.
+    pub fn take_plans(&self) -> Vec<ScanPlan> {
+        std::mem::take(&mut self.lock().plans)
     }
 
     /// What was loaded anew since the last call: DTUs, or none for all.
@@ -127,11 +139,21 @@ impl Fleet for FakeFleet {
             .unwrap_or(Err(ReadFailure::UnknownMeter))
     }
 
-    async fn scan(&self, _dtu: DtuId, _plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure> {
-        let found = self.lock().found.clone();
+    async fn scan(&self, _dtu: DtuId, plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure> {
+        let (found, written) = {
+            let mut state = self.lock();
+            let written = if plan.writes.is_empty() {
+                Vec::new()
+            } else {
+                state.written.clone()
+            };
+            state.plans.push(plan);
+            (state.found.clone(), written)
+        };
         tell(ScanProgress {
             asked: 1,
             found,
+            written,
             ..ScanProgress::default()
         });
         Ok(())

@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod alarms;
 pub mod api_keys;
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod backups;

@@ -86,8 +86,39 @@ pub struct ScanProgress {
     pub searching: Option<String>,
     /// Who answered by now.
     pub found: Vec<FoundMeter>,
+    /// What became of what was written into a concentrator's archive, place by place.
+    pub written: Vec<WrittenPlace>,
     /// What a person should know.
     pub notes: Vec<String>,
+}
+
+/// What became of a place that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteOutcome {
+    /// Read back, it is as it was written.
+    Written,
+    /// The concentrator denied it; `code` says how.
+    Denied,
+    /// It was not denied, and read back it is otherwise.
+    Otherwise,
+    /// It could not be read back.
+    Unknown,
+}
+
+/// A place of an archive that was written, and read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct WrittenPlace {
+    /// The place.
+    pub place: u16,
+    /// The measuring point.
+    pub point: u16,
+    /// Whether it was taken out.
+    pub removed: bool,
+    /// What became of it.
+    pub outcome: WriteOutcome,
+    /// The concentrator's error byte, where it denied it.
+    pub code: Option<u8>,
 }
 
 /// Why a scan came to no end.
@@ -99,6 +130,9 @@ pub enum ScanFailure {
     /// Its session ended for longer than a scan waits.
     #[error("the DTU went offline while its line was scanned")]
     Lost,
+    /// A concentrator was to be written to, and it is none.
+    #[error("the DTU is no concentrator")]
+    NoConcentrator,
     /// Other work kept the line for longer than a scan waits.
     #[error("the line was never idle")]
     LineBusy,

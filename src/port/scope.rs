@@ -8,6 +8,7 @@ use crate::base::ids::{AccountId, ApiKeyId, UserId};
 use crate::port::accounts::AccountStore;
 use crate::port::alarms::{AlarmRuleStore, AlarmStore};
 use crate::port::api_keys::ApiKeyStore;
+use crate::port::archive::ArchiveStore;
 use crate::port::audit::AuditStore;
 use crate::port::backups::BackupBook;
 use crate::port::calendars::CalendarStore;
@@ -164,6 +165,7 @@ pub trait Stores:
     + InAccount<dyn GroupStore>
     + InAccount<dyn LineLossStore>
     + InAccount<dyn MeshStore>
+    + InAccount<dyn ArchiveStore>
     + InAccount<dyn CountStore>
     + InAccount<dyn CommandStore>
     + InAccount<dyn AlarmStore>

@@ -118,6 +118,8 @@ pub struct SimConcentrator {
 const LOGIN_AGAIN: Duration = Duration::from_secs(10);
 const REDIAL_FIRST: Duration = Duration::from_millis(500);
 const REDIAL_LONGEST: Duration = Duration::from_secs(5);
+/// Ports that it has: two serial ones and the carrier.
+const PORTS: [u8; 3] = [1, 2, 31];
 /// Tariffs of a point.
 const TARIFFS: u8 = 4;
 /// The shares of the four tariffs in a register, in hundredths.
@@ -137,9 +139,12 @@ impl SimConcentrator {
     pub async fn run(self, server: String, clock: Arc<dyn Clock>, stats: Arc<FleetStats>) {
         let mut dice = Dice::new(self.seed);
         let mut points = Points::new(&self, Arc::clone(&clock));
+        let mut terminal = self.terminal();
         let mut wait = REDIAL_FIRST;
         loop {
-            let ended = self.session(&server, &mut points, &stats, &mut dice).await;
+            let ended = self
+                .session(&server, &mut terminal, &mut points, &stats, &mut dice)
+                .await;
             tracing::debug!(sn = %self.address, ?ended, "virtual concentrator lost its session");
             if ended.is_ok() {
                 wait = REDIAL_FIRST;
@@ -150,12 +155,19 @@ impl SimConcentrator {
         }
     }
 
-    async fn session(&self, server: &str, points: &mut Points, stats: &FleetStats, dice: &mut Dice) -> io::Result<()> {
+    async fn session(
+        &self,
+        server: &str,
+        terminal: &mut Terminal,
+        points: &mut Points,
+        stats: &FleetStats,
+        dice: &mut Dice,
+    ) -> io::Result<()> {
         let mut stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         stats.dialled.fetch_add(1, Ordering::Relaxed);
         stats.connected.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = self.carry(&mut stream, points, stats, dice).await {
+        if let Err(error) = self.carry(&mut stream, terminal, points, stats, dice).await {
             tracing::debug!(sn = %self.address, %error, "the connection failed");
         }
         stats.connected.fetch_sub(1, Ordering::Relaxed);
@@ -165,11 +177,11 @@ impl SimConcentrator {
     async fn carry(
         &self,
         stream: &mut TcpStream,
+        terminal: &mut Terminal,
         points: &mut Points,
         stats: &FleetStats,
         dice: &mut Dice,
     ) -> io::Result<()> {
-        let mut terminal = self.terminal();
         let mut pending: Vec<u8> = Vec::new();
         let mut known = false;
         let mut speaks_at = Instant::now();
@@ -202,7 +214,7 @@ impl SimConcentrator {
                     terminal.happen(dice.chance(0.5), record(points.local()));
                 }
                 tokio::time::sleep(self.habits.thinks).await;
-                if !self.reply(stream, &mut terminal, &message, points, stats, dice).await? {
+                if !self.reply(stream, terminal, &message, points, stats, dice).await? {
                     return Ok(());
                 }
             }
@@ -251,7 +263,9 @@ impl SimConcentrator {
 
     /// The terminal with its archive.
     fn terminal(&self) -> Terminal {
-        let mut terminal = Terminal::new(self.address, Edition::E2013).with_frames_of(self.habits.frame_data);
+        let mut terminal = Terminal::new(self.address, Edition::E2013)
+            .with_frames_of(self.habits.frame_data)
+            .with_ports(&PORTS);
         for point in 1..=self.points {
             terminal.put_meter(self.archived(point));
         }

@@ -59,7 +59,7 @@ impl From<Row> for MeshPlace {
 }
 
 /// Checks that a DTU is the account's.
-async fn check(tx: &mut PgConnection, dtu: DtuId) -> Result<(), StoreError> {
+pub(super) async fn check(tx: &mut PgConnection, dtu: DtuId) -> Result<(), StoreError> {
     sqlx::query_scalar!(
         "SELECT id FROM dtu WHERE id = $1 AND deleted_at IS NULL FOR SHARE",
         dtu.0
@@ -68,6 +68,30 @@ async fn check(tx: &mut PgConnection, dtu: DtuId) -> Result<(), StoreError> {
     .await?
     .map(|_| ())
     .ok_or(StoreError::NotFound("DTU"))
+}
+
+/// The places of a DTU by point, behind `after`.
+async fn page(tx: &mut PgConnection, dtu: DtuId, after: u16, limit: i64) -> Result<Vec<MeshPlace>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT p.point, p.place, p.meter_address, p.meter_protocol, p.port, p.collector, p.tariffs, p.routed, p.relays,
+                  p.phase_bits, p.signal_bits, p.failures, p.last_success, p.read_at, m.id AS "meter_id?"
+           FROM mesh_place p
+           LEFT JOIN meter m ON m.dtu_id = p.dtu_id AND m.protocol = 'gdw376.1' AND m.address = p.point::text
+                            AND m.deleted_at IS NULL
+           WHERE p.dtu_id = $1 AND p.point > $2 ORDER BY p.point LIMIT $3"#,
+        dtu.0,
+        i32::from(after),
+        limit
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(MeshPlace::from).collect())
+}
+
+/// All places of a DTU: no concentrator has more than there are points.
+pub(super) async fn places(tx: &mut PgConnection, dtu: DtuId) -> Result<Vec<MeshPlace>, StoreError> {
+    page(tx, dtu, 0, i64::from(u16::MAX)).await
 }
 
 impl InAccount<dyn MeshStore> for PgStores {
@@ -81,21 +105,7 @@ impl MeshStore for AccountHandle {
     async fn list(&self, dtu: DtuId, after: Option<u16>, limit: u32) -> Result<Vec<MeshPlace>, StoreError> {
         let mut tx = self.begin().await?;
         check(&mut tx, dtu).await?;
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT p.point, p.place, p.meter_address, p.meter_protocol, p.port, p.collector, p.tariffs, p.routed, p.relays,
-                      p.phase_bits, p.signal_bits, p.failures, p.last_success, p.read_at, m.id AS "meter_id?"
-               FROM mesh_place p
-               LEFT JOIN meter m ON m.dtu_id = p.dtu_id AND m.protocol = 'gdw376.1' AND m.address = p.point::text
-                                AND m.deleted_at IS NULL
-               WHERE p.dtu_id = $1 AND p.point > $2 ORDER BY p.point LIMIT $3"#,
-            dtu.0,
-            after.map_or(0, i32::from),
-            i64::from(limit)
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        Ok(rows.into_iter().map(MeshPlace::from).collect())
+        page(&mut tx, dtu, after.unwrap_or_default(), limit.into()).await
     }
 
     async fn keep(

@@ -9,6 +9,7 @@
 mod accounts;
 pub mod alarms;
 mod api_keys;
+mod archives;
 mod audit;
 pub mod audit_chain;
 pub mod auth;

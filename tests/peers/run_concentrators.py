@@ -102,6 +102,38 @@ def judge_mesh(api, line, view, name, options, adopted):
     return faults[:10]
 
 
+def judge_writing(api, line, name, options):
+    """The archive as we want it differs in a meter's address, a port that the concentrator does not have, a place more and a
+    place less: all of it is written but what is denied, which is named, and the comparison says the same."""
+    path = f"/api/v1/dtus/{line}/archive"
+    before = api.get(path)
+    if before["same"] != options.points or before["only_there"] or before["only_here"] or before["different"]:
+        return [f"{name}: adopted and not the same: {before}"]
+    terminal = int(name.split("-")[1])
+    entry = lambda point: {"point": point, "meter_address": f"{terminal:05}{point:07}"}
+    wanted = [entry(point) for point in range(1, options.points)] + [entry(options.points + 7)]
+    wanted[1]["meter_address"], wanted[2]["port"] = "000000424242", 9
+    compared = api.call("PUT", path, {"meters": wanted})
+    scan = api.post(path, {"remove": True})["id"]
+    view = wait("the archive written", options.limit,
+                lambda: (found := api.get(f"/api/v1/scans/{scan}"))["state"] != "running" and found)
+    became = {place["point"]: (place["outcome"], place["removed"]) for place in view["written"]}
+    right = {2: ("written", False), 3: ("denied", False), options.points: ("written", True), options.points + 7: ("written", False)}
+    faults = [] if became == right else [f"{name}: written {view['written']}, {right} should be; {view['reason']}"]
+    after = wait("the mesh read back", options.limit, lambda: (found := api.get(path))["read_at"] != compared["read_at"] and found)
+    different = [pair["fields"] for pair in after["different"]]
+    if after["same"] != options.points - 1 or different != [["port"]] or after["only_here"] or after["only_there"]:
+        faults.append(f"{name}: after writing {after}")
+    # as it was, for what is read later
+    api.call("PUT", path, {"meters": [entry(point) for point in range(1, options.points + 1)]})
+    scan = api.post(path, {"remove": True})["id"]
+    wait("the archive as it was", options.limit, lambda: api.get(f"/api/v1/scans/{scan}")["state"] == "done")
+    restored = wait("the comparison", options.limit, lambda: (found := api.get(path))["same"] == options.points and found)
+    if restored["different"] or restored["only_here"] or restored["only_there"]:
+        faults.append(f"{name}: not as it was: {restored}")
+    return faults
+
+
 def furnish(api, options):
     """The concentrators claimed and their points as meters: those of the first by hand, with one that nobody has, the
     others out of their archives. By meter: its concentrator and point."""
@@ -119,6 +151,8 @@ def furnish(api, options):
             adopted = api.post(f"/api/v1/scans/{view['id']}/meters", {})
             meters |= {meter["id"]: (name, int(meter["address"])) for meter in adopted["meters"]}
             faults += judge_mesh(api, line, view, name, options, adopted["meters"])
+            if name == names[1]:
+                faults += judge_writing(api, line, name, options)
             continue
         for point in [*range(1, options.points + 1), NOBODY]:
             meter = api.post("/api/v1/meters", {

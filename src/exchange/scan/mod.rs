@@ -9,6 +9,7 @@ mod digits;
 mod mbus;
 mod modbus;
 
+use crate::domain::archive::ArchiveChange;
 use crate::protocol::{Protocol, Request};
 use digits::DigitSearch;
 use mbus::MbusSearch;
@@ -25,6 +26,8 @@ pub struct ScanPlan {
     pub units: (u8, u8),
     /// Ask on where somebody was found already: two meters may answer as one.
     pub thorough: bool,
+    /// What is written into the archive of a concentrator before it is read; nothing for a line.
+    pub writes: Vec<ArchiveChange>,
 }
 
 impl Default for ScanPlan {
@@ -40,6 +43,7 @@ impl Default for ScanPlan {
             ],
             units: (1, crate::protocol::modbus::UNIT_MAX),
             thorough: false,
+            writes: Vec::new(),
         }
     }
 }

@@ -23,6 +23,14 @@ impl MeterProtocol {
     /// CJ/T 188: a water, gas or heat meter.
     pub const CJT188: Self = Self(32);
 
+    /// The one that is called so; none for a number that the table does not name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [1, 2, 30, 31, 32]
+            .map(Self)
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
+    }
+
     /// In words.
     pub fn name(self) -> &'static str {
         match self.0 {

@@ -36,6 +36,8 @@ pub struct Terminal {
     number: u8,
     table: BTreeMap<(Afn, Id, Vec<u8>), Vec<u8>>,
     archive: BTreeMap<u16, ArchiveMeter>,
+    /// Ports that it has; none said: all.
+    ports: Vec<u8>,
     events: [Vec<Record>; 2],
 }
 
@@ -54,6 +56,7 @@ impl Terminal {
             number: 0,
             table: BTreeMap::new(),
             archive: BTreeMap::new(),
+            ports: Vec::new(),
             events: [Vec::new(), Vec::new()],
         }
     }
@@ -63,6 +66,15 @@ impl Terminal {
     pub fn with_frames_of(self, bytes: usize) -> Self {
         Self {
             frame_max: bytes,
+            ..self
+        }
+    }
+
+    /// The same with these ports alone: meters at others are denied.
+    #[must_use]
+    pub fn with_ports(self, ports: &[u8]) -> Self {
+        Self {
+            ports: ports.to_vec(),
             ..self
         }
     }
@@ -205,8 +217,12 @@ impl Terminal {
         match (afn, unit.id.item.number()) {
             (Afn::SET, 10) => match archive::read(&unit.data) {
                 Ok(meters) => {
-                    meters.into_iter().for_each(|meter| self.put_meter(meter));
-                    true
+                    let has = |meter: &ArchiveMeter| meter.point == 0 || self.ports.contains(&meter.port);
+                    let takes = self.ports.is_empty() || meters.iter().all(has);
+                    if takes {
+                        meters.into_iter().for_each(|meter| self.put_meter(meter));
+                    }
+                    takes
                 }
                 Err(_) => false,
             },

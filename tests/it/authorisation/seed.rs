@@ -84,6 +84,8 @@ INSERT INTO dtu (id, account_id, sn, name, created_at) OVERRIDING SYSTEM VALUE
     VALUES ($dtu, $account, '$m-sn', '$m', $then);
 INSERT INTO mesh_place (dtu_id, account_id, point, place, meter_address, meter_protocol, port, collector, tariffs, routed, read_at)
     VALUES ($dtu, $account, 1, 1, '$m', '$m', 31, '$m', 4, false, $then);
+INSERT INTO archive_entry (dtu_id, account_id, point, entry)
+    VALUES ($dtu, $account, 1, '{\"point\": 1, \"place\": 1, \"meter_address\": \"$m\", \"meter_protocol\": \"$m\", \"port\": 31, \"collector\": \"\", \"tariffs\": 4}');
 INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at) VALUES ($session, $dtu, $account, '$m', $then);
 INSERT INTO metering_point (id, account_id, name, group_id, created_at) OVERRIDING SYSTEM VALUE
     VALUES ($point, $account, '$m', $group, $then);
