@@ -58,6 +58,7 @@ pub mod query;
 pub mod readings;
 pub mod reads;
 pub mod recipients;
+pub mod scan_desk;
 pub mod scans;
 pub mod schedule_form;
 pub mod schedules;
@@ -146,7 +147,7 @@ pub struct ApiState {
     /// Meters that are read faster for a while.
     pub watches: Arc<watch::WatchDesk>,
     /// Scans that run or ended lately.
-    pub scans: Arc<scans::ScanDesk>,
+    pub scans: Arc<scan_desk::ScanDesk>,
     /// Where happenings of the API itself are told on the live stream.
     pub feed: Arc<dyn LiveFeed>,
     /// The live stream.

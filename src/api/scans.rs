@@ -1,7 +1,7 @@
 //! `/dtus/{id}/scan` and `/scans/{id}`: finding out what hangs on a line, and making meters of what was found.
 //!
-//! A scan goes on when nobody watches; what it found is kept here for a day, in a bounded desk. One scan at a time has a
-//! line. The server's restart ends a scan: it has to be begun anew.
+//! A scan goes on when nobody watches; what it found is kept for a day in the desk ([`super::scan_desk`]). The server's
+//! restart ends a scan: it has to be begun anew.
 
 use super::ApiState;
 use super::auth::Caller;
@@ -10,232 +10,33 @@ use super::handle::In;
 use super::meter_form::{choices, fitting, texts};
 use super::problem::{ApiError, Faults, Kind};
 use super::query::Id;
+use super::scan_desk::{ScanState, ScanView};
 use super::schedule_form::ScheduleRef;
 use super::span;
 use crate::base::ids::{AccountId, DtuId, GroupId};
 use crate::domain::archive::ArchiveEntry;
+use crate::port::archive::ArchiveStore;
 use crate::port::dtus::DtuStore;
 use crate::port::live::Topic;
 use crate::port::mesh::MeshStore;
 use crate::port::meters::{Meter, MeterQuery, MeterStore, NewMeter};
-use crate::port::archive::ArchiveStore;
-use crate::port::scan::{ArchivePlace, FoundMeter, Protocol, ScanFailure, ScanPlan, ScanProgress, WrittenPlace};
+use crate::port::scan::{ArchivePlace, FoundMeter, Protocol, ScanPlan, ScanProgress};
 use crate::port::scope::{Scope, StoreError};
 use crate::telemetry::concentrator::MeshLost;
 use actix_web::http::header;
 use actix_web::{HttpResponse, delete, get, post, web};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::task::AbortHandle;
+use std::sync::Arc;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
-/// How long an ended scan is kept.
-const KEPT: TimeDelta = TimeDelta::hours(24);
-/// Scans kept in all, and running at once for one account.
-const SCANS_MAX: usize = 500;
-const RUNNING_MAX: usize = 20;
-/// The least time between two events of one scan; its end is always told.
-const TELL_EVERY: TimeDelta = TimeDelta::seconds(1);
 /// Meters made by one call.
 const ADOPT_MAX: usize = 2_040;
 /// Meters of a DTU that are looked through at once.
 const KNOWN_AT_ONCE: u32 = 1_000;
-
-/// How a scan stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ScanState {
-    /// It asks, or waits for the line to be idle.
-    Running,
-    /// Everything was asked.
-    Done,
-    /// It came to no end; `reason` says why. What was found by then stands.
-    Failed,
-    /// Somebody ended it.
-    Cancelled,
-}
-
-/// A meter that a scan found.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
-pub struct ScanItem {
-    #[serde(flatten)]
-    found: FoundMeter,
-    /// The meter that has this address on this line already.
-    #[schema(value_type = Option<i32>)]
-    meter_id: Option<crate::base::ids::MeterId>,
-}
-
-/// A scan.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
-pub struct ScanView {
-    /// Its id, for `/scans/{id}`.
-    #[schema(value_type = String)]
-    id: Uuid,
-    /// The DTU whose line is searched.
-    #[schema(value_type = i32)]
-    dtu_id: DtuId,
-    /// How it stands.
-    state: ScanState,
-    /// Questions asked.
-    asked: u32,
-    /// Questions left, as far as can be told.
-    left: u32,
-    /// The protocol that is searched for now.
-    searching: Option<String>,
-    /// Who answered by now.
-    found: Vec<ScanItem>,
-    /// Meters of ours that a concentrator's archive does not have; only when it was read to its end.
-    #[schema(value_type = Vec<i32>)]
-    absent: Vec<crate::base::ids::MeterId>,
-    /// What became of what was written into the archive of a concentrator, place by place; only of a scan that writes.
-    written: Vec<WrittenPlace>,
-    /// What a person should know.
-    notes: Vec<String>,
-    /// Why it failed.
-    reason: Option<String>,
-    /// When it began.
-    began_at: DateTime<Utc>,
-    /// When it ended.
-    ended_at: Option<DateTime<Utc>>,
-}
-
-struct Entry {
-    account: AccountId,
-    view: ScanView,
-    task: Option<AbortHandle>,
-    told_at: DateTime<Utc>,
-}
-
-impl Entry {
-    fn is_running(&self) -> bool {
-        self.view.state == ScanState::Running
-    }
-}
-
-/// The scans of this process.
-#[derive(Default)]
-pub struct ScanDesk {
-    entries: Mutex<HashMap<Uuid, Entry>>,
-}
-
-impl ScanDesk {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self, account: AccountId, dtu: DtuId, now: DateTime<Utc>) -> Result<ScanView, ApiError> {
-        let mut entries = self.lock();
-        entries.retain(|_, entry| entry.is_running() || entry.view.ended_at.is_none_or(|at| now - at < KEPT));
-        let mine = |entry: &&Entry| entry.account == account && entry.is_running();
-        if let Some(other) = entries.values().filter(mine).find(|entry| entry.view.dtu_id == dtu) {
-            return Err(ApiError::new(
-                Kind::Conflict,
-                format!("scan {} of this DTU is under way", other.view.id),
-            ));
-        }
-        if entries.values().filter(mine).count() >= RUNNING_MAX {
-            return Err(
-                ApiError::new(Kind::Busy, format!("{RUNNING_MAX} scans of this account are under way")).retry_after(60),
-            );
-        }
-        if entries.len() >= SCANS_MAX {
-            // ids of version 7 grow with time
-            let oldest = entries
-                .iter()
-                .filter(|(_, entry)| !entry.is_running())
-                .map(|(id, _)| *id)
-                .min();
-            match oldest {
-                Some(oldest) => drop(entries.remove(&oldest)),
-                None => return Err(ApiError::new(Kind::Busy, "too many scans are under way").retry_after(60)),
-            }
-        }
-        let view = ScanView {
-            id: Uuid::now_v7(),
-            dtu_id: dtu,
-            state: ScanState::Running,
-            asked: 0,
-            left: 0,
-            searching: None,
-            found: Vec::new(),
-            absent: Vec::new(),
-            written: Vec::new(),
-            notes: Vec::new(),
-            reason: None,
-            began_at: now,
-            ended_at: None,
-        };
-        let entry = Entry {
-            account,
-            view: view.clone(),
-            task: None,
-            told_at: now,
-        };
-        entries.insert(view.id, entry);
-        Ok(view)
-    }
-
-    fn begun(&self, id: Uuid, task: AbortHandle) {
-        if let Some(entry) = self.lock().get_mut(&id) {
-            entry.task = Some(task);
-        }
-    }
-
-    /// Notes how far it is; the view, when it is time to tell listeners.
-    fn progress(&self, id: Uuid, progress: ScanProgress, now: DateTime<Utc>) -> Option<ScanView> {
-        let mut entries = self.lock();
-        let entry = entries.get_mut(&id).filter(|entry| entry.is_running())?;
-        let view = &mut entry.view;
-        (view.asked, view.left) = (progress.asked, progress.left);
-        view.searching = progress.searching;
-        view.notes = progress.notes;
-        view.written = progress.written;
-        let news = view.found.len() != progress.found.len();
-        let found = progress.found.into_iter();
-        view.found = found.map(|found| ScanItem { found, meter_id: None }).collect();
-        if !news && now - entry.told_at < TELL_EVERY {
-            return None;
-        }
-        entry.told_at = now;
-        Some(entry.view.clone())
-    }
-
-    fn end(&self, id: Uuid, outcome: Result<(), ScanFailure>, now: DateTime<Utc>) -> Option<ScanView> {
-        let mut entries = self.lock();
-        let view = &mut entries.get_mut(&id).filter(|entry| entry.is_running())?.view;
-        view.ended_at = Some(now);
-        view.searching = None;
-        match outcome {
-            Ok(()) => (view.state, view.left) = (ScanState::Done, 0),
-            Err(failure) => (view.state, view.reason) = (ScanState::Failed, Some(failure.to_string())),
-        }
-        Some(view.clone())
-    }
-
-    fn cancel(&self, account: AccountId, id: Uuid, now: DateTime<Utc>) -> Option<ScanView> {
-        let mut entries = self.lock();
-        let entry = entries.get_mut(&id).filter(|entry| entry.account == account)?;
-        if entry.is_running() {
-            if let Some(task) = entry.task.take() {
-                task.abort();
-            }
-            entry.view.state = ScanState::Cancelled;
-            entry.view.ended_at = Some(now);
-            entry.view.searching = None;
-        }
-        Some(entry.view.clone())
-    }
-
-    fn find(&self, account: AccountId, id: Uuid) -> Option<ScanView> {
-        let entries = self.lock();
-        let entry = entries.get(&id).filter(|entry| entry.account == account)?;
-        Some(entry.view.clone())
-    }
-}
 
 /// What is to be looked for.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -624,67 +425,4 @@ pub(super) fn routes(cfg: &mut ServiceConfig<'_>) {
         .service(get_scan)
         .service(cancel_scan)
         .service(adopt_scan);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(1_770_000_000 + seconds, 0).unwrap()
-    }
-
-    fn found(n: usize) -> ScanProgress {
-        ScanProgress {
-            asked: 3,
-            found: vec![FoundMeter::default(); n],
-            ..ScanProgress::default()
-        }
-    }
-
-    #[test]
-    fn a_line_has_one_scan_and_an_account_a_few() {
-        let desk = ScanDesk::default();
-        let first = desk.open(AccountId(1), DtuId(1), at(0)).unwrap();
-        assert_eq!(
-            desk.open(AccountId(1), DtuId(1), at(0)).err().unwrap().kind(),
-            Kind::Conflict
-        );
-        for dtu in 2..=20 {
-            desk.open(AccountId(1), DtuId(dtu), at(0)).unwrap();
-        }
-        assert_eq!(
-            desk.open(AccountId(1), DtuId(21), at(0)).err().unwrap().kind(),
-            Kind::Busy
-        );
-        assert!(desk.open(AccountId(2), DtuId(22), at(0)).is_ok());
-        desk.end(first.id, Ok(()), at(1)).unwrap();
-        assert!(desk.open(AccountId(1), DtuId(1), at(1)).is_ok());
-    }
-
-    #[test]
-    fn listeners_hear_of_a_find_at_once_and_of_the_rest_each_second() {
-        let desk = ScanDesk::default();
-        let id = desk.open(AccountId(1), DtuId(1), at(0)).unwrap().id;
-        assert_eq!(desk.progress(id, found(0), at(0)), None);
-        assert_eq!(desk.progress(id, found(1), at(0)).unwrap().found.len(), 1);
-        assert_eq!(desk.progress(id, found(1), at(0)), None);
-        assert!(desk.progress(id, found(1), at(1)).is_some());
-    }
-
-    #[test]
-    fn what_was_found_before_a_failure_stands_for_a_day_and_for_its_account() {
-        let desk = ScanDesk::default();
-        let id = desk.open(AccountId(1), DtuId(1), at(0)).unwrap().id;
-        desk.progress(id, found(2), at(0));
-        desk.end(id, Err(ScanFailure::Lost), at(5));
-        let view = desk.find(AccountId(1), id).unwrap();
-        assert_eq!((view.state, view.found.len()), (ScanState::Failed, 2));
-        assert_eq!(desk.find(AccountId(2), id), None);
-        assert_eq!(desk.cancel(AccountId(2), id, at(6)), None);
-        // a late word of a task that was ended changes nothing
-        assert_eq!(desk.progress(id, found(0), at(6)), None);
-        let _next = desk.open(AccountId(1), DtuId(2), at(5 + 24 * 3600)).unwrap();
-        assert_eq!(desk.find(AccountId(1), id), None);
-    }
 }

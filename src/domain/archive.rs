@@ -53,7 +53,13 @@ fn tariffs() -> u8 {
 }
 
 /// The protocols that an entry may name (table of F10).
-pub const PROTOCOLS: &[&str] = &["DL/T 645-1997", "AC sampler", "DL/T 645-2007", "carrier module", "CJ/T 188"];
+pub const PROTOCOLS: &[&str] = &[
+    "DL/T 645-1997",
+    "AC sampler",
+    "DL/T 645-2007",
+    "carrier module",
+    "CJ/T 188",
+];
 
 impl ArchiveEntry {
     /// The same with its place said, and addresses as they are compared.
@@ -76,10 +82,22 @@ impl ArchiveEntry {
                 faults.push((field, text));
             }
         };
-        check((1..=POINT_MAX).contains(&self.point), "point", format!("is 1 to {POINT_MAX}"));
-        check(twelve(&self.meter_address), "meter_address", "is twelve digits".to_owned());
+        check(
+            (1..=POINT_MAX).contains(&self.point),
+            "point",
+            format!("is 1 to {POINT_MAX}"),
+        );
+        check(
+            twelve(&self.meter_address),
+            "meter_address",
+            "is twelve digits".to_owned(),
+        );
         let none = self.collector.is_empty();
-        check(none || twelve(&self.collector), "collector", "is twelve digits, or empty".to_owned());
+        check(
+            none || twelve(&self.collector),
+            "collector",
+            "is twelve digits, or empty".to_owned(),
+        );
         check((1..=CARRIER).contains(&self.port), "port", format!("is 1 to {CARRIER}"));
         check(self.tariffs < 64, "tariffs", "is 0 to 63".to_owned());
         let known = PROTOCOLS.contains(&self.meter_protocol.as_str());
@@ -210,7 +228,11 @@ pub fn changes(
     let is_wanted = |point: u16| wanted.is_none_or(|wanted| wanted.contains(&point));
     let mut removed = BTreeMap::new();
     let mut put = Vec::new();
-    for entry in comparison.only_there.iter().filter(|entry| remove && is_wanted(entry.point)) {
+    for entry in comparison
+        .only_there
+        .iter()
+        .filter(|entry| remove && is_wanted(entry.point))
+    {
         removed.insert(entry.place, entry.point);
     }
     for different in comparison.different.iter().filter(|pair| is_wanted(pair.here.point)) {
@@ -219,7 +241,13 @@ pub fn changes(
         }
         put.push(different.here.clone());
     }
-    put.extend(comparison.only_here.iter().filter(|entry| is_wanted(entry.point)).cloned());
+    put.extend(
+        comparison
+            .only_here
+            .iter()
+            .filter(|entry| is_wanted(entry.point))
+            .cloned(),
+    );
     let moving: BTreeSet<u16> = put.iter().map(|entry| entry.point).collect();
     for entry in &put {
         let holder = there.iter().find(|other| {

@@ -69,12 +69,22 @@ fn faults_name_their_fields() {
     let fields: Vec<&str> = wrong.faults().into_iter().map(|(field, _)| field).collect();
     assert_eq!(
         fields,
-        ["point", "meter_address", "collector", "port", "tariffs", "meter_protocol"]
+        [
+            "point",
+            "meter_address",
+            "collector",
+            "port",
+            "tariffs",
+            "meter_protocol"
+        ]
     );
     let plain: ArchiveEntry = serde_json::from_str(r#"{"point": 5, "meter_address": "00001000000a"}"#).unwrap();
     let plain = plain.settled();
     assert_eq!(plain.faults(), []);
-    assert_eq!((plain.place, plain.meter_address.as_str(), plain.port), (5, "00001000000A", 31));
+    assert_eq!(
+        (plain.place, plain.meter_address.as_str(), plain.port),
+        (5, "00001000000A", 31)
+    );
 }
 
 /// An archive: every point once, every place once.
@@ -82,7 +92,9 @@ fn archive() -> impl Strategy<Value = Vec<ArchiveEntry>> {
     let places = Just((1..=8u16).collect::<Vec<_>>()).prop_shuffle();
     (places, prop::collection::btree_map(1..=8u16, 0..3u32, 0..=8)).prop_map(|(places, points)| {
         let pairs = points.into_iter().zip(places);
-        pairs.map(|((point, address), place)| entry(point, place, address)).collect()
+        pairs
+            .map(|((point, address), place)| entry(point, place, address))
+            .collect()
     })
 }
 

@@ -45,9 +45,12 @@ impl ArchiveStore for AccountHandle {
     async fn both(&self, dtu: DtuId) -> Result<BothSides, StoreError> {
         let mut tx = self.begin().await?;
         mesh::check(&mut tx, dtu).await?;
-        let rows = sqlx::query_scalar!("SELECT entry FROM archive_entry WHERE dtu_id = $1 ORDER BY point", dtu.0)
-            .fetch_all(&mut *tx)
-            .await?;
+        let rows = sqlx::query_scalar!(
+            "SELECT entry FROM archive_entry WHERE dtu_id = $1 ORDER BY point",
+            dtu.0
+        )
+        .fetch_all(&mut *tx)
+        .await?;
         let here: Result<Vec<ArchiveEntry>, _> = rows.into_iter().map(serde_json::from_value).collect();
         let places = mesh::places(&mut tx, dtu).await?;
         Ok(BothSides {

@@ -7,9 +7,9 @@
 use super::{Scan, values};
 use crate::device::decode::{DecodedPoll, decode};
 use crate::device::plan::plan;
+use crate::domain::archive::{ArchiveChange, ArchiveEntry};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::domain::archive::{ArchiveChange, ArchiveEntry};
 use crate::port::field::TransactionError;
 use crate::port::scan::{ArchivePlace, FoundMeter, Route, ScanFailure, ScanProgress, WriteOutcome, WrittenPlace};
 use crate::protocol::gdw376::archive::MeterProtocol;
@@ -103,10 +103,7 @@ impl Scan {
     pub(super) async fn write_archive(&mut self, changes: &[ArchiveChange]) -> Result<(), ScanFailure> {
         let places: Vec<u16> = changes.iter().map(ArchiveChange::place).collect();
         let before = self.standing(&places).await?;
-        let meters: Vec<ArchiveMeter> = changes
-            .iter()
-            .filter_map(|change| meter_of(change, &before))
-            .collect();
+        let meters: Vec<ArchiveMeter> = changes.iter().filter_map(|change| meter_of(change, &before)).collect();
         let mut denied: BTreeMap<u16, u8> = BTreeMap::new();
         for few in meters.chunks(WRITTEN_AT_ONCE) {
             self.write_few(few, &mut denied).await?;
@@ -247,7 +244,9 @@ fn wire_of(digits: &str) -> Option<[u8; 6]> {
 fn outcome_of(change: &ArchiveChange, after: Option<&Option<ArchiveMeter>>, code: Option<u8>) -> WriteOutcome {
     let as_wanted = |there: &Option<ArchiveMeter>| match (change, there) {
         (ArchiveChange::Remove { .. }, there) => there.is_none(),
-        (ArchiveChange::Put(entry), Some(there)) => entry.differs_in(&entry_of(there)).is_empty() && there.point == entry.point,
+        (ArchiveChange::Put(entry), Some(there)) => {
+            entry.differs_in(&entry_of(there)).is_empty() && there.point == entry.point
+        }
         (ArchiveChange::Put(_), None) => false,
     };
     match (after, code) {

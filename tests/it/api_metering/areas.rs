@@ -61,7 +61,10 @@ async fn line_loss_is_what_the_sum_meter_counted_and_the_sub_meters_did_not() {
 
     // without a sum meter nothing is supplied
     let none = house.get(&path).await.expect(200).json();
-    assert_eq!((&none["sum_point_id"], &none["items"][0]["supplied"]), (&Json::Null, &Json::Null));
+    assert_eq!(
+        (&none["sum_point_id"], &none["items"][0]["supplied"]),
+        (&Json::Null, &Json::Null)
+    );
     for (of, sum) in [(area, &main), (hall, &hall_main)] {
         house
             .patch(&format!("/groups/{of}"), json!({ "sum_point_id": sum }))
@@ -80,13 +83,25 @@ async fn line_loss_is_what_the_sum_meter_counted_and_the_sub_meters_did_not() {
     );
     let figures = |item: &Json| {
         let text = |name: &str| item[name].as_str().map(str::to_owned);
-        (text("supplied"), text("sold"), text("loss_percent"), item["covered"].as_i64(), item["complete"] == true)
+        (
+            text("supplied"),
+            text("sold"),
+            text("loss_percent"),
+            item["covered"].as_i64(),
+            item["complete"] == true,
+        )
     };
     let some = |text: &str| Some(text.to_owned());
-    assert_eq!(figures(&items[1]), (some("200.5"), some("185"), some("7.73"), Some(2), true));
+    assert_eq!(
+        figures(&items[1]),
+        (some("200.5"), some("185"), some("7.73"), Some(2), true)
+    );
     assert_eq!(items[1]["quality"], "estimated");
     // one sub-meter does not cover the day: its share is within the loss, and that is said
-    assert_eq!(figures(&items[2]), (some("90"), some("39"), some("56.67"), Some(1), false));
+    assert_eq!(
+        figures(&items[2]),
+        (some("90"), some("39"), some("56.67"), Some(1), false)
+    );
     // the day that is not over
     assert_eq!(figures(&items[3]), (None, None, None, Some(0), false));
 
@@ -101,7 +116,10 @@ async fn line_loss_is_what_the_sum_meter_counted_and_the_sub_meters_did_not() {
     );
     // a month is whole when all its days are
     let month = house.get(&format!("{path}&per=month")).await.expect(200).json();
-    assert_eq!((month["items"].as_array().unwrap().len(), &month["items"][0]["supplied"]), (2, &Json::Null));
+    assert_eq!(
+        (month["items"].as_array().unwrap().len(), &month["items"][0]["supplied"]),
+        (2, &Json::Null)
+    );
     // hours have roll-ups of their own
     let account = house.ann.account.expect("an account").0;
     for (point, value) in [(&main, "5"), (&first, "2"), (&second, "2.5")] {
@@ -121,7 +139,10 @@ async fn line_loss_is_what_the_sum_meter_counted_and_the_sub_meters_did_not() {
         .await
         .expect(200)
         .json();
-    assert_eq!(figures(&hours["items"][0]), (some("5"), some("4.5"), some("10"), Some(2), true));
+    assert_eq!(
+        figures(&hours["items"][0]),
+        (some("5"), some("4.5"), some("10"), Some(2), true)
+    );
 
     for wrong in ["&quantity=voltage_l1", "&quantity=x", "&per=year", "&x=1"] {
         house.get(&format!("{path}{wrong}")).await.expect(400);
@@ -192,7 +213,11 @@ async fn ended(house: &House, scan: &Json) -> Json {
 
 /// Scans a DTU to the end.
 async fn scan(house: &House, dtu: i64) -> Json {
-    let scan = house.post(&format!("/dtus/{dtu}/scan"), json!({})).await.expect(202).json();
+    let scan = house
+        .post(&format!("/dtus/{dtu}/scan"), json!({}))
+        .await
+        .expect(202)
+        .json();
     ended(house, &scan).await
 }
 
@@ -238,7 +263,11 @@ async fn the_mesh_of_a_concentrator_outlives_the_scan_that_read_it() {
     scan(&house, dtu).await;
     let items = mesh(&house, dtu, 2).await;
     assert_eq!(
-        (&items[0]["route"]["relays"], &items[0]["read_at"], &items[1]["route"]["relays"]),
+        (
+            &items[0]["route"]["relays"],
+            &items[0]["read_at"],
+            &items[1]["route"]["relays"]
+        ),
         (&json!(4), &json!("2026-03-01T13:00:00Z"), &json!(1))
     );
     // a line without a concentrator leaves it alone
@@ -278,23 +307,35 @@ async fn an_archive_is_compared_and_what_differs_is_written_and_audited() {
         .expect(201);
     let adopted = house.get(&path).await.expect(200).json();
     assert_eq!(
-        (&adopted["same"], &adopted["only_there"][0]["point"], adopted["only_there"].as_array().unwrap().len()),
+        (
+            &adopted["same"],
+            &adopted["only_there"][0]["point"],
+            adopted["only_there"].as_array().unwrap().len()
+        ),
         (&json!(2), &json!(3), 1)
     );
 
-    let mine = |point: u16, place: u16, address: &str| json!({"point": point, "place": place, "meter_address": address});
-    let wanted = json!({"meters": [mine(1, 11, "000000000001"), mine(2, 12, "00000000009a"), mine(5, 15, "000000000005")]});
+    let mine =
+        |point: u16, place: u16, address: &str| json!({"point": point, "place": place, "meter_address": address});
+    let wanted =
+        json!({"meters": [mine(1, 11, "000000000001"), mine(2, 12, "00000000009a"), mine(5, 15, "000000000005")]});
     let compared = house
         .api
         .call(&house.ann, "PUT", &path, Some(wanted))
         .await
         .expect(200)
         .json();
-    assert_eq!((&compared["same"], &compared["read_at"]), (&json!(1), &json!("2026-03-01T12:00:00Z")));
+    assert_eq!(
+        (&compared["same"], &compared["read_at"]),
+        (&json!(1), &json!("2026-03-01T12:00:00Z"))
+    );
     assert_eq!(compared["only_here"][0]["point"], 5);
     assert_eq!(compared["only_there"][0]["point"], 3);
     assert_eq!(
-        (&compared["different"][0]["fields"], &compared["different"][0]["here"]["meter_address"]),
+        (
+            &compared["different"][0]["fields"],
+            &compared["different"][0]["here"]["meter_address"]
+        ),
         (&json!(["meter_address"]), &json!("00000000009A"))
     );
     for wrong in [
@@ -335,9 +376,18 @@ async fn an_archive_is_compared_and_what_differs_is_written_and_audited() {
     let changed: Vec<(u16, u16, bool)> = plans[0]
         .writes
         .iter()
-        .map(|change| (change.place(), change.point(), matches!(change, ArchiveChange::Remove { .. })))
+        .map(|change| {
+            (
+                change.place(),
+                change.point(),
+                matches!(change, ArchiveChange::Remove { .. }),
+            )
+        })
         .collect();
-    assert_eq!((plans.len(), changed), (1, vec![(13, 3, true), (12, 2, false), (15, 5, false)]));
+    assert_eq!(
+        (plans.len(), changed),
+        (1, vec![(13, 3, true), (12, 2, false), (15, 5, false)])
+    );
     // it is in the audit what was about to be written, and what became of it
     let count = "SELECT count(*) FROM audit WHERE action IN ('archive.set', 'archive.write', 'archive.written')";
     for _ in 0..12_000 {
@@ -356,6 +406,12 @@ async fn an_archive_is_compared_and_what_differs_is_written_and_audited() {
             .await
             .unwrap();
     assert_eq!(details.len(), 2);
-    assert_eq!(details[0]["changes"][0], json!({"do": "remove", "place": 13, "point": 3}));
-    assert_eq!((&details[1]["written"], &details[1]["other"][0]["outcome"]), (&json!(1), &json!("denied")));
+    assert_eq!(
+        details[0]["changes"][0],
+        json!({"do": "remove", "place": 13, "point": 3})
+    );
+    assert_eq!(
+        (&details[1]["written"], &details[1]["other"][0]["outcome"]),
+        (&json!(1), &json!("denied"))
+    );
 }

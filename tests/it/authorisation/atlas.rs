@@ -60,8 +60,27 @@ const REFERENCES: &[(&str, &str)] = &[
 
 /// Numbers that name nothing.
 const NUMBERS: &[&str] = &[
-    "address", "attempts", "baud", "bit", "budget", "count", "days", "hour", "hours", "limit", "measuring_points", "minute", "per_hour",
-    "place", "point", "points", "port", "slots", "tariffs", "units", "weeks",
+    "address",
+    "attempts",
+    "baud",
+    "bit",
+    "budget",
+    "count",
+    "days",
+    "hour",
+    "hours",
+    "limit",
+    "measuring_points",
+    "minute",
+    "per_hour",
+    "place",
+    "point",
+    "points",
+    "port",
+    "slots",
+    "tariffs",
+    "units",
+    "weeks",
 ];
 const NUMBER_ENDINGS: &[&str] = &[
     "_s", "_ms", "_min", "_max", "_from", "_w", "_v", "_h", "_percent", "_kwh", "_days", "_weeks", "_mean", "_until",
