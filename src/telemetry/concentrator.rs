@@ -28,6 +28,18 @@ static EVENTS: LazyLock<IntCounter> = LazyLock::new(|| {
         "Times at which the event counters of a concentrator moved.",
     )
 });
+static JUMPS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_event_jumps_total",
+        "Times at which an event counter of a concentrator went back or jumped: it was reset, or another one speaks.",
+    )
+});
+static REPLAYS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_replays_total",
+        "Reports of concentrators that came again behind their confirmation.",
+    )
+});
 static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "polyphase_concentrator_stamps_refused_total",
@@ -37,7 +49,7 @@ static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 pub(super) fn touch() {
-    for counter in [&FRAMES, &UNFIT, &REPORTS, &EVENTS] {
+    for counter in [&FRAMES, &UNFIT, &REPORTS, &EVENTS, &JUMPS, &REPLAYS] {
         LazyLock::force(counter);
     }
     for why in ["ahead", "behind"] {
@@ -102,6 +114,8 @@ pub struct EventsRecorded<'a> {
     pub important: &'a str,
     /// And that of ordinary ones.
     pub ordinary: &'a str,
+    /// Whether one of them went where counting on does not lead.
+    pub jumped: bool,
 }
 
 impl EventsRecorded<'_> {
@@ -109,7 +123,32 @@ impl EventsRecorded<'_> {
     pub fn emit(self) {
         EVENTS.inc();
         let (important, ordinary) = (self.important, self.ordinary);
-        tracing::info!(dtu.id = self.dtu, important, ordinary, "events of a concentrator");
+        if self.jumped {
+            JUMPS.inc();
+            tracing::warn!(
+                dtu.id = self.dtu,
+                important,
+                ordinary,
+                "event counter of a concentrator jumped"
+            );
+        } else {
+            tracing::info!(dtu.id = self.dtu, important, ordinary, "events of a concentrator");
+        }
+    }
+}
+
+/// A concentrator sent a report again that was confirmed before.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportReplayed {
+    /// The DTU.
+    pub dtu: i32,
+}
+
+impl ReportReplayed {
+    /// Logs and counts.
+    pub fn emit(self) {
+        REPLAYS.inc();
+        tracing::debug!(dtu.id = self.dtu, "report of a concentrator replayed");
     }
 }
 

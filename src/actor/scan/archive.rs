@@ -338,3 +338,7 @@ fn hex_of(mut wire: [u8; 6]) -> String {
     wire.reverse();
     crate::base::hex::encode(&wire)
 }
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

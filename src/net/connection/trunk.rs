@@ -7,8 +7,8 @@ use crate::exchange::visit::LineFrameKind;
 use crate::net::NetDeps;
 use crate::net::settings::NetSettings;
 use crate::protocol::dtu::Framing;
-use crate::protocol::gdw376::Address;
-use crate::telemetry::concentrator::{EventsRecorded, FrameAsked, FrameUnfit, ReportLeft};
+use crate::protocol::gdw376::{Address, Advance};
+use crate::telemetry::concentrator::{EventsRecorded, FrameAsked, FrameUnfit, ReportLeft, ReportReplayed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -49,14 +49,14 @@ where
                     self.write(&wire).await?;
                 }
                 TrunkEvent::Dead => dead = true,
-                other => self.trunk_said(now, other),
+                other => self.trunk_said(other),
             }
         }
         self.trunk_count();
         if dead { Err(EndCause::DeadLine) } else { Ok(()) }
     }
 
-    fn trunk_said(&mut self, now: Moment, event: TrunkEvent) {
+    fn trunk_said(&mut self, event: TrunkEvent) {
         let dtu = self.desk.dtu();
         match event {
             TrunkEvent::Done(settled) => self.desk.settled(settled),
@@ -84,15 +84,18 @@ where
                 dtu,
                 important: &format!("{important:?}"),
                 ordinary: &format!("{ordinary:?}"),
+                jumped: [important, ordinary]
+                    .iter()
+                    .any(|advance| matches!(advance, Advance::Jump { .. })),
             }
             .emit(),
             TrunkEvent::Answered => {
                 self.session.asked_for(self.asked_reads, self.asked_bytes);
                 (self.asked_reads, self.asked_bytes) = (0, 0);
             }
-            TrunkEvent::Replay | TrunkEvent::Write(_) | TrunkEvent::Dead => {
-                tracing::debug!(dtu.id = dtu, at = %now.at, "report replayed");
-            }
+            TrunkEvent::Replay => ReportReplayed { dtu }.emit(),
+            // done by the caller
+            TrunkEvent::Write(_) | TrunkEvent::Dead => {}
         }
     }
 
