@@ -524,6 +524,7 @@ def group():
             UNION ALL
             SELECT p.point, p.point_id::text, CASE WHEN p.point ~* '(main|sum|total|总)' THEN 0 ELSE 2 END, p.point FROM grafana_point p
             JOIN grafana_group_within w ON w.within_id = p.group_id AND w.group_id = ${group:sqlstring}
+            WHERE p.point_id IS DISTINCT FROM (SELECT g.sum_point_id FROM grafana_group g WHERE g.group_id = ${group:sqlstring})
             ORDER BY place, point""", description="The meter in front of the group; its own sum meter is offered first, then points named main, sum or total"),
         api_address()]
     return board("group", "Group", "What does a site use, who uses most, and does the balance close?", panels, variables, [
