@@ -401,7 +401,7 @@ async fn an_archive_is_compared_and_what_differs_is_written_and_audited() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let details: Vec<Json> =
-        sqlx::query_scalar("SELECT detail FROM audit WHERE action IN ('archive.write', 'archive.written') ORDER BY id")
+        sqlx::query_scalar("SELECT detail->'change' FROM audit WHERE action LIKE 'archive.writ%' ORDER BY id")
             .fetch_all(&mut house.api.db.superuser().await)
             .await
             .unwrap();
