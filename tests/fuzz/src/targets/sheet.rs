@@ -24,7 +24,11 @@ pub(super) fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let way = input.byte();
     let (format, charset, file) = match way % 3 {
-        0 => (ImportFormat::Csv, CHARSETS[usize::from(way / 3) % CHARSETS.len()], input.all().to_vec()),
+        0 => (
+            ImportFormat::Csv,
+            CHARSETS[usize::from(way / 3) % CHARSETS.len()],
+            input.all().to_vec(),
+        ),
         1 => (ImportFormat::Xlsx, None, input.all().to_vec()),
         _ => (ImportFormat::Xlsx, None, package(input.all())),
     };
@@ -57,9 +61,16 @@ fn taken(sheet: &Sheet, format: ImportFormat) {
         assert!(pair[0].number < pair[1].number, "rows out of order");
     }
     for row in &rows {
-        assert!(row.cells.len() <= BOUNDS.columns_max && row.cells.iter().any(|cell| !cell.is_empty()), "{row:?}");
+        assert!(
+            row.cells.len() <= BOUNDS.columns_max && row.cells.iter().any(|cell| !cell.is_empty()),
+            "{row:?}"
+        );
         for cell in &row.cells {
-            let most = if cell.kind == CellKind::TooLong { 100 } else { BOUNDS.cell_chars_max };
+            let most = if cell.kind == CellKind::TooLong {
+                100
+            } else {
+                BOUNDS.cell_chars_max
+            };
             assert!(cell.text.chars().count() <= most, "{cell:?}");
             assert_eq!(cell.text, cell.text.trim(), "blanks are left");
         }
@@ -82,14 +93,21 @@ fn again(rows: &[&SheetRow]) {
             .collect();
         file.push_str(&cells.join(";"));
     }
-    let sheet = Sheets(BOUNDS).read(file.as_bytes(), ImportFormat::Csv, None).expect("what was written");
+    let sheet = Sheets(BOUNDS)
+        .read(file.as_bytes(), ImportFormat::Csv, None)
+        .expect("what was written");
     let before: Vec<&Vec<Cell>> = rows.iter().take(BOUNDS.rows_max).map(|row| &row.cells).collect();
     let after: Vec<&Vec<Cell>> = sheet.rows.iter().map(|row| &row.cells).collect();
     assert_eq!(before, after);
 }
 
 pub(super) fn seeds(seeds: &mut Seeds) {
-    for text in ["sn,name\r\n007,\"a, \"\"b\"\"\"\r\n", "\u{feff}a;b\n\n1;2\n", "sep=\t\na\tb\n", "\u{8868},x\n"] {
+    for text in [
+        "sn,name\r\n007,\"a, \"\"b\"\"\"\r\n",
+        "\u{feff}a;b\n\n1;2\n",
+        "sep=\t\na\tb\n",
+        "\u{8868},x\n",
+    ] {
         seeds.add(&[&[0], text.as_bytes()]);
         let (bytes, ..) = encoding_rs::GB18030.encode(text);
         seeds.add(&[&[3], &bytes]);
@@ -98,7 +116,8 @@ pub(super) fn seeds(seeds: &mut Seeds) {
         <c t="inlineStr"><is><t>x &amp; y</t></is></c></row><row r="3"><c t="b"><v>1</v></c><c><f>1</f><v/></c></row>
         </sheetData></worksheet>"#;
     let texts = br#"<sst uniqueCount="1"><si><r><t>a</t></r><rPh><t>b</t></rPh></si></sst>"#;
-    let styles = br#"<styleSheet><numFmts><numFmt numFmtId="164" formatCode="yyyy"/></numFmts><cellXfs><xf numFmtId="0"/>
+    let styles =
+        br#"<styleSheet><numFmts><numFmt numFmtId="164" formatCode="yyyy"/></numFmts><cellXfs><xf numFmtId="0"/>
         <xf numFmtId="164"/></cellXfs></styleSheet>"#;
     let parts = [&sheet[..], &[0], texts, &[0], styles].concat();
     seeds.add(&[&[2], &parts]);
