@@ -168,7 +168,8 @@ pub fn boundaries(
 
 /// The calendar of a zone's slices. Roll-ups ask for it once per register and zones are few, so each is compiled once.
 fn calendar(zone: Tz, per: Per) -> Result<Arc<CompiledSchedule>, ScheduleError> {
-    static COMPILED: LazyLock<RwLock<HashMap<(Tz, Per), Arc<CompiledSchedule>>>> = LazyLock::new(RwLock::default);
+    type Calendars = HashMap<(Tz, Per), Arc<CompiledSchedule>>;
+    static COMPILED: LazyLock<RwLock<Calendars>> = LazyLock::new(RwLock::default);
     let known = COMPILED
         .read()
         .unwrap_or_else(PoisonError::into_inner)
