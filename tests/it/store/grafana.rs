@@ -31,6 +31,8 @@ const SEED: &str = "
     VALUES (1, 'SN-A', 'a', '{}', now()), (2, 'zebra', 'zebra', '{\"registration\": \"zebra\"}', now());
     INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at, cause)
     VALUES (1, 1, 1, '10.0.0.1:5', now(), 'x'), (98765431, 2, 2, 'zebra', now(), 'zebra');
+    INSERT INTO mesh_place (dtu_id, account_id, point, place, meter_address, meter_protocol, port, collector, tariffs, routed, read_at)
+    VALUES (1, 1, 1, 1, '000000000001', 'm', 31, '', 4, false, now()), (2, 2, 1, 1, 'zebra', 'zebra', 31, 'zebra', 4, false, now());
     INSERT INTO metering_point (account_id, name, group_id, created_at) VALUES (1, 'p', 1, now()), (2, 'zebra', 2, now());
     INSERT INTO meter (account_id, dtu_id, protocol, address, model, name, comment, group_id, created_at)
     VALUES (1, 1, 'modbus-rtu', '1', 'm', 'm', '', 1, now()), (2, 2, 'zebra', 'zebra', 'zebra', 'zebra', 'zebra', 2, now());
