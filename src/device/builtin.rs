@@ -78,4 +78,8 @@ pub(super) const MODELS: &[(Folder, &str, &str)] = models! {
         "gdw376_single_phase"
         "gdw376_three_phase"
     }
+    Dlt698 "dlt698" {
+        "dlt698_single_phase"
+        "dlt698_three_phase"
+    }
 };

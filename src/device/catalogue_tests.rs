@@ -36,6 +36,7 @@ fn recorded_address(model: &MeterModel) -> String {
     match first.map(|(request, _)| model.request(request).unwrap()) {
         Some(Request::Dlt645(request)) => request.address().to_string(),
         Some(Request::Cjt188(request)) => request.target().address.to_string(),
+        Some(Request::Dlt698(request)) => request.address().to_string(),
         Some(Request::Gdw376(request)) => {
             let point = request.asks().next().and_then(|(id, _)| id.pn.number());
             point.unwrap().to_string()

@@ -2,7 +2,7 @@
 
 use super::dlt645::history::{DecodedPast, Past};
 use super::model::{MeterModel, Profile};
-use super::{cjt188, dlt645, gdw376, mbus, modbus};
+use super::{cjt188, dlt645, dlt698, gdw376, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
@@ -100,6 +100,7 @@ pub fn decode(model: &MeterModel, requests: &[Request], frames: &[Option<&[u8]>]
         }
         Profile::Mbus(profile) => mbus::decode::decode(profile, readouts(requests.iter().zip(frames))),
         Profile::Gdw376(profile) => gdw376::decode::decode(profile, points(requests.iter().zip(frames))),
+        Profile::Dlt698(profile) => dlt698::decode::decode(profile, attributes(requests.iter().zip(frames))),
     }
 }
 
@@ -122,6 +123,7 @@ pub fn decode_past(
         Profile::Dlt645(profile) => dlt645::history::decode(profile, past, now, items(requests.iter().zip(frames))),
         Profile::Mbus(profile) => mbus::decode::decode_past(profile, past, readouts(requests.iter().zip(frames))),
         Profile::Gdw376(profile) => gdw376::decode::decode_past(profile, past, points(requests.iter().zip(frames))),
+        Profile::Dlt698(profile) => dlt698::decode::decode_past(profile, past, attributes(requests.iter().zip(frames))),
     }
 }
 
@@ -139,6 +141,15 @@ fn readouts<'a>(
 ) -> impl Iterator<Item = (&'a crate::protocol::mbus::Request, Option<&'a [u8]>)> {
     answers.filter_map(|(request, frame)| match request {
         Request::Mbus(request) => Some((request, frame)),
+        _ => None,
+    })
+}
+
+fn attributes<'a>(
+    answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
+) -> impl Iterator<Item = (&'a crate::protocol::dlt698::Request, Option<&'a [u8]>)> {
+    answers.filter_map(|(request, frame)| match request {
+        Request::Dlt698(request) => Some((request, frame)),
         _ => None,
     })
 }

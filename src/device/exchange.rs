@@ -137,6 +137,7 @@ fn why_not(request: &Request, bytes: &[u8], found: &Finding) -> String {
         Request::Mbus(_) => None,
         Request::Cjt188(request) => request.answer(bytes).err().map(|error| error.to_string()),
         Request::Gdw376(_) => None,
+        Request::Dlt698(request) => request.reply(bytes).err().map(|error| error.to_string()),
     };
     if let Some(told) = told {
         return told;

@@ -12,6 +12,7 @@ pub mod check;
 pub mod cjt188;
 pub mod decode;
 pub mod dlt645;
+pub mod dlt698;
 mod exchange;
 mod fault;
 mod fields;

@@ -4,13 +4,14 @@
 use super::exchange::Exchange;
 use crate::device::cjt188::{Record, RecordProfile};
 use crate::device::dlt645::ItemProfile;
+use crate::device::dlt698::ObjectProfile;
 use crate::device::gdw376::PointProfile;
 use crate::device::mbus::ReadoutProfile;
 use crate::device::modbus::RegisterProfile;
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Measurand;
-use crate::protocol::{Protocol, Request, cjt188, dlt645, gdw376, mbus, modbus};
+use crate::protocol::{Protocol, Request, cjt188, dlt645, dlt698, gdw376, mbus, modbus};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use std::sync::Arc;
@@ -61,11 +62,20 @@ pub enum Folder {
     Cjt188,
     /// Measuring points behind concentrators of Q/GDW 1376.1.
     Gdw376,
+    /// DL/T 698.45.
+    Dlt698,
 }
 
 impl Folder {
     /// Every folder.
-    pub const ALL: &'static [Self] = &[Self::Modbus, Self::Dlt645, Self::Cjt188, Self::Mbus, Self::Gdw376];
+    pub const ALL: &'static [Self] = &[
+        Self::Modbus,
+        Self::Dlt645,
+        Self::Cjt188,
+        Self::Mbus,
+        Self::Gdw376,
+        Self::Dlt698,
+    ];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -75,6 +85,7 @@ impl Folder {
             Self::Mbus => "mbus",
             Self::Cjt188 => "cjt188",
             Self::Gdw376 => "gdw376",
+            Self::Dlt698 => "dlt698",
         }
     }
 
@@ -82,11 +93,11 @@ impl Folder {
     pub(super) fn usual_address(self) -> &'static str {
         match self {
             Self::Modbus | Self::Mbus => "1",
-            Self::Dlt645 | Self::Cjt188 | Self::Gdw376 => "",
+            Self::Dlt645 | Self::Cjt188 | Self::Gdw376 | Self::Dlt698 => "",
         }
     }
 
-    /// Where models of a protocol stand; none where there are none yet.
+    /// Where models of a protocol stand; none where there are none.
     pub fn of(protocol: Protocol) -> Option<Self> {
         Some(match protocol {
             Protocol::ModbusRtu | Protocol::ModbusTcp => Self::Modbus,
@@ -94,7 +105,7 @@ impl Folder {
             Protocol::Mbus => Self::Mbus,
             Protocol::Cjt188 => Self::Cjt188,
             Protocol::Gdw376 => Self::Gdw376,
-            Protocol::Dlt698 => return None,
+            Protocol::Dlt698 => Self::Dlt698,
         })
     }
 
@@ -106,6 +117,7 @@ impl Folder {
             Self::Mbus => &[Protocol::Mbus],
             Self::Cjt188 => &[Protocol::Cjt188],
             Self::Gdw376 => &[Protocol::Gdw376],
+            Self::Dlt698 => &[Protocol::Dlt698],
         }
     }
 
@@ -128,6 +140,9 @@ impl Folder {
                 .map_err(|error| error.to_string()),
             Self::Gdw376 => gdw376::Request::parse(bytes, gdw376::Edition::E2013)
                 .map(Request::Gdw376)
+                .map_err(|error| error.to_string()),
+            Self::Dlt698 => dlt698::Request::parse(bytes)
+                .map(Request::Dlt698)
                 .map_err(|error| error.to_string()),
         }
     }
@@ -183,6 +198,8 @@ pub enum Profile {
     Mbus(ReadoutProfile),
     /// Items of a concentrator's measuring points.
     Gdw376(PointProfile),
+    /// Attributes of DL/T 698.45.
+    Dlt698(ObjectProfile),
 }
 
 impl MeterModel {
@@ -194,6 +211,7 @@ impl MeterModel {
             Profile::Cjt188(profile) => profile.records.iter().flat_map(Record::measurands).collect(),
             Profile::Mbus(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
             Profile::Gdw376(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
+            Profile::Dlt698(profile) => profile.points.iter().map(|p| (&p.measurand, p.poll)).collect(),
         };
         points.into_iter()
     }
@@ -201,7 +219,9 @@ impl MeterModel {
     /// The protocols that it can be read with; of its folder's those that the meter itself speaks.
     pub fn protocols(&self) -> &'static [Protocol] {
         match &self.profile {
-            Profile::Modbus(_) | Profile::Cjt188(_) | Profile::Mbus(_) | Profile::Gdw376(_) => self.folder.protocols(),
+            Profile::Modbus(_) | Profile::Cjt188(_) | Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => {
+                self.folder.protocols()
+            }
             Profile::Dlt645(profile) => match profile.edition {
                 dlt645::Edition::E1997 => &[Protocol::Dlt645_1997],
                 dlt645::Edition::E2007 => &[Protocol::Dlt645_2007],
@@ -225,7 +245,7 @@ impl MeterModel {
     pub(super) fn may_be(&self, answer: &[u8]) -> bool {
         match &self.profile {
             // these answers say nothing but that somebody is there
-            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Gdw376(_) => true,
+            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => true,
             Profile::Cjt188(profile) => profile.may_be(answer),
             Profile::Mbus(profile) => profile.may_be(answer),
         }
@@ -234,7 +254,7 @@ impl MeterModel {
     /// How much the answer by which a meter was found says for this model, where it may be of several.
     pub(super) fn weight(&self) -> usize {
         match &self.profile {
-            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Gdw376(_) => 0,
+            Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => 0,
             Profile::Mbus(profile) => profile.weight(),
         }
     }

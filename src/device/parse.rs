@@ -5,7 +5,7 @@ use super::fault::{Fault, Faults};
 use super::fields::{At, Fields, decimal, suggest};
 use super::model::{Folder, MeterModel, Profile, Recognise, Serial};
 use super::plan::check_address;
-use super::{cjt188, dlt645, gdw376, mbus, modbus};
+use super::{cjt188, dlt645, dlt698, gdw376, mbus, modbus};
 use crate::domain::device::Parity;
 use crate::domain::quantity::Quantity;
 use std::ops::Range;
@@ -75,6 +75,7 @@ fn head(faults: &mut Faults<'_>, fields: &mut Fields<'_, '_>, file: &Path, folde
         Folder::Cjt188 => cjt188::parse::profile(faults, fields, limits).map(Profile::Cjt188),
         Folder::Mbus => mbus::parse::profile(faults, fields, limits).map(Profile::Mbus),
         Folder::Gdw376 => gdw376::parse::profile(faults, fields, limits).map(Profile::Gdw376),
+        Folder::Dlt698 => dlt698::parse::profile(faults, fields, limits).map(Profile::Dlt698),
     };
     let exchanges = exchanges(faults, fields);
     let mut model = MeterModel {

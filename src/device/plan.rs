@@ -2,7 +2,7 @@
 
 use super::dlt645::history::{Kind, Past};
 use super::model::{MeterModel, Profile};
-use super::{cjt188, dlt645, gdw376, mbus, modbus};
+use super::{cjt188, dlt645, dlt698, gdw376, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::protocol::Request;
 use chrono::NaiveDateTime;
@@ -79,6 +79,15 @@ pub fn plan(model: &MeterModel, address: &str, wanted: &[Quantity]) -> Result<Ve
             let reads = gdw376::plan::plan(profile, gdw376::plan::point(address)?, chosen)?;
             reads.into_iter().map(Request::Gdw376).collect()
         }
+        Profile::Dlt698(profile) => {
+            let chosen = |point: &dlt698::Point| match point.quantity() {
+                _ if wanted.is_empty() => point.poll,
+                Some(quantity) => wanted.contains(&quantity),
+                None => false,
+            };
+            let reads = dlt698::plan::plan(profile, dlt698::address(address)?, chosen)?;
+            reads.into_iter().map(Request::Dlt698).collect()
+        }
     };
     if requests.is_empty() {
         return Err(PlanError::NothingToRead {
@@ -99,6 +108,7 @@ pub fn check_address(model: &MeterModel, address: &str) -> Result<(), PlanError>
         Profile::Cjt188(_) => cjt188::plan::address(address).map(|_| ()),
         Profile::Mbus(_) => mbus::Address::parse(address).map(|_| ()),
         Profile::Gdw376(_) => gdw376::plan::point(address).map(|_| ()),
+        Profile::Dlt698(_) => dlt698::address(address).map(|_| ()),
     }
 }
 
@@ -109,6 +119,10 @@ pub fn instead(model: &MeterModel, request: &Request) -> Vec<Request> {
         (Profile::Dlt645(profile), Request::Dlt645(request)) => {
             let finer = dlt645::plan::instead(profile, request);
             finer.into_iter().map(Request::Dlt645).collect()
+        }
+        (Profile::Dlt698(profile), Request::Dlt698(request)) => {
+            let finer = dlt698::plan::instead(profile, request);
+            finer.into_iter().map(Request::Dlt698).collect()
         }
         _ => Vec::new(),
     }
@@ -137,6 +151,10 @@ pub fn clock(model: &MeterModel, address: &str) -> Result<Vec<Request>, PlanErro
         }
         // the terminal's own; the questions of all its points share it
         Profile::Gdw376(_) => Ok(vec![Request::Gdw376(gdw376::plan::clock()?)]),
+        Profile::Dlt698(profile) => {
+            let read = dlt698::plan::clock(profile, dlt698::address(address)?)?;
+            Ok(vec![Request::Dlt698(read)])
+        }
     }
 }
 
@@ -159,6 +177,13 @@ pub fn kept(model: &MeterModel) -> (u8, u8) {
         }
         Profile::Cjt188(profile) => (0, profile.history.as_ref().map_or(0, |history| history.max)),
         Profile::Gdw376(profile) => {
+            let most = |kind| {
+                let of_kind = profile.history.iter().find(|kept| kept.kind == kind);
+                of_kind.map_or(0, |kept| kept.max)
+            };
+            (most(Kind::Daily), most(Kind::Settlement))
+        }
+        Profile::Dlt698(profile) => {
             let most = |kind| {
                 let of_kind = profile.history.iter().find(|kept| kept.kind == kind);
                 of_kind.map_or(0, |kept| kept.max)
@@ -193,6 +218,10 @@ pub fn history(model: &MeterModel, address: &str, past: Past, now: NaiveDateTime
         Profile::Gdw376(profile) => {
             let reads = gdw376::plan::history(profile, gdw376::plan::point(address)?, past, now)?;
             Ok(reads.into_iter().map(Request::Gdw376).collect())
+        }
+        Profile::Dlt698(profile) => {
+            let read = dlt698::plan::history(profile, dlt698::address(address)?, past)?;
+            Ok(read.map(Request::Dlt698).into_iter().collect())
         }
     }
 }

@@ -74,7 +74,8 @@ impl Protocol {
             Self::Mbus => format!("{} (application error {code})", mbus::error_name(code)),
             Self::Cjt188 => format!("not done (status {code:02X})"),
             Self::Gdw376 if code == gdw376::ABSENT => "not in the concentrator's answer".to_owned(),
-            Self::Gdw376 | Self::Dlt698 => format!("denied (code {code:02X})"),
+            Self::Gdw376 => format!("denied (code {code:02X})"),
+            Self::Dlt698 => dlt698::Refusal::of_code(code).to_string(),
         }
     }
 
@@ -103,6 +104,8 @@ pub enum Request {
     Cjt188(cjt188::Request),
     /// Q/GDW 1376.1: of one measuring point behind a concentrator; for the connection, not for a line.
     Gdw376(gdw376::Request),
+    /// DL/T 698.45: of a meter, on a line or behind a terminal that passes it on.
+    Dlt698(dlt698::Request),
 }
 
 /// What a look into the bytes of a transaction's window found.
@@ -162,6 +165,7 @@ impl Request {
             Self::Mbus(request) => (request.kin(), request.subject()),
             Self::Cjt188(request) => (request.kin(), request.subject()),
             Self::Gdw376(request) => (request.kin(), request.subject()),
+            Self::Dlt698(request) => (request.kin(), request.subject()),
         };
         Shape {
             kin,
@@ -181,6 +185,7 @@ impl Request {
             Self::Mbus(_) => Protocol::Mbus,
             Self::Cjt188(_) => Protocol::Cjt188,
             Self::Gdw376(_) => Protocol::Gdw376,
+            Self::Dlt698(_) => Protocol::Dlt698,
         }
     }
 
@@ -192,6 +197,7 @@ impl Request {
             Self::Mbus(request) => request.wire(),
             Self::Cjt188(request) => request.wire(),
             Self::Gdw376(request) => request.wire(),
+            Self::Dlt698(request) => request.wire(),
         }
     }
 
@@ -204,6 +210,7 @@ impl Request {
             Self::Mbus(request) => request.find(buffer),
             Self::Cjt188(request) => request.find(buffer),
             Self::Gdw376(request) => request.find(buffer),
+            Self::Dlt698(request) => request.find(buffer),
         }
     }
 
@@ -216,6 +223,7 @@ impl Request {
             Self::Mbus(request) => request.find_last(buffer),
             Self::Cjt188(request) => request.find_last(buffer),
             Self::Gdw376(request) => request.find_last(buffer),
+            Self::Dlt698(request) => request.find_last(buffer),
         }
     }
 
@@ -228,6 +236,7 @@ impl Request {
             Self::Modbus(_) | Self::Cjt188(_) | Self::Gdw376(_) => None,
             Self::Dlt645(request) => request.follow_up(answers).map(Self::Dlt645),
             Self::Mbus(request) => request.follow_up(answers).map(Self::Mbus),
+            Self::Dlt698(request) => request.follow_up(answers).map(Self::Dlt698),
         }
     }
 
@@ -245,6 +254,7 @@ impl Request {
             Self::Mbus(request) => request.answer_len_max(),
             Self::Cjt188(request) => request.answer_len_max(),
             Self::Gdw376(request) => request.answer_len(gdw376::Edition::E2013),
+            Self::Dlt698(request) => request.answer_len_max(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What hangs on a virtual line: meters of any protocol, each of which hears the questions of its own.
 
-use crate::protocol::{cjt188, dlt645, mbus, modbus};
+use crate::protocol::{cjt188, dlt645, dlt698, mbus, modbus};
 use chrono::{DateTime, Utc};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -17,6 +17,8 @@ pub enum Tongue {
     Mbus,
     /// DL/T 645 of either edition.
     Dlt645,
+    /// DL/T 698.45.
+    Dlt698,
 }
 
 /// A question that somebody on the line may be meant by.
@@ -30,6 +32,8 @@ pub enum Question {
     Mbus(mbus::Request),
     /// DL/T 645 of either edition.
     Dlt645(dlt645::Request),
+    /// DL/T 698.45: a frame, for an answer in parts has its confirmations.
+    Dlt698(dlt698::Frame),
 }
 
 /// What a meter says, and how long it thinks before.
@@ -80,6 +84,10 @@ fn hear(tongue: Tongue, pending: &[u8]) -> Heard {
             dlt645::Heard::Request { span, request } => Heard::Question(span, Question::Dlt645(request)),
             dlt645::Heard::Faulty { span, .. } => Heard::Faulty(span),
             dlt645::Heard::NeedMore { noise } => Heard::Noise(noise),
+        },
+        Tongue::Dlt698 => match dlt698::next(pending) {
+            dlt698::Next::Frame { span, frame } => Heard::Question(span, Question::Dlt698(frame)),
+            dlt698::Next::NeedMore { noise } => Heard::Noise(noise),
         },
     }
 }

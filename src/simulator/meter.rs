@@ -1,6 +1,7 @@
 //! A virtual meter: a load seen through the registers of a meter model, or in the frames of one.
 
 use crate::device::dlt645::ItemProfile;
+use crate::device::dlt698::ObjectProfile;
 use crate::device::image::RegisterImage;
 use crate::device::model::{MeterModel, Profile};
 use crate::domain::quantity::Quantity;
@@ -10,6 +11,7 @@ use crate::protocol::cjt188::Address;
 use crate::protocol::dlt645::Password;
 use crate::protocol::modbus::{Reply, Request};
 use crate::simulator::dlt645::{self, ItemMeter, Meter645};
+use crate::simulator::dlt698::ObjectMeter;
 use crate::simulator::fluid::{FluidMeter, Quirks};
 use crate::simulator::line::{LineMeter, Question, Spoken, Tongue};
 use crate::simulator::mbus::{self, MbusMeter};
@@ -36,6 +38,7 @@ enum Shows {
     Records,
     Readout,
     Items(Arc<ItemProfile>),
+    Objects(Arc<ObjectProfile>),
 }
 
 impl Mould {
@@ -47,6 +50,7 @@ impl Mould {
             // a point behind a concentrator is on no line: such a meter tells nothing
             Profile::Mbus(_) | Profile::Gdw376(_) => Shows::Readout,
             Profile::Dlt645(profile) => Shows::Items(Arc::new(profile.clone())),
+            Profile::Dlt698(profile) => Shows::Objects(Arc::new(profile.clone())),
         };
         let quantities = model
             .measurands()
@@ -68,6 +72,7 @@ impl Mould {
             Shows::Registers(_) | Shows::Readout => place.to_string(),
             Shows::Items(_) => item_address(dtu, place).to_string(),
             Shows::Records => fluid_address(dtu, place).to_string(),
+            Shows::Objects(_) => object_address(dtu, place).to_string(),
         }
     }
 
@@ -83,6 +88,11 @@ impl Mould {
                 }
                 let load = Load::new(seed, self.model.phases);
                 Box::new(ItemMeter { meter, load, mute })
+            }
+            Shows::Objects(profile) => {
+                let load = Load::new(seed, self.model.phases);
+                let address = object_address(dtu, place);
+                Box::new(ObjectMeter::new(address, Arc::clone(profile), load, mute))
             }
             Shows::Records => {
                 let quirks = Quirks {
@@ -111,6 +121,12 @@ fn item_address(dtu: usize, place: u8) -> protocol::dlt645::Address {
     protocol::dlt645::Address::from_number(number)
 }
 
+/// The same of DL/T 698.45.
+fn object_address(dtu: usize, place: u8) -> protocol::dlt698::Address {
+    let digits = item_address(dtu, place).to_string();
+    protocol::dlt698::Address::parse(&digits).unwrap_or(protocol::dlt698::Address::ANYONE)
+}
+
 /// Seven bytes of digits that no other meter of the fleet has.
 fn fluid_address(dtu: usize, place: u8) -> Address {
     let number = format!("{:014}", (dtu + 1) * 1000 + usize::from(place));
@@ -135,7 +151,9 @@ impl SimMeter {
         let load = Load::new(seed, mould.model.phases);
         let switch = match &mould.model.profile {
             Profile::Modbus(profile) => Switch::of(profile, seed),
-            Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) | Profile::Gdw376(_) => None,
+            Profile::Dlt645(_) | Profile::Cjt188(_) | Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => {
+                None
+            }
         };
         Self {
             unit,

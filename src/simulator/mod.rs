@@ -3,6 +3,7 @@
 
 pub mod concentrator;
 pub mod dlt645;
+pub mod dlt698;
 pub mod dtu;
 pub mod faults;
 pub mod fleet;

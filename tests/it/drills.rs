@@ -127,6 +127,13 @@ fn an_independent_dlt645_meter_is_found_and_read_through_the_whole_server() {
     run("run_dlt645.py", &["--limit", "400"]);
 }
 
+/// PyPI dlt698 behind a DTU, with strays in front of everything it says: read on schedule, every value with its unit and
+/// OBIS code and no other; what it does not have in the standard's words.
+#[test]
+fn an_independent_dlt698_meter_is_read_through_the_whole_server() {
+    run("run_dlt698.py", &["--limit", "400"]);
+}
+
 /// The DTU is away when a daily slot is due and comes back: the slot is filled from the meter's own freeze and says so.
 #[test]
 fn a_daily_slot_missed_in_a_cut_is_filled_after_the_reconnect() {

@@ -41,10 +41,14 @@ class Bridge(threading.Thread):
                         line.sendall(data)
                     else:
                         self.up_bytes += len(data)
-                        head.sendall(data)
+                        head.sendall(self.carry(data))
                 if time.monotonic() > beat:
                     head.sendall(b"HB")
                     beat = time.monotonic() + self.heartbeat_s
+
+    def carry(self, data):
+        """What the head end gets of what the meter said."""
+        return data
 
     def cut(self):
         self.up.clear()

@@ -3,6 +3,9 @@
 
     target/peers/bin/python tests/peers/dlt698_peer.py meter parts|blocks
         a meter that is dialled: prints its port and serves until its input ends; long answers in parts or in blocks
+    target/peers/bin/python tests/peers/dlt698_peer.py line CLOCK
+        the same as it hangs on a line: nobody has to connect to it first; its clock stands at CLOCK (2026-11-21T08:23:59),
+        and it froze every day before
     target/peers/bin/python tests/peers/dlt698_peer.py terminal PORT
         a concentrator that dials in, logs in, and has one meter behind it; each line `heartbeat` or `report` of its input
         has it send one, and `done` is printed when it was answered
@@ -11,6 +14,7 @@
 import select
 import sys
 import time
+from datetime import datetime, timedelta
 
 import dlt698 as d
 from dlt698 import _native as n
@@ -29,7 +33,12 @@ CLOCK = [0x07, 0xEA, 0x0B, 0x15, 8, 23, 59]
 D = d.Data
 
 
-def registry():
+def moment(at):
+    """A local time as seven bytes."""
+    return [at.year >> 8, at.year & 0xFF, at.month, at.day, at.hour, at.minute, at.second]
+
+
+def registry(clock=None):
     """What the device has."""
     objects = ObjectRegistry()
 
@@ -49,7 +58,7 @@ def registry():
     have(0x2004, _2=array(D.int32, 15000, 5000, 5000, -5000))
     have(0x200A, _2=array(D.int16, 987, 991, 985, -980))
     have(0x200F, _2=D.uint16(4998))
-    have(0x4000, _2=D.date_time_s(CLOCK))
+    have(0x4000, _2=D.date_time_s(moment(clock) if clock else CLOCK))
     have(0x4001, _2=D.octet_string(METER))
     have(0x1010, _2=D.array([D.structure([D.uint32(12345), D.date_time_s([7, 234, 11, 11, 18, 15, 0])])] * 5))
     writable = n.MemoryObject()
@@ -61,13 +70,27 @@ def registry():
         ),
         writable,
     )
-    columns = [d.Oad(oi=0x2023, attribute=2), d.Oad(oi=0x2021, attribute=2), d.Oad(oi=0x0010, attribute=2, index=1)]
-    days = MemoryRecords.create(0x5004, columns)
-    days.replace_rows(
-        [[D.uint32(day), D.date_time_s([7, 234, 11, day, 0, 0, 0]), D.uint32(1000 + day)] for day in range(1, 21)]
-    )
+    if clock:
+        columns = [d.Oad(oi=oi, attribute=2) for oi in (0x2023, 0x2021, 0x0010, 0x0020)]
+        days = MemoryRecords.create(0x5004, columns)
+        midnight = clock.replace(hour=0, minute=0, second=0)
+        days.replace_rows(
+            [[D.uint32(100 - back), D.date_time_s(moment(midnight - timedelta(days=back))),
+              array(D.uint32, *[frozen(back, place) for place in range(5)]), array(D.uint32, *[back] * 5)]
+             for back in range(61, -1, -1)])
+    else:
+        columns = [d.Oad(oi=0x2023, attribute=2), d.Oad(oi=0x2021, attribute=2), d.Oad(oi=0x0010, attribute=2, index=1)]
+        days = MemoryRecords.create(0x5004, columns)
+        days.replace_rows(
+            [[D.uint32(day), D.date_time_s([7, 234, 11, day, 0, 0, 0]), D.uint32(1000 + day)] for day in range(1, 21)]
+        )
     register_standard_object(objects, 0x5004, b"\x02", days)
     return objects
+
+
+def frozen(back, place):
+    """What stood in register `place` at the midnight so many days ago, 0.01 kWh."""
+    return 100000 - 10 * back + place
 
 
 def options(**more):
@@ -89,6 +112,15 @@ def meter(how):
     small.protocol = n.SessionOptions().parameters.protocol
     engine = Engine(options(parameters=small, prefer_get_blocks=how == "blocks"), registry())
     print(engine.listen("127.0.0.1", 0, d.ConnectionProfile.local_public), flush=True)
+    while commands() is not None:
+        engine.poll(0.01)
+    engine.close()
+
+
+def line(clock):
+    """A meter on a line: the association is there before anybody asks."""
+    engine = Engine(options(), registry(datetime.fromisoformat(clock)))
+    print(engine.listen("127.0.0.1", 0, d.ConnectionProfile.local_preset), flush=True)
     while commands() is not None:
         engine.poll(0.01)
     engine.close()
@@ -132,5 +164,7 @@ def terminal(port):
 if __name__ == "__main__":
     if sys.argv[1] == "meter":
         meter(sys.argv[2])
+    elif sys.argv[1] == "line":
+        line(sys.argv[2])
     else:
         terminal(int(sys.argv[2]))

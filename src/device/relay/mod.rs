@@ -103,7 +103,7 @@ pub fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
         Profile::Modbus(profile) => modbus::check(model, profile, action),
         Profile::Dlt645(profile) => dlt645::check(model, profile, action),
         Profile::Cjt188(_) => cjt188::check(model, action),
-        Profile::Mbus(_) | Profile::Gdw376(_) => Err(not_supported(model, action)),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }
 }
 
@@ -116,7 +116,7 @@ pub fn identify(model: &MeterModel, address: &str) -> Result<Vec<Request>, Relay
         Profile::Modbus(profile) => modbus::identify(model, profile, address),
         Profile::Dlt645(profile) => dlt645::identify(model, profile, address),
         Profile::Cjt188(_) => cjt188::identify(model, address),
-        Profile::Mbus(_) | Profile::Gdw376(_) => Ok(Vec::new()),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Ok(Vec::new()),
     }
 }
 
@@ -129,7 +129,9 @@ pub fn identified(model: &MeterModel, requests: &[Request], answers: Answers<'_>
         Profile::Modbus(profile) => modbus::identified(model, profile, requests, answers),
         Profile::Dlt645(_) => dlt645::identified(requests, answers),
         Profile::Cjt188(_) => cjt188::identified(requests, answers),
-        Profile::Mbus(_) | Profile::Gdw376(_) => Err(RelayError::NotIdentified("no way is known".to_owned())),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => {
+            Err(RelayError::NotIdentified("no way is known".to_owned()))
+        }
     }
 }
 
@@ -149,7 +151,7 @@ pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result
         Profile::Modbus(profile) => modbus::encode(&permit, model, profile),
         Profile::Dlt645(profile) => dlt645::encode(&permit, model, profile, manner),
         Profile::Cjt188(profile) => cjt188::encode(&permit, model, profile, manner),
-        Profile::Mbus(_) | Profile::Gdw376(_) => Err(not_supported(model, permit.action())),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, permit.action())),
     }
 }
 
@@ -162,7 +164,7 @@ pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<V
         Profile::Modbus(profile) => modbus::read_back(model, profile, address, action),
         Profile::Dlt645(profile) => dlt645::read_back(model, profile, address, action),
         Profile::Cjt188(_) => cjt188::read_back(model, address, action),
-        Profile::Mbus(_) | Profile::Gdw376(_) => Err(not_supported(model, action)),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }?;
     // where the load can be seen, it has to fall
     if *action == Action::Disconnect && model.has(Quantity::ActivePowerTotal) {
@@ -183,7 +185,7 @@ pub fn question_of(model: &MeterModel, address: &str, action: &Action) -> Result
             Action::Raw { frame } => Ok(vec![Request::Cjt188(cjt188::raw(frame)?)]),
             other => Err(not_supported(model, other)),
         },
-        Profile::Mbus(_) | Profile::Gdw376(_) => Err(not_supported(model, action)),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }
 }
 
@@ -202,7 +204,7 @@ pub fn judge(
         Profile::Modbus(profile) => modbus::judge(profile, action, requests, answers),
         Profile::Dlt645(profile) => dlt645::judge(model, profile, action, requests, answers, manner),
         Profile::Cjt188(_) => cjt188::judge(model, action, requests, answers, manner),
-        Profile::Mbus(_) | Profile::Gdw376(_) => Err(not_supported(model, action)),
+        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }?;
     Ok(match judgement {
         Judgement::AsWanted { said } if *action == Action::Disconnect => with_load(model, requests, answers, said),
@@ -269,7 +271,9 @@ fn clock(meter: Option<NaiveDateTime>, manner: &Manner) -> Result<Judgement, Rel
 pub fn shows_within(model: &MeterModel) -> Duration {
     match &model.profile {
         Profile::Cjt188(_) => Duration::from_secs(90),
-        Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Mbus(_) | Profile::Gdw376(_) => Duration::from_secs(12),
+        Profile::Modbus(_) | Profile::Dlt645(_) | Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => {
+            Duration::from_secs(12)
+        }
     }
 }
 

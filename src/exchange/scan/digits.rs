@@ -1,9 +1,9 @@
-//! Protocols whose questions may leave digits of the address open (DL/T 645 and CJ/T 188, a byte AA for any two digits):
+//! Protocols whose questions may leave digits of the address open (DL/T 645, DL/T 698.45 and CJ/T 188, a byte AA for any two digits):
 //! all are asked at once; where several answer at once, the last two digits are asked one by one, then the two before.
 
 use super::{Found, Heard, Probe, Search};
 use crate::protocol::dlt645::{self, Di};
-use crate::protocol::{Protocol, Request, cjt188};
+use crate::protocol::{Protocol, Request, cjt188, dlt698};
 use std::time::Duration;
 
 /// DL/T 645: a meter answers within 500 ms (2007, 5.3.3); CJ/T 188 says nothing shorter.
@@ -82,6 +82,19 @@ impl DigitSearch {
                     let frame = cjt188::Frame::parse(answer).ok()?;
                     Some(frame.address.to_string())
                 },
+            },
+            thorough,
+        )
+    }
+
+    /// Addresses of six bytes, which is what meters have.
+    pub(super) fn dlt698(thorough: bool) -> Self {
+        Self::new(
+            Tongue {
+                protocol: Protocol::Dlt698,
+                len: 6,
+                ask: |low| Request::Dlt698(ask698(low)),
+                who: who698,
             },
             thorough,
         )
@@ -181,6 +194,38 @@ fn wild<const N: usize>(low: &[u8]) -> [u8; N] {
 
 fn wild645(low: &[u8]) -> dlt645::Address {
     dlt645::Address::from_wire(wild(low))
+}
+
+fn ask698(low: &[u8]) -> dlt698::Request {
+    let mut printed: [u8; 6] = wild(low);
+    printed.reverse();
+    let kind = if low.len() < printed.len() {
+        dlt698::Kind::Wildcard
+    } else {
+        dlt698::Kind::Single
+    };
+    let address = dlt698::Address::of(kind, 0, &printed).unwrap_or(dlt698::Address::ANYONE);
+    dlt698::Request::read_address(address).with_preambles(4)
+}
+
+/// The address in the frame's head; where that repeats the wild digits of the question, the one in the data.
+fn who698(answer: &[u8]) -> Option<String> {
+    let frame = dlt698::frames(answer).next()?.1;
+    if frame.address.is_device() {
+        return Some(frame.address.to_string());
+    }
+    let Ok(dlt698::Apdu::GetAnswer(answered)) = dlt698::Apdu::parse(frame.data()) else {
+        return None;
+    };
+    let dlt698::GetResult::Normal(dlt698::ItemResult {
+        oad: dlt698::ADDRESS,
+        result: dlt698::ValueResult::Data(dlt698::Data::Octets(digits)),
+    }) = answered.body
+    else {
+        return None;
+    };
+    let told = dlt698::Address::of(dlt698::Kind::Single, 0, &digits.0)?;
+    told.is_device().then(|| told.to_string())
 }
 
 /// The address in the frame's head; where that repeats the wild bytes of the question, the one in the data.

@@ -37,6 +37,7 @@ impl Default for ScanPlan {
             protocols: vec![
                 Protocol::Dlt645_2007,
                 Protocol::Dlt645_1997,
+                Protocol::Dlt698,
                 Protocol::Cjt188,
                 Protocol::Mbus,
                 Protocol::ModbusRtu,
@@ -127,8 +128,9 @@ impl Survey {
                 Protocol::Dlt645_1997 => Box::new(DigitSearch::dlt645_1997(plan.thorough)),
                 Protocol::Cjt188 => Box::new(DigitSearch::cjt188(plan.thorough)),
                 Protocol::Mbus => Box::new(MbusSearch::new(plan.thorough)),
+                Protocol::Dlt698 => Box::new(DigitSearch::dlt698(plan.thorough)),
                 // not of a line
-                Protocol::ModbusTcp | Protocol::Gdw376 | Protocol::Dlt698 => continue,
+                Protocol::ModbusTcp | Protocol::Gdw376 => continue,
             };
             searches.push_back((*protocol, search));
         }

@@ -41,6 +41,17 @@ impl Refusal {
             Self::Connect(_) => 0xF3,
         }
     }
+
+    /// The refusal behind such a byte, as far as it says.
+    pub fn of_code(code: u8) -> Self {
+        match code {
+            0xF1 => Self::Error(1),
+            0xF2 => Self::Error(2),
+            0xF3 => Self::Connect(0xFF),
+            0xFE => Self::Error(0xFE),
+            dar => Self::Dar(Dar(dar)),
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

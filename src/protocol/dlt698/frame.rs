@@ -375,6 +375,15 @@ pub(super) fn judge(bytes: &[u8]) -> Candidate {
     }
 }
 
+/// How long the whole, right frame is that stands at the front, preambles included; none where none does.
+pub fn front_len(bytes: &[u8]) -> Option<usize> {
+    let woken = preambles(bytes);
+    match judge(bytes.get(woken..)?) {
+        Candidate::Whole(_, len) if woken <= PREAMBLES_MAX => Some(woken + len),
+        _ => None,
+    }
+}
+
 /// What stands at the front of bytes that arrive on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {

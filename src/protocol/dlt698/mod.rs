@@ -33,7 +33,9 @@ pub use apdu::*;
 pub use dar::Dar;
 pub use data::{AtTime, Between, Csd, Data, Equal, Last, Ms, Region, Road, Rsd, Span};
 pub use explain::explain;
-pub use frame::{Control, FRAME_MAX, Frame, FrameError, Next, PREAMBLE, PREAMBLES_MAX, checksum, frames, next, open};
+pub use frame::{
+    Control, FRAME_MAX, Frame, FrameError, Next, PREAMBLE, PREAMBLES_MAX, checksum, frames, front_len, next, open,
+};
 pub use link::{confirm_report, link_response};
 pub use matching::Mismatch;
 pub use moments::{Date, DateTime, DateTimeS, Time};

@@ -130,6 +130,17 @@ impl Request {
         Self::new(address, Apdu::Get(Asked::new(piid, body)))
     }
 
+    /// Asks whoever it reaches for his communication address.
+    pub fn read_address(address: Address) -> Self {
+        Self {
+            address,
+            client: CLIENT,
+            body: Body::Apdu(Box::new(Apdu::Get(Asked::new(Piid::new(0), GetBody::Normal(ADDRESS))))),
+            scrambled: false,
+            preambles: 0,
+        }
+    }
+
     /// Reads rows of a record.
     ///
     /// # Errors

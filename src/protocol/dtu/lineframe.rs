@@ -1,13 +1,17 @@
 //! Is this a frame of a meter? Only enough to keep line data from being taken for a registration or a heartbeat: the
 //! codecs proper are the neighbours' and judge answers. Modbus RTU (V1.02 §2.5), DL/T 645 (§5.1), CJ/T 188 and M-Bus
-//! frames (EN 13757-2) by length and check.
+//! frames (EN 13757-2) by length and check, DL/T 698.45 by its own codec.
+
+use crate::protocol::dlt698;
 
 const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
 const FUNCTIONS: [u8; 8] = [1, 2, 3, 4, 5, 6, 15, 16];
 
 /// The length of the whole, valid frame that stands at the front, if one does.
 pub(super) fn whole_len(bytes: &[u8]) -> Option<usize> {
-    modbus_len(bytes).or_else(|| start68_len(bytes))
+    modbus_len(bytes)
+        .or_else(|| start68_len(bytes))
+        .or_else(|| dlt698::front_len(bytes))
 }
 
 /// Whether the bytes are nothing but whole, valid frames.
@@ -104,6 +108,7 @@ mod tests {
                 "FEFEFEFE68104433221100337881161F9000007766552C007766552C3101221105152021841316",
                 39,
             ),
+            ("FEFEFEFE68170043054200211126200158DA0501014001020000C60716", 29),
         ] {
             let frame = decode(hex).unwrap();
             assert_eq!(whole_len(&frame), Some(len), "{hex}");

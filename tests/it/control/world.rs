@@ -225,7 +225,7 @@ impl Field {
                 Request::Modbus(request) => request.function().is_read(),
                 Request::Dlt645(request) => matches!(request.body(), dlt645::Body::Read { .. }),
                 Request::Cjt188(request) => request.function() == cjt188::Function::Read,
-                Request::Mbus(_) | Request::Gdw376(_) => false,
+                Request::Mbus(_) | Request::Gdw376(_) | Request::Dlt698(_) => false,
             };
             assert!(reads, "a frame that changes something without a permit: {request:?}");
             return Some(meter.say(request, now));

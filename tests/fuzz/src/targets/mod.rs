@@ -71,6 +71,7 @@ fn questions(model: &MeterModel) -> Vec<Request> {
         Folder::Modbus | Folder::Mbus | Folder::Gdw376 => "1",
         Folder::Dlt645 => "12345678",
         Folder::Cjt188 => "12345678901234",
+        Folder::Dlt698 => "123456789012",
     };
     plan(model, address, &[]).unwrap_or_default()
 }
