@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A poll makes and drops some hundred small things on three threads; the allocator of the C library takes a tenth of the
-/// server's time for that, this one a third of it.
+/// A poll makes and drops some hundred small things on three threads; the allocator of the C library took about a tenth
+/// of the server's time for that (docs/BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
