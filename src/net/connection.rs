@@ -25,11 +25,11 @@ use crate::exchange::Moment;
 use crate::exchange::line::{Line, LineEvent, LineSettings};
 use crate::exchange::session::{LearnedProfile, Session, SessionEvent, SessionFault};
 use crate::exchange::trunk::Trunk;
-use crate::exchange::visit::{AnswerBounds, LineFrame, LineFrameKind};
+use crate::exchange::visit::{AnswerBounds, LineFrame};
 use crate::port::field::{Admission, EndCause, Hello, Learned, Owner};
 use crate::port::frames::FrameKind;
 use crate::protocol::dtu::Profile;
-use crate::telemetry::field::{FrameStrayed, NoiseHeard};
+use crate::telemetry::field::NoiseHeard;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -386,13 +386,6 @@ where
     }
 
     fn unasked(&mut self, frame: LineFrame) {
-        if frame.kind == LineFrameKind::Stray {
-            FrameStrayed {
-                dtu: self.desk.dtu(),
-                bytes: frame.bytes.len(),
-            }
-            .emit();
-        }
         let heartbeats = &self.heartbeats;
         self.desk
             .record_line(frame, |bytes| heartbeats.iter().any(|known| known == bytes));

@@ -14,7 +14,7 @@ use crate::port::field::{
 use crate::port::frames::{FrameKind, RawFrame, RecordedFrame};
 use crate::port::line::transactions;
 use crate::port::live::Topic;
-use crate::telemetry::field::{SessionEnded, TransactionEnded};
+use crate::telemetry::field::{FrameStrayed, SessionEnded, TransactionEnded};
 use chrono::{DateTime, Utc};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -305,7 +305,15 @@ impl Desk {
         }]);
     }
 
+    /// The frame as it is recorded; a stray is counted here, whether it came amidst a visit or unasked.
     fn raw(&self, frame: LineFrame, is_heartbeat: &impl Fn(&[u8]) -> bool) -> RawFrame {
+        if frame.kind == LineFrameKind::Stray {
+            FrameStrayed {
+                dtu: self.dtu(),
+                bytes: frame.bytes.len(),
+            }
+            .emit();
+        }
         let mut raw = RawFrame::of(frame, self.farewell.dtu, self.id);
         if raw.kind == FrameKind::Noise && is_heartbeat(&raw.bytes) {
             raw.kind = FrameKind::Heartbeat;

@@ -232,11 +232,14 @@ class Dtu:
         if self.hit("late"):
             await asyncio.sleep(self.dice.uniform(0, self.faults["late_s"]))
         if self.hit("foreign_address"):
+            self.counters["strays"] += 1
             out.write(self.packet(self.reseal(bytes([frame[0] ^ 0x40]) + frame[1:-2])))
         if self.hit("wrong_function"):
+            self.counters["strays"] += 1
             out.write(self.packet(self.reseal(frame[:1] + b"\x04" + frame[2:-2])))
         if self.hit("noise"):
             out.write(self.packet(self.dice.randbytes(self.dice.randrange(1, 6))))
+        broken = b""
         if self.hit("flip"):
             broken = bytearray(frame)
             broken[self.dice.randrange(len(broken))] ^= 1 << self.dice.randrange(8)
@@ -248,6 +251,7 @@ class Dtu:
             said_at = time.monotonic()
             await asyncio.sleep(self.dice.uniform(0, self.faults["late_s"]))
             if not self.overdue(said_at):
+                self.counters["strays"] += not broken
                 await self.pieces(frame, out)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """Every value under the right meter, register and time: reads the field of field.py through a real server and judges
-each stored value by what it says of itself. Exit 1 when one is wrong.
+each stored value by what it says of itself. Exit 1 when one is wrong, when less than 99 % of the reads are usable, or when
+less than 95 % of the valid frames that were nobody's answer are counted as strays.
 
 usage: run_field.py [--transactions N] [--dtus N] [--units N] [--every SECONDS] [--limit SECONDS]
 """
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 
@@ -95,6 +97,13 @@ def judge(readings, dtu, unit, report):
                     f"the slave gave it {stamp - due_at:+.3f} s after the due time")
 
 
+def strays(head):
+    """Valid frames that were nobody's answer, as the server counts them."""
+    with urllib.request.urlopen(head.base + "/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(int(float(line.split()[1])) for line in lines if line.startswith("polyphase_stray_frames_total"))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--transactions", type=int, default=4000)
@@ -129,17 +138,22 @@ def main():
                         "name": f"unit {unit}", "schedule": schedule["id"]})
                     meters[meter["id"]] = (index, unit)
             begun = time.monotonic()
+            first = time.time() + args.every
             while counters["replies"] < args.transactions and time.monotonic() - begun < args.limit:
                 time.sleep(1)
             seconds = time.monotonic() - begun
+            last = time.time() - args.every
+            counted = strays(head)
             end()
             end = None
             time.sleep(args.every + 3)
             for meter, (index, unit) in meters.items():
                 judge(client.all(f"/api/v1/meters/{meter}/readings"), index, unit, report)
-            slots = collections.Counter()
+            slots, reads = collections.Counter(), collections.Counter()
             for meter in meters:
                 for slot in client.all("/api/v1/slots", meter_id=meter):
+                    if first <= instant(slot["due_at"]) <= last - args.every:
+                        reads[slot["state"] in ("actual", "late")] += 1
                     slots[slot["state"] + (f"/{slot['reason']}" if slot["reason"] else "")] += 1
         except BaseException:
             print(head.tail(), file=sys.stderr)
@@ -148,15 +162,25 @@ def main():
             if end:
                 end()
             head.stop()
+    usable = reads[True] / max(1, reads.total())
+    told = counted / max(1, counters["strays"])
     print(json.dumps({
         "transactions": counters["replies"], "values": report["values"], "wrong": len(report["wrong"]),
+        "usable": round(usable, 5), "strays_told": round(told, 4),
         "seconds": round(seconds, 1), "slots": slots, "field": counters}, indent=1))
     for line in report["wrong"][:20]:
         print(line, file=sys.stderr)
     enough = counters["replies"] >= args.transactions and report["values"] >= args.transactions * 0.5
     if not enough:
         print("too few values came for a verdict", file=sys.stderr)
-    sys.exit(1 if report["wrong"] or not enough else 0)
+    faults = bool(report["wrong"]) or not enough
+    if usable < 0.99:
+        print(f"{usable:.2%} of {reads.total()} reads are usable", file=sys.stderr)
+        faults = True
+    if told < 0.95:
+        print(f"{counted} strays are counted of {counters['strays']}", file=sys.stderr)
+        faults = True
+    sys.exit(1 if faults else 0)
 
 
 if __name__ == "__main__":
