@@ -105,6 +105,10 @@ pub struct Line {
     pinned: Option<Ticket>,
     window: Vec<u8>,
     heard_at: Instant,
+    /// When the peer's bytes were surely all read last: before a question was written, or when some were read.
+    emptied_at: Instant,
+    /// What was read last may have come since then.
+    heard_since: Instant,
     free_at: Instant,
     pause: Duration,
     /// Meters that want a rest, until when.
@@ -137,6 +141,8 @@ impl Line {
             pinned: None,
             window: Vec::new(),
             heard_at: now.on,
+            emptied_at: now.on,
+            heard_since: now.on,
             free_at: now.on,
             pause: Duration::ZERO,
             resting: Vec::new(),
@@ -265,6 +271,12 @@ impl Line {
         self.choose(now.on).is_some()
     }
 
+    /// Whether what came late before may meet the next question: then let the runtime look at the socket before it is read
+    /// for the last time, for what it has not looked at yet it does not give.
+    pub fn expects_strays(&self) -> bool {
+        self.memory.expects_strays()
+    }
+
     /// The request to write now, if the line is free for one. Say [`Line::written`] when it is.
     pub fn ask(&mut self, now: Moment) -> Option<Vec<u8>> {
         self.tick(now);
@@ -274,6 +286,7 @@ impl Line {
         if !matches!(self.state, State::Free) {
             return None;
         }
+        self.emptied_at = now.on;
         self.queue.begin(ticket);
         let visit = self.queue.get_mut(ticket)?;
         let wire = visit.question()?.wire();
@@ -339,6 +352,10 @@ impl Line {
     pub fn feed(&mut self, now: Moment, bytes: &[u8], heartbeats: &[Vec<u8>]) {
         self.tick(now);
         self.heard_at = now.on;
+        // beyond the longest horizon nothing is in doubt any more
+        let longest = now.on.checked_sub(self.settings.owed_max).unwrap_or(self.emptied_at);
+        self.heard_since = self.emptied_at.max(longest);
+        self.emptied_at = now.on;
         self.window.extend_from_slice(bytes);
         if let State::Holding { quiet_at, .. } = &mut self.state {
             *quiet_at = now.on + guard_of(&self.settings, self.lateness);

@@ -12,6 +12,9 @@
 //!   believed at once: registers that stand still say the same again and again, and two of one shape that both hold
 //!   zeros say the same bytes.
 //!
+//! A frame is judged by when it may have come at the earliest, not by when it was read: a process that the host let wait
+//! reads late what came in time.
+//!
 //! Limits, honestly:
 //!
 //! - An answer later than the horizon, a repeat later than the horizon after its original, and more than [`SEEN_MAX`]
@@ -35,6 +38,8 @@ pub(super) const OWED_MAX: usize = 64;
 const GARBLED_HORIZONS: u32 = 3;
 /// Questions whose answer stands still, remembered at most.
 const STANDING_MAX: usize = 64;
+/// How long a frame whose doubt is over is still known: what is read late is judged by when it may have come.
+const READ_LATE: Duration = Duration::from_secs(5);
 /// Clean transactions after which a line that misbehaved is trusted again.
 const WARY_TRANSACTIONS: u32 = 1_000;
 
@@ -158,7 +163,7 @@ impl Memory {
     /// Forgets what is over.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.owed.retain(|owed| owed.forget_at > now);
-        self.seen.retain(|seen| seen.until > now);
+        self.seen.retain(|seen| seen.until + READ_LATE > now);
         if self.seen.is_empty() {
             self.seen = VecDeque::new();
         }
@@ -228,9 +233,15 @@ impl Memory {
         (seen.until > now).then_some(seen.until)
     }
 
-    /// Judges a frame that fits the question of this transaction.
-    pub(super) fn judge(&self, now: Instant, transaction: u64, question: u64, frame: u64) -> Belief {
-        let Some(seen) = self.seen.iter().find(|seen| seen.frame == frame && seen.until > now) else {
+    /// Whether anything may still come that belongs to no question to come: the socket is to be looked at closely before
+    /// the next is asked.
+    pub(super) fn expects_strays(&self) -> bool {
+        self.wary > 0 || !self.owed.is_empty()
+    }
+
+    /// Judges a frame that fits the question of this transaction and came after `since`.
+    pub(super) fn judge(&self, since: Instant, transaction: u64, question: u64, frame: u64) -> Belief {
+        let Some(seen) = self.seen.iter().find(|seen| seen.frame == frame && seen.until > since) else {
             return Belief::Sure;
         };
         let stands = || {
@@ -251,11 +262,11 @@ impl Memory {
         }
     }
 
-    /// Whether a refusal may belong to an earlier question: refusals do not say their length.
-    pub(super) fn owes_kin(&self, now: Instant, transaction: u64, shape: &Shape) -> bool {
+    /// Whether a refusal that came after `since` may belong to an earlier question: refusals do not say their length.
+    pub(super) fn owes_kin(&self, since: Instant, transaction: u64, shape: &Shape) -> bool {
         self.owed
             .iter()
-            .any(|owed| owed.until > now && owed.transaction != transaction && owed.shape.kin == shape.kin)
+            .any(|owed| owed.until > since && owed.transaction != transaction && owed.shape.kin == shape.kin)
     }
 
     /// An answer was accepted.
@@ -300,17 +311,17 @@ impl Memory {
         self.standing.push_back(Standing { question, frame });
     }
 
-    /// A frame came that fits but is in doubt: remembered anew, and the line is watched.
-    pub(super) fn doubted(&mut self, now: Instant, frame: u64, timeout: Duration) {
+    /// A frame came after `since` that fits but is in doubt: remembered anew, and the line is watched.
+    pub(super) fn doubted(&mut self, now: Instant, since: Instant, frame: u64, timeout: Duration) {
         self.wary = WARY_TRANSACTIONS;
-        self.renew(now, frame, timeout);
+        self.renew(now, since, frame, timeout);
     }
 
-    /// A valid frame came that answers nothing now. Finds what it was owed for, and learns how late it is.
-    pub(super) fn stray(&mut self, now: Instant, bytes: &[u8], timeout: Duration) -> StrayNews {
+    /// A valid frame came after `since` that answers nothing now. Finds what it was owed for, and learns how late it is.
+    pub(super) fn stray(&mut self, now: Instant, since: Instant, bytes: &[u8], timeout: Duration) -> StrayNews {
         self.wary = WARY_TRANSACTIONS;
         let frame = fingerprint(bytes);
-        let repeat = self.doubted_until(now, frame).is_some();
+        let repeat = self.doubted_until(since, frame).is_some();
         let fits = |owed: &Owed| {
             matches!(
                 owed.request.find(bytes),
@@ -325,7 +336,7 @@ impl Memory {
         // explains it, or the horizon would feed on itself
         let first = fitting().min_by_key(|(_, owed)| owed.until).map(|(i, _)| i);
         let Some((_, last)) = fitting().max_by_key(|(_, owed)| owed.written_at) else {
-            if !self.renew(now, frame, timeout) {
+            if !self.renew(now, since, frame, timeout) {
                 self.note(now, frame, 0, 0, timeout);
             }
             return StrayNews::default();
@@ -335,7 +346,7 @@ impl Memory {
         let (transaction, question, its_timeout) = (last.transaction, fingerprint(&last.request.wire()), last.timeout);
         if repeat {
             // a repeat of what was said before pays no debt, the true answer may still come; and it teaches no lateness
-            self.renew(now, frame, its_timeout);
+            self.renew(now, since, frame, its_timeout);
             return StrayNews::default();
         }
         self.latest = self.latest.max(after).min(self.settings.max);
@@ -350,12 +361,12 @@ impl Memory {
     }
 
     /// A frame that was said before was said again, by nobody knows whom: its doubt lasts longer, its origin stays.
-    fn renew(&mut self, now: Instant, frame: u64, timeout: Duration) -> bool {
+    fn renew(&mut self, now: Instant, since: Instant, frame: u64, timeout: Duration) -> bool {
         let until = now + self.horizon(timeout);
         let known = self
             .seen
             .iter_mut()
-            .find(|seen| seen.frame == frame && seen.until > now);
+            .find(|seen| seen.frame == frame && seen.until > since);
         known.map(|seen| seen.until = seen.until.max(until)).is_some()
     }
 

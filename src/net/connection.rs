@@ -185,7 +185,11 @@ where
                 self.act(events).await?;
                 continue;
             }
-            // what came before the question is not its answer
+            // what came before the question is not its answer; the runtime gives what it has looked at only, and a busy one may
+            // not have looked for longer than an answer can be late
+            if self.line.expects_strays() {
+                tokio::task::yield_now().await;
+            }
             if let Some(count) = read_now(&mut self.io, &mut self.bytes).await {
                 self.heard(count).await?;
                 continue;
@@ -195,6 +199,7 @@ where
                 self.act(events).await?;
                 continue;
             }
+            // asked as of before the socket was read: what comes from then on may come behind the question
             if let Some(request) = self.line.ask(now) {
                 let wire = self.session.wrap(&request);
                 self.write(&wire).await?;

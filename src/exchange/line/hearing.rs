@@ -70,8 +70,12 @@ impl Line {
         };
         let Some(request) = visit.question() else { return };
         let (question, frame) = (asking.question, fingerprint(&bytes));
-        let mut belief = self.memory.judge(now.on, visit.transaction, question, frame);
-        if refused.is_some() && self.memory.owes_kin(now.on, visit.transaction, &request.shape()) {
+        let mut belief = self.memory.judge(self.heard_since, visit.transaction, question, frame);
+        if refused.is_some()
+            && self
+                .memory
+                .owes_kin(self.heard_since, visit.transaction, &request.shape())
+        {
             belief = Belief::Doubtful;
         }
         if matches!(belief, Belief::Sure | Belief::Again) {
@@ -82,7 +86,7 @@ impl Line {
         asking.until = asking.until.min(now.on + (round_trip * 4).max(SETTLE_MIN));
         asking.disturbed = true;
         asking.doubt = Some(frame);
-        self.memory.doubted(now.on, frame, timeout);
+        self.memory.doubted(now.on, self.heard_since, frame, timeout);
         self.stats.strays += 1;
         let protocol = request.protocol().name();
         self.keep(now, LineFrameKind::Stray, protocol, bytes);

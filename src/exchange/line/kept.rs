@@ -14,7 +14,7 @@ impl Line {
     pub(super) fn stray(&mut self, now: Moment, bytes: Vec<u8>, protocol: &'static str, timeout: Duration) {
         self.stats.strays += 1;
         self.in_a_row = 0;
-        let news = self.memory.stray(now.on, &bytes, timeout);
+        let news = self.memory.stray(now.on, self.heard_since, &bytes, timeout);
         if let Some(late_by) = news.late_by {
             self.lateness = (self.lateness * 7 / 8).max(late_by);
             if let Some(meter) = news.meter {

@@ -1,10 +1,16 @@
 //! One question to a meter, valid by construction.
 
+mod fields;
+mod parse;
+
+pub use fields::{FreezeAt, Speed};
+pub(super) use fields::{clock, clock_of};
+
 use super::frame::{DATA_MAX, FRAME_MAX, PREAMBLE, PREAMBLES_MAX, open, preambles, seal};
 use super::function::{Control, Di, Edition, Function};
 use super::relay::{self, RELAY_1997};
 use super::{Address, FrameError, Operator, Password, Security, bcd, items};
-use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
+use chrono::{Datelike, NaiveDateTime};
 
 /// The most follow-up frames of one answer; the sequence byte of 2007 counts to 255, an answer of so many frames would hold
 /// the line for minutes.
@@ -83,36 +89,6 @@ pub enum Body {
     },
     /// Move the relay; made in [`relay`] only.
     Relay(relay::Command),
-}
-
-/// When to freeze; what is not said is any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FreezeAt {
-    /// Month 1 to 12: once a year.
-    pub month: Option<u8>,
-    /// Day 1 to 31: once a month.
-    pub day: Option<u8>,
-    /// Hour 0 to 23: once a day.
-    pub hour: Option<u8>,
-    /// Minute 0 to 59: once an hour. None: now.
-    pub minute: Option<u8>,
-}
-
-/// Speed of the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Speed {
-    /// 600 bit/s
-    B600,
-    /// 1200 bit/s
-    B1200,
-    /// 2400 bit/s
-    B2400,
-    /// 4800 bit/s
-    B4800,
-    /// 9600 bit/s
-    B9600,
-    /// 19200 bit/s; not in 1997
-    B19200,
 }
 
 /// Why something cannot be asked, or bytes are no question.
@@ -452,213 +428,6 @@ impl Security {
             operator: Operator::from_wire(*operator),
         };
         Some((security, rest))
-    }
-}
-
-impl FreezeAt {
-    fn check(self) -> Result<(), RequestError> {
-        let parts = [
-            (self.month, 1..=12),
-            (self.day, 1..=31),
-            (self.hour, 0..=23),
-            (self.minute, 0..=59),
-        ];
-        // once a part is said, all finer ones are
-        let finer_said = parts
-            .windows(2)
-            .all(|pair| matches!(pair, [(coarse, _), (fine, _)] if coarse.is_none() || fine.is_some()));
-        let valid = parts
-            .iter()
-            .all(|(part, range)| part.is_none_or(|part| range.contains(&part)));
-        if finer_said && valid {
-            Ok(())
-        } else {
-            Err(RequestError::Time(format!("{self:?}")))
-        }
-    }
-
-    /// mm hh DD MM, 99 for any.
-    fn wire(self) -> [u8; 4] {
-        [self.minute, self.hour, self.day, self.month].map(|part| part.map_or(0x99, bcd::two))
-    }
-}
-
-impl Speed {
-    /// Every speed.
-    pub const ALL: &'static [Self] = &[
-        Self::B600,
-        Self::B1200,
-        Self::B2400,
-        Self::B4800,
-        Self::B9600,
-        Self::B19200,
-    ];
-
-    /// Bits per second.
-    pub fn bits_per_second(self) -> u32 {
-        match self {
-            Self::B600 => 600,
-            Self::B1200 => 1200,
-            Self::B2400 => 2400,
-            Self::B4800 => 4800,
-            Self::B9600 => 9600,
-            Self::B19200 => 19200,
-        }
-    }
-
-    /// The characteristic word: one bit a speed (2007, 5.2.4.8); in 1997 the row begins with 300, so each speed stands a bit
-    /// higher.
-    pub fn word(self, edition: Edition) -> u8 {
-        let bit = match self {
-            Self::B600 => 1,
-            Self::B1200 => 2,
-            Self::B2400 => 3,
-            Self::B4800 => 4,
-            Self::B9600 => 5,
-            Self::B19200 => 6,
-        };
-        match edition {
-            Edition::E1997 => 2 << bit,
-            Edition::E2007 => 1 << bit,
-        }
-    }
-
-    fn by_word(edition: Edition, word: u8) -> Option<Self> {
-        Self::ALL.iter().copied().find(|speed| speed.word(edition) == word)
-    }
-}
-
-/// ss mm hh DD MM YY.
-pub(super) fn clock(time: NaiveDateTime) -> [u8; 6] {
-    let two = |number: u32| bcd::two(u8::try_from(number % 100).unwrap_or_default());
-    let year = u32::try_from(time.year().rem_euclid(100)).unwrap_or_default();
-    [
-        two(time.second()),
-        two(time.minute()),
-        two(time.hour()),
-        two(time.day()),
-        two(time.month()),
-        two(year),
-    ]
-}
-
-/// The time of ss mm hh DD MM YY.
-pub(super) fn clock_of(bytes: [u8; 6]) -> Result<NaiveDateTime, RequestError> {
-    let wrong = || RequestError::Time(crate::base::hex::encode(&bytes));
-    let mut parts = [0u8; 6];
-    for (part, byte) in parts.iter_mut().zip(bytes) {
-        *part = bcd::byte(byte).map_err(|_| wrong())?;
-    }
-    let [second, minute, hour, day, month, year] = parts;
-    NaiveDate::from_ymd_opt(2000 + i32::from(year), month.into(), day.into())
-        .and_then(|date| date.and_hms_opt(hour.into(), minute.into(), second.into()))
-        .ok_or_else(wrong)
-}
-
-mod parse {
-    //! The data of a question.
-
-    use super::*;
-
-    pub(super) fn body(edition: Edition, function: Function, data: &[u8]) -> Result<Body, RequestError> {
-        let wrong = || RequestError::Data {
-            function,
-            len: data.len(),
-        };
-        let di = || {
-            let di = Di::from_data(edition, data).ok_or_else(wrong)?;
-            Ok::<_, RequestError>((di, data.get(edition.di_len()..).unwrap_or_default()))
-        };
-        Ok(match function {
-            Function::Read => {
-                let (di, tail) = di()?;
-                let tail = tail.to_vec();
-                Body::Read { di, tail }
-            }
-            Function::ReadFollow => match (di()?, edition) {
-                ((di, [seq]), Edition::E2007) => Body::Follow { di, seq: *seq },
-                ((di, []), Edition::E1997) => Body::Follow { di, seq: 0 },
-                _ => return Err(wrong()),
-            },
-            Function::ReadAddress if data.is_empty() => Body::ReadAddress,
-            Function::Write => {
-                let (di, rest) = di()?;
-                let (security, value) = security(edition, rest).ok_or_else(wrong)?;
-                if di == RELAY_1997 {
-                    Body::Relay(relay::Command::parse_1997(security, value)?)
-                } else {
-                    let value = value.to_vec();
-                    Body::Write { di, security, value }
-                }
-            }
-            Function::WriteAddress => Body::WriteAddress(Address::from_wire(array(data).ok_or_else(wrong)?)),
-            Function::Freeze => Body::Freeze(freeze(array(data).ok_or_else(wrong)?)?),
-            Function::Speed => {
-                let [word] = array(data).ok_or_else(wrong)?;
-                Body::Speed(Speed::by_word(edition, word).ok_or(RequestError::Speed(word))?)
-            }
-            Function::Password => {
-                let (di, rest) = match edition {
-                    Edition::E1997 => (None, data),
-                    Edition::E2007 => di().map(|(di, rest)| (Some(di), rest))?,
-                };
-                let [o0, o1, o2, o3, n0, n1, n2, n3] = array(rest).ok_or_else(wrong)?;
-                Body::ChangePassword {
-                    di,
-                    old: Password::from_wire([o0, o1, o2, o3]),
-                    new: Password::from_wire([n0, n1, n2, n3]),
-                }
-            }
-            Function::BroadcastTime => Body::BroadcastTime(clock_of(array(data).ok_or_else(wrong)?)?),
-            Function::ClearDemand | Function::ClearMeter => match security(edition, data).ok_or_else(wrong)? {
-                (security, []) if function == Function::ClearDemand => Body::ClearDemand(security),
-                (security, []) => Body::ClearMeter(security),
-                _ => return Err(wrong()),
-            },
-            Function::ClearEvents => {
-                let (security, rest) = security(edition, data).ok_or_else(wrong)?;
-                let number = u32::from_le_bytes(array(rest).ok_or_else(wrong)?);
-                let di = Di::E2007(number);
-                Body::ClearEvents { security, di }
-            }
-            Function::Relay => Body::Relay(relay::Command::parse_2007(data)?),
-            Function::ReadAddress | Function::Reread | Function::Security => return Err(wrong()),
-        })
-    }
-
-    fn array<const N: usize>(data: &[u8]) -> Option<[u8; N]> {
-        data.try_into().ok()
-    }
-
-    fn security(edition: Edition, data: &[u8]) -> Option<(Security, &[u8])> {
-        match edition {
-            Edition::E2007 => Security::split(data),
-            Edition::E1997 => {
-                let (password, rest) = data.split_first_chunk::<4>()?;
-                let security = Security {
-                    password: Password::from_wire(*password),
-                    operator: Operator::from_wire([0; 4]),
-                };
-                Some((security, rest))
-            }
-        }
-    }
-
-    fn freeze(wire: [u8; 4]) -> Result<FreezeAt, RequestError> {
-        let mut parts = [None; 4];
-        for (part, byte) in parts.iter_mut().zip(wire) {
-            if byte != 0x99 {
-                let number = bcd::byte(byte).map_err(|_| RequestError::Time(crate::base::hex::encode(&wire)))?;
-                *part = Some(number);
-            }
-        }
-        let [minute, hour, day, month] = parts;
-        Ok(FreezeAt {
-            month,
-            day,
-            hour,
-            minute,
-        })
     }
 }
 

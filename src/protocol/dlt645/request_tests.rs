@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::hex;
+use chrono::NaiveDate;
 use proptest::prelude::*;
 
 fn password() -> impl Strategy<Value = Password> {
