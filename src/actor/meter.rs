@@ -189,7 +189,7 @@ impl Meter {
         let left = (order.deadline - self.now()).to_std().unwrap_or(Duration::ZERO);
         let deadline = self.parts.shard.clock.monotonic() + left;
         let prepared = match order.past {
-            Some(past) => self.prepare_past(past, order.attempts, deadline),
+            Some(past) => self.prepare_past(past, &order.quantities, order.attempts, deadline),
             None => self.prepare(&order.quantities, order.priority, order.attempts, deadline),
         };
         match prepared {

@@ -195,11 +195,18 @@ pub fn kept(model: &MeterModel) -> (u8, u8) {
 }
 
 /// The requests that bring a past state of the meter's registers; empty where it keeps none such. `now` is the local time
-/// where the past is kept.
+/// where the past is kept. `wanted` are the quantities that are enough, none: all; a concentrator is asked for their items
+/// alone, others bring the whole state.
 ///
 /// # Errors
 /// [`PlanError::Address`] when the address is wrong.
-pub fn history(model: &MeterModel, address: &str, past: Past, now: NaiveDateTime) -> Result<Vec<Request>, PlanError> {
+pub fn history(
+    model: &MeterModel,
+    address: &str,
+    past: Past,
+    now: NaiveDateTime,
+    wanted: &[Quantity],
+) -> Result<Vec<Request>, PlanError> {
     match &model.profile {
         Profile::Modbus(_) => Ok(Vec::new()),
         Profile::Cjt188(profile) => {
@@ -216,7 +223,7 @@ pub fn history(model: &MeterModel, address: &str, past: Past, now: NaiveDateTime
         }
         Profile::Mbus(_) => Ok(Vec::new()),
         Profile::Gdw376(profile) => {
-            let reads = gdw376::plan::history(profile, gdw376::plan::point(address)?, past, now)?;
+            let reads = gdw376::plan::history(profile, gdw376::plan::point(address)?, past, now, wanted)?;
             Ok(reads.into_iter().map(Request::Gdw376).collect())
         }
         Profile::Dlt698(profile) => {

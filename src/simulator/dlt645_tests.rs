@@ -186,7 +186,7 @@ fn the_past_is_what_the_registers_were() {
     ] {
         let model = model(protocol, name);
         let (meter, load) = (meter(&model), Load::new(3, model.phases));
-        let questions = history(&model, ADDRESS, past, Default::default()).unwrap();
+        let questions = history(&model, ADDRESS, past, Default::default(), &[]).unwrap();
         let answers: Vec<Option<Vec<u8>>> = questions.iter().map(|question| ask(&meter, &load, question)).collect();
         let frames: Vec<Option<&[u8]>> = answers.iter().map(|answer| answer.as_deref()).collect();
         let found = decode_past(&model, past, now().naive_utc(), &questions, &frames);

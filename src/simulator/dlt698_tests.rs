@@ -108,7 +108,7 @@ fn freezes_say_when_they_were() {
         (Past::Daily(62), "2026-09-21T00:00:00"),
         (Past::Settlement(2), "2026-10-01T00:00:00"),
     ] {
-        let asked = history(&model, NUMBER, past, now.naive_utc()).unwrap();
+        let asked = history(&model, NUMBER, past, now.naive_utc(), &[]).unwrap();
         let answer = ask(&meter, &asked[0], now);
         let decoded = decode_past(&model, past, now.naive_utc(), &asked, &[Some(&answer)]);
         assert_eq!(decoded.problems, []);
@@ -118,7 +118,7 @@ fn freezes_say_when_they_were() {
         assert_eq!(item.measurand, Measurand::Standard(Quantity::ActiveEnergyImport));
         assert_eq!(item.value, Value::Decimal(energy.round_dp(2).normalize()));
     }
-    let none = history(&model, NUMBER, Past::Daily(63), now.naive_utc()).unwrap();
+    let none = history(&model, NUMBER, Past::Daily(63), now.naive_utc(), &[]).unwrap();
     assert_eq!(none, []);
 }
 

@@ -267,7 +267,7 @@ fn past_months_are_read_with_their_days() {
         let (model, meter) = (model(name), meter(name, Quirks::default()));
         for back in [1, 2, 12] {
             let past = Past::Settlement(back);
-            let requests = history(&model, ADDRESS, past, Default::default()).unwrap();
+            let requests = history(&model, ADDRESS, past, Default::default(), &[]).unwrap();
             assert_eq!(requests.len(), if back == 1 { 3 } else { 4 });
             let answers: Vec<Option<Vec<u8>>> = requests
                 .iter()
@@ -294,9 +294,12 @@ fn past_months_are_read_with_their_days() {
             assert_eq!((told.at, told.items.len()), (None, 1));
         }
         assert_eq!(
-            history(&model, ADDRESS, Past::Settlement(13), Default::default()),
+            history(&model, ADDRESS, Past::Settlement(13), Default::default(), &[]),
             Ok(vec![])
         );
-        assert_eq!(history(&model, ADDRESS, Past::Daily(1), Default::default()), Ok(vec![]));
+        assert_eq!(
+            history(&model, ADDRESS, Past::Daily(1), Default::default(), &[]),
+            Ok(vec![])
+        );
     }
 }

@@ -149,7 +149,7 @@ fn states_of_past_months_are_those_that_were_shown_then() {
         let model = model(name);
         let line = [meter(name, 1, 1, Quirks::default())];
         let past = Past::Settlement(1);
-        let requests = history(&model, "1", past, Default::default()).unwrap();
+        let requests = history(&model, "1", past, Default::default(), &[]).unwrap();
         let answers: Vec<_> = requests
             .iter()
             .map(|request| ask(&line, request, noon(), false))

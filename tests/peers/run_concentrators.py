@@ -1,8 +1,10 @@
 """Virtual concentrators of Q/GDW 1376.1 behind a real server, seen from outside: they log in and wait in quarantine, are
-claimed, their archives are read, compared and adopted, and every measuring point is an ordinary meter on an ordinary schedule. Judged: each slot of each meter ends once
-and `actual`; each value is its own point's (a read of that point alone says the same), the tariffs add up, the time is the
-concentrator's own; a point that the concentrator does not have is refused by name and spoils nobody else's; and the frames
-written are hardly more than there have to be. Exit 1 on any fault; prints a JSON report.
+claimed, their archives are read, compared and adopted, and every measuring point is an ordinary meter on an ordinary
+schedule. Judged: each slot of each meter ends once and `actual`; each value is its own point's (a read of that point alone says the same), the tariffs add up, the time is the
+concentrator's own; a point that the concentrator does not have is refused by name and spoils nobody else's. Read are, as an hourly schedule
+would, the energy with its tariffs and the present currents and power; and once, with the concentrators away when it was due, the
+daily freeze of energy and tariffs out of their memories. The frames that a meter costs on a day of 24 such rounds and one such
+freeze are hardly more than there have to be. Exit 1 on any fault; prints a JSON report.
 
 usage: run_concentrators.py [--concentrators N] [--points N] [--rounds N] [--every SECONDS] [--limit SECONDS] [--seed N]
 --every: a divisor of a minute, or a divisor of an hour in whole minutes.
@@ -19,15 +21,26 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 from headend import PROGRAM, HeadEnd
 
-QUANTITIES = ["active_energy_import"] + [f"active_energy_import_t{tariff}" for tariff in range(1, 5)]
+ENERGIES = ["active_energy_import"] + [f"active_energy_import_t{tariff}" for tariff in range(1, 5)]
+QUANTITIES = ENERGIES + ["current_l1", "active_power_total"]
 MODEL = "gdw376_single_phase"
-#: F129 with four tariffs: when, number of tariffs, five registers; eight neighbours share an identifier of four bytes
-POINT_BYTES, ANSWER_BYTES = 5 + 1 + 5 * 5 + 0.5, 4096
+#: eight neighbours share an identifier of four bytes; F129 with four tariffs: when, number of tariffs, five registers;
+#: F25: when, four powers, four reactive ones, four factors, three voltages, four currents, four apparent powers
+POINT_BYTES, ANSWER_BYTES = (0.5 + 5 + 1 + 5 * 5) + (0.5 + 5 + 12 + 12 + 8 + 6 + 12 + 12), 4096
+#: F161 with four tariffs: of which day, when, number of tariffs, five registers
+FREEZE_BYTES = 0.5 + 3 + 5 + 1 + 5 * 5
+#: hourly rounds of a day
+ROUNDS_OF_A_DAY = 24
+#: how soon behind its making the daily slot is due, and how long it may be read
+LEAD_S, WINDOW_S = 20, 10
+#: at once, from here
+HANDS = 8
 #: no concentrator here has so many points
 NOBODY = 2000
 
@@ -138,12 +151,12 @@ def furnish(api, options):
     """The concentrators claimed and their points as meters: those of the first by hand, with one that nobody has, the
     others out of their archives. By meter: its concentrator and point."""
     names = [f"4403-{number:05}" for number in range(1, options.concentrators + 1)]
-    seen = lambda: {entry["sn"] for entry in api.get("/api/v1/quarantine")["items"]} >= set(names)
+    seen = lambda: {entry["sn"] for entry in api.all("/api/v1/quarantine")} >= set(names)
     wait("the concentrators in quarantine", options.limit, seen)
-    meters, lines, faults = {}, [], []
-    for name in names:
+
+    def furnished(name):
+        meters, faults = {}, []
         line = api.post(f"/api/v1/quarantine/{name}/claim", {"name": name})["id"]
-        lines.append(line)
         wait("the concentrator online", 60, lambda: api.get(f"/api/v1/dtus/{line}")["online"])
         if name != names[0]:
             view = archive(api, line, options)
@@ -153,7 +166,7 @@ def furnish(api, options):
             faults += judge_mesh(api, line, view, name, options, adopted["meters"])
             if name == names[1]:
                 faults += judge_writing(api, line, name, options)
-            continue
+            return line, meters, faults
         for point in [*range(1, options.points + 1), NOBODY]:
             meter = api.post("/api/v1/meters", {
                 "dtu_id": line, "protocol": "gdw376.1", "address": str(point), "model": MODEL,
@@ -161,6 +174,16 @@ def furnish(api, options):
             meters[meter] = (name, point)
         nobody = [meter for meter, (_, point) in meters.items() if point == NOBODY]
         faults += judge_archive(archive(api, line, options), name, options, known=True, absent=nobody)
+        return line, meters, faults
+
+    lines, meters, faults = [], {}, []
+    with ThreadPoolExecutor(HANDS) as hands:
+        for line, found, bad in hands.map(furnished, names):
+            lines.append(line)
+            meters |= found
+            faults += bad
+            if len(lines) % 10 == 0:
+                print(f"{len(lines)} concentrators furnished", file=sys.stderr)
     return lines, meters, faults
 
 
@@ -169,7 +192,7 @@ def scheduled(api, lines, options):
     minutes, seconds = divmod(options.every, 60)
     cron = f"0 */{minutes} * * * *" if minutes > 1 else "0 * * * * *" if minutes else f"*/{seconds} * * * * *"
     schedule = api.post("/api/v1/schedules", {
-        "name": "often", "cron": cron, "time_zone": "UTC", "spread_s": 0,
+        "name": "often", "cron": cron, "time_zone": "UTC", "spread_s": options.every // 5,
         "quantities": QUANTITIES, "window_s": options.every - 1,
         "retry": {"attempts": 2, "backoff_s": 2, "deadline_s": options.every - 1}})["id"]
     for line in lines:
@@ -201,22 +224,31 @@ def judge_slots(found, meters, options):
     return faults, states
 
 
+def each_of(judge, meters):
+    """The faults of every meter, some at once, and what else is found of each."""
+    faults, found = [], {}
+    with ThreadPoolExecutor(HANDS) as hands:
+        for meter, (bad, value) in zip(meters, hands.map(judge, meters)):
+            faults += bad
+            if value is not None:
+                found[meter] = value
+    return faults, found
+
+
 def judge_values(api, meters, begin, end):
-    """Of each meter: the tariffs add up, the time is the concentrator's, and the point alone says the same."""
-    faults, values = [], {}
-    for meter, place in meters.items():
-        if place[1] == NOBODY:
-            continue
-        span = {"from": begin.isoformat(), "to": end.isoformat()}
-        items = list(api.all(f"/api/v1/meters/{meter}/readings", **span))
+    """Of each meter: the tariffs add up, the currents are there, the time is the concentrator's."""
+    span = {"from": begin.isoformat(), "to": end.isoformat()}
+
+    def judge(meter):
+        place, faults, value = meters[meter], [], None
         by_due = {}
-        for item in items:
+        for item in api.all(f"/api/v1/meters/{meter}/readings", **span):
             by_due.setdefault(item["due_at"], {})[item["quantity"]] = item
         for due, read in by_due.items():
             if not all(name in read for name in QUANTITIES):
                 faults.append(f"{place} {due}: only {sorted(read)}")
                 continue
-            total, *tariffs = [Decimal(read[name]["value"]) for name in QUANTITIES]
+            total, *tariffs = [Decimal(read[name]["value"]) for name in ENERGIES]
             if sum(tariffs) != total:
                 faults.append(f"{place} {due}: {tariffs} are not {total}")
             item = read[QUANTITIES[0]]
@@ -226,24 +258,81 @@ def judge_values(api, meters, begin, end):
                 faults.append(f"{place} {due}: of {said}, read {item['read_at']}")
             if item["quality"] != "measured" or item["source"] != "scheduled":
                 faults.append(f"{place} {due}: {item}")
-            values[meter] = total
-    return faults, values
+            value = total
+        return faults, value
+
+    return each_of(judge, [meter for meter, (_, point) in meters.items() if point != NOBODY])
 
 
 def judge_owners(api, meters, values):
     """One point alone, some of each concentrator: nobody else can have answered."""
-    faults = []
-    for meter, (name, point) in meters.items():
-        if meter not in values or point % 40 not in (1, 8, 9):
-            continue
+
+    def judge(meter):
+        name, point = meters[meter]
         read = api.post(f"/api/v1/meters/{meter}/read?wait_s=60", {"quantities": QUANTITIES[:1]})["items"][0]
         grown = Decimal(read["value"]) - values[meter]
         # at most some kilowatts for the quarter hours between
-        if not 0 <= grown < 5:
-            faults.append(f"{name} p{point}: {values[meter]} by schedule and {read['value']} alone")
+        wrong = not 0 <= grown < 5
+        return [f"{name} p{point}: {values[meter]} by schedule and {read['value']} alone"] if wrong else [], None
+
+    few = 40 if len(meters) < 10_000 else 160
+    faults, _ = each_of(judge, [meter for meter in values if meters[meter][1] % few in (1, 8, 9)])
     if len(set(values.values())) < len(values) * 0.99:
         faults.append("points share their values")
     return faults
+
+
+def frozen(head, api, lines, meters, values, fleet, options):
+    """The daily slot is due while no concentrator is there: every one ends as missing, then as late by the freeze of its day's
+    midnight. The new fleet, faults, and the frames that the freezes cost."""
+    faults = []
+    due = (datetime.now(timezone.utc) + timedelta(seconds=LEAD_S + options.concentrators // 2)).replace(microsecond=0)
+    midnight = due.replace(hour=0, minute=0, second=0)
+    schedule = api.post("/api/v1/schedules", {
+        "name": "daily", "cron": f"{due.second} {due.minute} {due.hour} * * *", "time_zone": "UTC", "spread_s": 0,
+        "quantities": ENERGIES, "window_s": WINDOW_S,
+        "retry": {"attempts": 2, "backoff_s": 1, "deadline_s": WINDOW_S}, "missed_run": "all"})["id"]
+    fleet.send_signal(signal.SIGTERM)
+    fleet.wait(30)
+    with ThreadPoolExecutor(HANDS) as hands:
+        assign = lambda line: api.call("PATCH", f"/api/v1/dtus/{line}", {"schedule": schedule}, headers={"If-Match": "*"})
+        list(hands.map(assign, lines))
+    away = lambda: not any(line["online"] for line in api.all("/api/v1/dtus"))
+    wait("the concentrators away", 60, away)
+    if datetime.now(timezone.utc) >= due:
+        raise RuntimeError("the schedule was not assigned in time; give the host more of it")
+    day = lambda: slots(api, due, due + timedelta(seconds=1))
+    time.sleep(max(0, (due - datetime.now(timezone.utc)).total_seconds() + WINDOW_S))
+    ended = lambda state: lambda: (found := day()) and len(found) == len(meters) and not any(
+        slot["state"] != state and meters[slot["meter_id"]][1] != NOBODY for slot in found) and found
+    missed = wait("an ending of every daily slot", options.limit, ended("missing"), 5)
+    reasons = Counter(slot["reason"] for slot in missed)
+    if set(reasons) != {"dtu_offline"}:
+        faults.append(f"nobody was there and the slots ended as {reasons}")
+    before = metric(head, "polyphase_concentrator_frames_total")
+    fleet = field(head, options.folder, options)
+    try:
+        wait("every daily slot filled", options.limit, ended("late"), 5)
+    except RuntimeError:
+        faults.append(f"not every freeze came: {Counter((slot['state'], slot['reason']) for slot in day())}")
+    frames = metric(head, "polyphase_concentrator_frames_total") - before
+
+    def judge(meter):
+        span = {"from": (midnight - timedelta(hours=1)).isoformat(), "to": datetime.now(timezone.utc).isoformat()}
+        read = {item["quantity"]: item for item in api.all(f"/api/v1/meters/{meter}/readings", **span)
+                if item["source"] == "back_fill"}
+        if set(read) != set(ENERGIES):
+            return [f"{meters[meter]} froze {sorted(read)}"], None
+        total, *tariffs = [Decimal(read[name]["value"]) for name in ENERGIES]
+        first = read[ENERGIES[0]]
+        grown = values[meter] - total
+        right = sum(tariffs) == total and instant(first["meter_time"]) == midnight and 0 <= grown < 24 * 20
+        return ([] if right else [f"{meters[meter]} froze {total} of {tariffs}, {values[meter]} later: {first}"]), total
+
+    bad, totals = each_of(judge, list(values))
+    if len(totals) == len(values) and len(set(totals.values())) < len(totals) * 0.99:
+        faults.append("points share their freezes")
+    return fleet, faults + bad, frames
 
 
 def main():
@@ -258,6 +347,7 @@ def main():
     report, faults = {}, []
     with tempfile.TemporaryDirectory(prefix="polyphase-concentrators-") as folder:
         os.chmod(folder, 0o755)
+        options.folder = folder
         head = HeadEnd(folder, extra='[access]\nclaims = "open"\n')
         fleet = None
         try:
@@ -272,20 +362,31 @@ def main():
             time.sleep(max(0, (end - datetime.now(timezone.utc)).total_seconds() - 1))
             frames = metric(head, "polyphase_concentrator_frames_total") - before
             all_ended = lambda: (found := slots(api, begin, end)) and not any(s["state"] == "open" for s in found) and found
-            found = wait("an ending of every slot", options.limit, all_ended, 2)
+            found = wait("an ending of every slot", options.limit, all_ended, 2 + len(meters) // 5000)
             faults, states = judge_slots(found, meters, options)
             faults += of_archives
             more, values = judge_values(api, meters, begin, end)
             faults += more + judge_owners(api, meters, values)
             each = math.ceil(options.points * POINT_BYTES / ANSWER_BYTES)
             least = each * options.concentrators * options.rounds
-            report = {"meters": len(meters), "slots": dict(states), "frames": frames, "least": least,
-                      "unfit": metric(head, "polyphase_concentrator_unfit_frames_total"),
-                      "events": metric(head, "polyphase_concentrator_events_total")}
-            # whose point nobody has is tried again, alone, within its window
-            retried = 5 * options.rounds
+            # whose point nobody has is tried again, alone, within its window, ever more seldom: both items, then each
+            retried = 3 * (1 + math.ceil(math.log2(options.every / 2))) * options.rounds
             if not least <= frames <= 1.2 * least + retried:
                 faults.append(f"{frames} frames; {least} are the least, {retried} go to the point that nobody has")
+            fleet, of_freezes, freezing = frozen(head, api, lines, meters, values, fleet, options)
+            faults += of_freezes
+            least_freezing = math.ceil(options.points * FREEZE_BYTES / ANSWER_BYTES) * options.concentrators
+            asked = options.points * options.concentrators
+            of_a_day = lambda rounds, freezes: (ROUNDS_OF_A_DAY * rounds / options.rounds + freezes) / asked
+            daily, least_daily = of_a_day(frames, freezing), of_a_day(least, least_freezing)
+            if freezing < least_freezing or daily > 1.2 * least_daily + of_a_day(retried, retried / options.rounds):
+                faults.append(f"{daily} frames a meter and day, {freezing} for the freezes; {least_daily} and {least_freezing} "
+                              "are the least")
+            report = {"meters": len(meters), "slots": dict(states), "frames": frames, "least": least,
+                      "frames_of_freezes": freezing, "least_of_freezes": least_freezing,
+                      "frames_a_meter_and_day": round(daily, 4), "least_a_meter_and_day": round(least_daily, 4),
+                      "unfit": metric(head, "polyphase_concentrator_unfit_frames_total"),
+                      "events": metric(head, "polyphase_concentrator_events_total")}
         except BaseException:
             print(head.tail(), file=sys.stderr)
             raise

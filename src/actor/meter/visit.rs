@@ -68,7 +68,13 @@ impl Meter {
     }
 
     /// A job that asks for a past state of the meter's registers, or why there can be none.
-    pub(super) fn prepare_past(&self, past: PastOrder, attempts: u8, deadline: Instant) -> Result<Prepared, Failure> {
+    pub(super) fn prepare_past(
+        &self,
+        past: PastOrder,
+        quantities: &[Quantity],
+        attempts: u8,
+        deadline: Instant,
+    ) -> Result<Prepared, Failure> {
         let state = match past.kind {
             PastKind::Daily => Past::Daily(past.back),
             PastKind::Settlement => Past::Settlement(past.back),
@@ -76,7 +82,7 @@ impl Meter {
         let record = &self.parts.record;
         let ask = |model: &MeterModel| {
             let local = self.now().with_timezone(&past.zone).naive_local();
-            let requests = plan::history(model, &record.address, state, local)
+            let requests = plan::history(model, &record.address, state, local, quantities)
                 .map_err(|error| verdict::failure(MissReason::NoModel, &error.to_string()))?;
             if requests.is_empty() {
                 return Err(verdict::failure(MissReason::NoModel, "the model keeps no such past"));

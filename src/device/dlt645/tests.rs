@@ -214,7 +214,7 @@ fn the_clock_is_the_meters_own_local_time() {
 #[test]
 fn the_past_comes_with_its_own_time() {
     let model = three_phase();
-    let daily = history(&model, METER, Past::Daily(3), Default::default()).unwrap();
+    let daily = history(&model, METER, Past::Daily(3), Default::default(), &[]).unwrap();
     assert_eq!(dis(&daily), ["05060003", "05060103", "05060203"]);
     let frames: Vec<Vec<u8>> = daily
         .iter()
@@ -240,7 +240,7 @@ fn the_past_comes_with_its_own_time() {
         ]
     );
     assert!(past.problems.iter().all(|problem| problem.kind.is_no_value()));
-    let settled = history(&model, METER, Past::Settlement(2), Default::default()).unwrap();
+    let settled = history(&model, METER, Past::Settlement(2), Default::default(), &[]).unwrap();
     assert_eq!(
         dis(&settled),
         ["04000B01", "04000B02", "04000B03", "0001FF02", "0002FF02"]
@@ -261,11 +261,15 @@ fn the_past_comes_with_its_own_time() {
         None
     );
     for none in [Past::Daily(0), Past::Daily(63), Past::Settlement(13)] {
-        assert_eq!(history(&model, METER, none, Default::default()), Ok(vec![]), "{none:?}");
+        assert_eq!(
+            history(&model, METER, none, Default::default(), &[]),
+            Ok(vec![]),
+            "{none:?}"
+        );
     }
     let old = self::model(Protocol::Dlt645_1997, "dlt645_1997_single_phase");
     assert_eq!(
-        dis(&history(&old, METER, Past::Settlement(2), Default::default()).unwrap()),
+        dis(&history(&old, METER, Past::Settlement(2), Default::default(), &[]).unwrap()),
         ["C117", "9810", "9811", "9812", "9813", "9814"]
     );
 }

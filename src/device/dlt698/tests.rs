@@ -190,7 +190,7 @@ fn a_list_that_is_refused_is_asked_one_by_one() {
 fn a_freeze_says_when_it_was() {
     let model = model("dlt698_single_phase");
     let now = "2026-11-21T14:05:00".parse().unwrap();
-    let asked = history(&model, METER, Past::Daily(2), now).unwrap();
+    let asked = history(&model, METER, Past::Daily(2), now, &[]).unwrap();
     assert_eq!(asked.len(), 1);
     let mut table = Table::new();
     for day in 18..=21u32 {

@@ -4,6 +4,7 @@
 use super::{Point, PointProfile};
 use crate::device::dlt645::history::{Kind, Past};
 use crate::device::plan::PlanError;
+use crate::domain::quantity::Quantity;
 use crate::protocol::gdw376::{Afn, Ask, Fn, Id, NO_TERMINAL, POINT_MAX, Pn, Request};
 use chrono::{Days, Months, NaiveDate, NaiveDateTime};
 
@@ -44,19 +45,22 @@ pub(in crate::device) fn clock() -> Result<Request, PlanError> {
     request(Afn::REALTIME, Ask::plain(Id::terminal(Fn::F2)))
 }
 
-/// Asks for a day or a month that the concentrator keeps; `now` is its local time. Nothing where it keeps none such.
+/// Asks for what of a day or a month that the concentrator keeps is wanted, none: all of it; `now` is its local time.
+/// Nothing where it keeps none such.
 pub(in crate::device) fn history(
     profile: &PointProfile,
     pn: Pn,
     past: Past,
     now: NaiveDateTime,
+    wanted: &[Quantity],
 ) -> Result<Vec<Request>, PlanError> {
     let kept = profile.history.iter().find(|kept| kept.kind == past.kind());
     let Some((kept, day)) = kept.filter(|kept| past.back() <= kept.max).zip(stamped(past, now)) else {
         return Ok(Vec::new());
     };
     let mut items: Vec<(Afn, Fn)> = Vec::new();
-    for point in &kept.points {
+    let is_wanted = |point: &&Point| wanted.is_empty() || point.quantity().is_some_and(|kept| wanted.contains(&kept));
+    for point in kept.points.iter().filter(is_wanted) {
         let item = (point.source.afn, point.source.item);
         if !items.contains(&item) {
             items.push(item);

@@ -121,7 +121,7 @@ fn days_and_months_end_at_their_midnights() {
         (Past::Settlement(1), "2026-11-01T00:00:00"),
         (Past::Settlement(12), "2025-12-01T00:00:00"),
     ] {
-        let asked = history(&model, "12", past, now).unwrap();
+        let asked = history(&model, "12", past, now, &[]).unwrap();
         assert_eq!(asked.len(), 4);
         let answers: Vec<Vec<u8>> = asked.iter().map(|request| answer(request, dec!(7), now)).collect();
         let frames: Vec<Option<&[u8]>> = answers.iter().map(|bytes| Some(bytes.as_slice())).collect();
@@ -130,7 +130,14 @@ fn days_and_months_end_at_their_midnights() {
         let import = value(&decoded.items, Quantity::ActiveEnergyImportT1);
         assert_eq!(import, Some(Value::Decimal(dec!(7.1))));
     }
-    assert_eq!(history(&model, "12", Past::Daily(32), now), Ok(vec![]));
+    assert_eq!(history(&model, "12", Past::Daily(32), now, &[]), Ok(vec![]));
+    // what nobody wants is not asked for: the item of the import and its tariffs alone
+    let wanted = [Quantity::ActiveEnergyImport, Quantity::ActiveEnergyImportT2];
+    assert_eq!(history(&model, "12", Past::Daily(1), now, &wanted).unwrap().len(), 1);
+    assert_eq!(
+        history(&model, "12", Past::Daily(1), now, &[Quantity::VoltageL1]),
+        Ok(vec![])
+    );
 }
 
 #[test]

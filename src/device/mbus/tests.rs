@@ -218,7 +218,7 @@ fn past(name: &str, back: u8) -> DecodedPast {
     let model = model(name);
     let answer = &model.exchanges[0].frames[1].1;
     let past = Past::Settlement(back);
-    let requests = crate::device::plan::history(&model, "1", past, Default::default()).unwrap();
+    let requests = crate::device::plan::history(&model, "1", past, Default::default(), &[]).unwrap();
     let now = "2026-11-21T14:05:00".parse().unwrap();
     decode_past(&model, past, now, &requests, &[Some(&[0xE5]), Some(answer)])
 }
