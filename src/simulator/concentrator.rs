@@ -9,6 +9,7 @@ use crate::protocol::gdw376::{
     Address, Afn, ArchiveMeter, Edition, Found, Frame, Id, Link, Message, Spoken, Terminal, Way, archive, event, find,
     item_layout,
 };
+use crate::simulator::behind::{self, Meters};
 use crate::simulator::dtu::FleetStats;
 use crate::simulator::faults::{Dice, Fate, Faults};
 use crate::simulator::physics::Load;
@@ -119,7 +120,11 @@ const LOGIN_AGAIN: Duration = Duration::from_secs(10);
 const REDIAL_FIRST: Duration = Duration::from_millis(500);
 const REDIAL_LONGEST: Duration = Duration::from_secs(5);
 /// Ports that it has: two serial ones and the carrier.
-const PORTS: [u8; 3] = [1, 2, 31];
+const PORTS: [u8; 3] = [1, 2, CARRIER];
+/// The port of the carrier, on which all its meters hang.
+const CARRIER: u8 = 31;
+/// Of a load.
+const PHASES: u8 = 3;
 /// Tariffs of a point.
 const TARIFFS: u8 = 4;
 /// The shares of the four tariffs in a register, in hundredths.
@@ -283,7 +288,7 @@ impl SimConcentrator {
             place: point,
             point,
             speed: 3,
-            port: 31,
+            port: CARRIER,
             protocol: archive::MeterProtocol::DLT645_2007,
             address,
             password: [0; 6],
@@ -313,11 +318,13 @@ fn record(at: NaiveDateTime) -> event::Record {
 struct Points {
     clock: Arc<dyn Clock>,
     began: DateTime<Utc>,
+    terminal: u16,
     points: u16,
     seed: u64,
     mesh_failure: f64,
     clock_unset: bool,
     loads: BTreeMap<u16, Load>,
+    meters: Meters,
 }
 
 impl Points {
@@ -325,11 +332,13 @@ impl Points {
         Self {
             began: clock.now(),
             clock,
+            terminal: of.address.terminal,
             points: of.points,
             seed: of.seed,
             mesh_failure: of.habits.mesh_failure,
             clock_unset: of.habits.clock_unset,
             loads: BTreeMap::new(),
+            meters: Meters::default(),
         }
     }
 
@@ -349,9 +358,13 @@ impl Points {
         at.naive_utc()
     }
 
+    fn load_seed(&self, point: u16) -> u64 {
+        self.seed.wrapping_mul(4099).wrapping_add(point.into())
+    }
+
     fn load(&mut self, point: u16) -> &Load {
-        let seed = self.seed.wrapping_mul(4099).wrapping_add(point.into());
-        self.loads.entry(point).or_insert_with(|| Load::new(seed, 3))
+        let seed = self.load_seed(point);
+        self.loads.entry(point).or_insert_with(|| Load::new(seed, PHASES))
     }
 
     /// When a point was read last: the quarter hour, or the last of an hour in which its route held.
@@ -378,7 +391,10 @@ impl Points {
             Format::Bin(_) => return Value::Number(Decimal::from(route_number(point, field.name))),
             _ => {}
         }
-        let shown = self.load(point).at(at);
+        let mut shown = self.load(point).at(at);
+        if self.meters.is_open(point) {
+            (shown.power_w, shown.reactive_var) = (0.0, 0.0);
+        }
         let kilo = |value: f64| Decimal::from_f64(value / 1000.0).unwrap_or_default().round_dp(4);
         let of = |value: f64, digits: u32| Decimal::from_f64(value).unwrap_or_default().round_dp(digits);
         let [a, b, c] = shown.share;
@@ -430,8 +446,19 @@ fn of_tariff(total: Decimal, rate: Option<u8>) -> Decimal {
 }
 
 impl Spoken for Points {
-    fn forward(&mut self, _port: u8, _frame: &[u8]) -> Option<Vec<u8>> {
-        None
+    fn forward(&mut self, port: u8, frame: &[u8]) -> Option<Vec<u8>> {
+        let (address, asked) = behind::asked(frame).filter(|_| port == CARRIER)?;
+        // whoever has the address answers, wherever the archive has it
+        let address = address.to_string();
+        let (terminal, point) = address.split_at_checked(5)?;
+        let point = point.parse().ok().filter(|point| (1..=self.points).contains(point))?;
+        if terminal.parse() != Ok(self.terminal) {
+            return None;
+        }
+        let now = self.clock.now();
+        let seed = self.load_seed(point);
+        let load = self.loads.entry(point).or_insert_with(|| Load::new(seed, PHASES));
+        self.meters.say(point, &asked, load, now)
     }
 
     fn control(&mut self, id: Id, _data: &[u8]) -> bool {

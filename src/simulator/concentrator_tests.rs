@@ -141,3 +141,63 @@ fn the_archive_has_every_point_with_its_address() {
         (42, sim.meter_address(42))
     );
 }
+
+#[test]
+fn a_relay_is_moved_and_read_through_the_concentrator_by_its_own_address_alone() {
+    use crate::protocol::dlt645::{self, Address as Meter, Di, Operator, Password, Reply, Security};
+    use crate::protocol::gdw376::forward::{Passage, Question};
+    use crate::protocol::gdw376::{Password as Outer, relay};
+
+    let (sim, mut points) = sim(Habits::default());
+    let security = |password: &str| Security {
+        password: Password::new(2, password).unwrap(),
+        operator: Operator::new("00000001").unwrap(),
+    };
+    let question = |port: u8, inner: &dlt645::Request| Question {
+        passage: Passage {
+            port,
+            ..Passage::CARRIER
+        },
+        frame: inner.frame(),
+    };
+    let to = sim.address.with_msa(1);
+    let status = |points: &mut Points, address: &str, port: u8| {
+        let inner = dlt645::Request::read(Meter::parse(address).unwrap(), Di::E2007(0x0400_0503));
+        let request = Request::forward(to, &question(port, &inner)).unwrap();
+        let answer = answered(&sim, points, &request);
+        let forwarded = answer.forwarded().unwrap()?;
+        match inner.reply(&forwarded.frame).unwrap() {
+            Reply::Data(word) => Some(u16::from_le_bytes([word[0], word[1]])),
+            other => panic!("{other:?}"),
+        }
+    };
+    let trip = |points: &mut Points, address: &str, password: &str| {
+        let address = Meter::parse(address).unwrap();
+        let inner = dlt645::relay::trip(dlt645::Edition::E2007, address, security(password), None).unwrap();
+        let request = relay::forward(to, &question(31, &inner), Outer::ZERO).unwrap();
+        let answer = answered(&sim, points, &request);
+        let forwarded = answer.forwarded().unwrap();
+        forwarded.map(|forwarded| inner.reply(&forwarded.frame))
+    };
+    let (one, other) = (sim.meter_address(42), sim.meter_address(43));
+    assert_eq!(status(&mut points, &one, 31), Some(0));
+    assert!(trip(&mut points, &one, "123456").unwrap().is_err(), "a wrong password");
+    assert_eq!(trip(&mut points, &one, "000000"), Some(Ok(Reply::Done)));
+    assert_eq!(status(&mut points, &one, 31), Some(0x50));
+    assert_eq!(status(&mut points, &other, 31), Some(0), "its neighbour stands");
+    // nobody hangs on another port, has another terminal's address, or one behind the last
+    assert_eq!(status(&mut points, &one, 2), None);
+    for nobody in ["000020000042", "000010000501"] {
+        assert_eq!(status(&mut points, nobody, 31), None);
+        assert_eq!(trip(&mut points, nobody, "000000"), None);
+    }
+    // what the concentrator shows of it from then on
+    let id = Id {
+        pn: Pn::new(42).unwrap(),
+        item: Fn::new(25).unwrap(),
+    };
+    let request = Request::new(to, Afn::REALTIME, [Ask::plain(id)]).unwrap();
+    let answer = answered(&sim, &mut points, &request);
+    let unit = answer.units().next().unwrap().clone();
+    assert_eq!(unit.reading.unwrap().number("active power", None), Some(Decimal::ZERO));
+}

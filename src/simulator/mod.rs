@@ -1,6 +1,7 @@
 //! Virtual meters and DTUs that answer from the same meter models as the server reads, with faults. Used by `demo`,
 //! `simulate`, tests and benches. Never knows the server's rooms.
 
+pub mod behind;
 pub mod concentrator;
 pub mod dlt645;
 pub mod dlt698;

@@ -3,6 +3,7 @@
 mod approvals;
 mod bounds;
 mod clocks;
+mod concentrator;
 mod outcomes;
 mod relays;
 mod world;

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
-from headend import PROGRAM, HeadEnd
+from headend import PROGRAM, HeadEnd, Problem
 
 ENERGIES = ["active_energy_import"] + [f"active_energy_import_t{tariff}" for tariff in range(1, 5)]
 QUANTITIES = ENERGIES + ["current_l1", "active_power_total"]
@@ -282,6 +282,33 @@ def judge_owners(api, meters, values):
     return faults
 
 
+def relay_moved(api, meters):
+    """The relay of one meter behind a concentrator: off, read back from the meter itself, allowed to close, on. What nobody
+    placed cannot be commanded."""
+    faults = []
+    by_place = {place: meter for meter, place in meters.items()}
+    placed = next((by_place[(name, 5)] for name, point in by_place if point == 5 and not name.endswith("-00001")), None)
+    if placed is None:
+        return faults
+
+    def commanded(meter, action):
+        command = api.post(f"/api/v1/meters/{meter}/commands", {"action": action, "expires_in_s": 120, "reason": "drill"})
+        ended = lambda: (found := api.get(f"/api/v1/commands/{command['id']}"))["state"] in (
+            "confirmed", "failed", "expired", "rejected", "cancelled") and found
+        return wait(f"the end of {action}", 200, ended)
+
+    for action, wanted in (("disconnect", "relay open"), ("arm", "closing allowed"), ("reconnect", "relay closed")):
+        view = commanded(placed, action)
+        if view["state"] != "confirmed" or wanted not in view["outcome"]["read_back"]:
+            faults.append(f"{action} behind a concentrator: {view}")
+    try:
+        faults.append(f"a meter in no archive was commanded: {commanded(by_place[('4403-00001', NOBODY)], 'disconnect')}")
+    except Problem as problem:
+        if "does not name one meter" not in str(problem):
+            faults.append(f"a meter in no archive: {problem}")
+    return faults
+
+
 def frozen(head, api, lines, meters, values, fleet, options):
     """The daily slot is due while no concentrator is there: every one ends as missing, then as late by the freeze of its day's
     midnight. The new fleet, faults, and the frames that the freezes cost."""
@@ -366,7 +393,7 @@ def main():
             faults, states = judge_slots(found, meters, options)
             faults += of_archives
             more, values = judge_values(api, meters, begin, end)
-            faults += more + judge_owners(api, meters, values)
+            faults += more + judge_owners(api, meters, values) + relay_moved(api, meters)
             each = math.ceil(options.points * POINT_BYTES / ANSWER_BYTES)
             least = each * options.concentrators * options.rounds
             # whose point nobody has is tried again, alone, within its window, ever more seldom: both items, then each

@@ -230,7 +230,7 @@ impl Desk {
                 format!("model {} is not in the catalogue", target.model),
             ));
         };
-        relay::check(model, &request.action).map_err(|error| match error {
+        relay::check(model, target, &request.action).map_err(|error| match error {
             relay::RelayError::NotSupported { .. } => ("not_supported", error.to_string()),
             other => ("invalid", other.to_string()),
         })

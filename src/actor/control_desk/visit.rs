@@ -8,7 +8,7 @@ use crate::actor::messages::LineNow;
 use crate::actor::meter::{byte_time_of, wants_of};
 use crate::base::ids::{CommandId, DtuId, PollId, SessionId};
 use crate::device::model::MeterModel;
-use crate::device::relay::{self, Judgement, Manner, RelayError};
+use crate::device::relay::{self, Judgement, Manner, RelayError, Word};
 use crate::domain::command::brake::{Spot, Trip};
 use crate::domain::command::machine::{BRAKE_NEEDS, Evidence};
 use crate::domain::command::policy::clear;
@@ -91,8 +91,8 @@ pub(super) async fn visit(guard: Guard, command: Command, line: LineNow, effect:
 enum Brought {
     /// An answer.
     Answer(Vec<u8>),
-    /// The device refused.
-    Refusal(u8),
+    /// The device refused, in words.
+    Refusal(String),
     /// It never began.
     Nothing(String),
     /// It may have arrived.
@@ -111,7 +111,7 @@ impl Desk {
         Ok(Way {
             link,
             session,
-            timeout,
+            timeout: timeout.max(relay::answer_within(&model)),
             pause,
             byte_time: byte_time_of(Some(record), &model),
             dtu_meters: record.meters.len(),
@@ -123,8 +123,11 @@ impl Desk {
 
     /// A visit that only reads. The answers, one per request.
     async fn read(&self, command: &Command, way: &Way, requests: &[Request]) -> Result<Vec<Option<Vec<u8>>>, String> {
+        // one behind the other, each may take long where somebody passes it on
+        let each = relay::answer_within(&way.model);
+        let questions = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         let job = PollJob {
-            deadline: self.parts.clock.monotonic() + READ_DEADLINE,
+            deadline: self.parts.clock.monotonic() + READ_DEADLINE + each * questions,
             attempts: 2,
             effect: None,
             ..self.job(command, way, requests.to_vec())
@@ -195,9 +198,9 @@ impl Desk {
     /// Reads the meter's own number through this session.
     async fn prove(&self, command: &Command, way: &Way) -> Result<SessionProof, String> {
         let text = |error: RelayError| error.to_string();
-        let requests = relay::identify(&way.model, &command.target.address).map_err(text)?;
+        let requests = relay::identify(&way.model, &command.target).map_err(text)?;
         let frames = self.read(command, way, &requests).await?;
-        let said = relay::identified(&way.model, &requests, &borrowed(&frames)).map_err(text)?;
+        let said = relay::identified(&way.model, &command.target, &requests, &borrowed(&frames)).map_err(text)?;
         Ok(SessionProof {
             session: way.session,
             meter: command.target.meter,
@@ -347,13 +350,20 @@ impl Desk {
         let job = PollJob {
             deadline: self.parts.clock.monotonic() + left,
             effect: Some(effect),
-            ..self.job(sent, way, vec![request])
+            ..self.job(sent, way, vec![request.clone()])
         };
         let mut outcome = way.link.poll(job).await;
         if let Ok(outcome) = &mut outcome {
             self.keep_frames(sent.target.dtu, std::mem::take(&mut outcome.evidence));
         }
-        read_outcome(outcome)
+        match read_outcome(outcome, &way.model) {
+            Brought::Answer(frame) => match relay::word(&request, &frame) {
+                Word::Done => Brought::Answer(frame),
+                Word::Refused(why) => Brought::Refusal(why),
+                Word::Silent(why) => Brought::Silence(why),
+            },
+            other => other,
+        }
     }
 
     /// What is known behind the frame.
@@ -371,9 +381,9 @@ impl Desk {
                 return;
             }
             Brought::Answer(frame) => (Some(frame), "the meter acknowledged".to_owned()),
-            Brought::Refusal(code) => (None, format!("the meter refused: {}", relay::refusal(&way.model, code))),
+            Brought::Refusal(why) => (None, format!("the meter refused: {why}")),
         };
-        let back = relay::read_back(&way.model, &sent.target.address, &sent.action).unwrap_or_default();
+        let back = relay::read_back(&way.model, &sent.target, &sent.action).unwrap_or_default();
         if back.is_empty() {
             let (evidence, detail) = self.answered(&sent, way, answer.as_deref(), &what);
             self.resolve(&sent, evidence, detail).await;
@@ -400,7 +410,7 @@ impl Desk {
         let Some(frame) = answer else {
             return (Evidence::Refused, json!({ "cause": "refused", "answer": what }));
         };
-        let asked = relay::question_of(&way.model, &sent.target.address, &sent.action);
+        let asked = relay::question_of(&way.model, &sent.target, &sent.action);
         let said = match asked.and_then(|asked| {
             relay::judge(
                 &way.model,
@@ -461,7 +471,7 @@ impl Desk {
 
     /// Finds out what became of a command whose answer was lost. Reads, never sends.
     async fn find_out(&self, unknown: &Command, way: &mut Way) {
-        let back = relay::read_back(&way.model, &unknown.target.address, &unknown.action).unwrap_or_default();
+        let back = relay::read_back(&way.model, &unknown.target, &unknown.action).unwrap_or_default();
         if back.is_empty() {
             return self
                 .books()
@@ -504,7 +514,7 @@ fn borrowed(frames: &[Option<Vec<u8>>]) -> Vec<Option<&[u8]>> {
 }
 
 /// What became of the one frame. Only what surely was not written counts as nothing.
-fn read_outcome(outcome: Result<PollOutcome, LinkError>) -> Brought {
+fn read_outcome(outcome: Result<PollOutcome, LinkError>, model: &MeterModel) -> Brought {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(LinkError::Busy) => return Brought::Nothing("the line's queue is full".to_owned()),
@@ -516,7 +526,7 @@ fn read_outcome(outcome: Result<PollOutcome, LinkError>) -> Brought {
     };
     match report.result {
         Ok(frame) => Brought::Answer(frame),
-        Err(TransactionError::Refused(code)) => Brought::Refusal(code),
+        Err(TransactionError::Refused(code)) => Brought::Refusal(relay::refusal(model, code)),
         Err(error) if report.attempts == 0 => Brought::Nothing(error.to_string()),
         Err(error) => Brought::Silence(error.to_string()),
     }

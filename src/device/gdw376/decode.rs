@@ -74,8 +74,8 @@ pub(in crate::device) fn decode_past<'a>(
     out
 }
 
-/// All frames of an answer, judged once more against the question.
-fn read(request: &Request, bytes: &[u8], edition: Edition) -> Result<Answer, String> {
+/// All frames of an answer, judged once more against the question; else what is wrong with them.
+pub(in crate::device) fn read(request: &Request, bytes: &[u8], edition: Edition) -> Result<Answer, String> {
     let (mut rest, mut frames) = (bytes, Vec::new());
     while let Found::Frame { span, frame } = find(rest) {
         frames.push(Message::of(&frame).map_err(|error| error.to_string())?);

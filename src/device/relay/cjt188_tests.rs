@@ -1,6 +1,6 @@
 //! Valve frames of CJ/T 188 against a captured one (shared vectors) and the standard's status word.
 
-use super::super::kit::{manner, model as found, permit as permitted};
+use super::super::kit::{manner, model as found, permit as permitted, target};
 use super::super::*;
 use crate::base::hex;
 use crate::protocol::Protocol;
@@ -63,20 +63,20 @@ fn no_raw_frame_moves_a_valve_or_calls_another_meter() {
 #[test]
 fn the_meters_own_address_is_read_before() {
     let model = model();
-    let requests = identify(&model, METER).unwrap();
+    let requests = identify(&model, &target(METER)).unwrap();
     let own = says(WIRE, "0000");
-    let said = identified(&model, &requests, &[Some(&own)]).unwrap();
+    let said = identified(&model, &target("1"), &requests, &[Some(&own)]).unwrap();
     assert_eq!(said, "meter address 00000019121301");
     let stranger = says("02131219000000", "0000");
-    assert!(identified(&model, &requests, &[Some(&stranger)]).is_err());
-    assert!(identified(&model, &requests, &[None]).is_err());
+    assert!(identified(&model, &target("1"), &requests, &[Some(&stranger)]).is_err());
+    assert!(identified(&model, &target("1"), &requests, &[None]).is_err());
 }
 
 #[test]
 fn the_status_tells_of_the_valve_and_of_its_way() {
     let model = model();
     let judged = |action: &Action, status: &str| {
-        let requests = read_back(&model, METER, action).unwrap();
+        let requests = read_back(&model, &target(METER), action).unwrap();
         judge(&model, action, &requests, &[Some(&says(WIRE, status))], &manner()).unwrap()
     };
     // bits 1 and 0 of the first byte: 00 open, 01 closed, 10 undefined, 11 abnormal
@@ -90,7 +90,7 @@ fn the_status_tells_of_the_valve_and_of_its_way() {
         judged(&Action::Reconnect, "0100"),
         Judgement::Otherwise { .. }
     ));
-    let requests = read_back(&model, METER, &Action::Disconnect).unwrap();
+    let requests = read_back(&model, &target(METER), &Action::Disconnect).unwrap();
     assert!(judge(&model, &Action::Disconnect, &requests, &[None], &manner()).is_err());
     assert!(
         shows_within(&model) > std::time::Duration::from_secs(30),
@@ -102,5 +102,5 @@ fn the_status_tells_of_the_valve_and_of_its_way() {
 fn a_meter_without_a_valve_is_not_switched() {
     let model = found(Protocol::Cjt188, "standard_cold_water_2018");
     let has = model.has(crate::domain::quantity::Quantity::ValveState);
-    assert_eq!(check(&model, &Action::Disconnect).is_ok(), has);
+    assert_eq!(check(&model, &target("1"), &Action::Disconnect).is_ok(), has);
 }

@@ -1,6 +1,6 @@
 //! Relay frames of DL/T 645-2007 against captures of two real controllers (shared vectors), with the answers of real meters.
 
-use super::super::kit::{manner, model as found, permit as permitted};
+use super::super::kit::{manner, model as found, permit as permitted, target};
 use super::super::*;
 use crate::base::hex;
 use crate::device::model::Folder;
@@ -76,7 +76,7 @@ fn only_one_meter_is_ever_switched() {
             encode(permit(Action::Disconnect, address), &model(), &manner()).is_err(),
             "{address}"
         );
-        assert!(identify(&model(), address).is_err(), "{address}");
+        assert!(identify(&model(), &target(address)).is_err(), "{address}");
     }
     // the permit is for another model
     let stranger = permitted(Action::Disconnect, Protocol::Dlt645_2007, "dlt645_2007_prepaid", METER);
@@ -97,7 +97,7 @@ fn only_one_meter_is_ever_switched() {
 #[test]
 fn the_meters_own_address_is_read_before() {
     let model = model();
-    let requests = identify(&model, METER).unwrap();
+    let requests = identify(&model, &target(METER)).unwrap();
     let asked: Vec<String> = requests.iter().map(|request| hex::encode(&request.wire())).collect();
     // 04000401 first, then status word 3
     assert_eq!(asked.len(), 2, "{asked:?}");
@@ -106,24 +106,24 @@ fn the_meters_own_address_is_read_before() {
 
     let word = hex::decode("686110013012156891063638333733336E16").unwrap();
     let own = says(METER, "01040004611001301215");
-    let said = identified(&model, &requests, &[Some(&own), Some(&word)]).unwrap();
+    let said = identified(&model, &target("1"), &requests, &[Some(&own), Some(&word)]).unwrap();
     assert_eq!(said, "communication address 151230011061");
     // the frame is of the one we asked, what it says is of another: a meter behind a box that rewrites addresses
     let other = says(METER, "01040004621001301215");
-    let error = identified(&model, &requests, &[Some(&other), Some(&word)]).unwrap_err();
+    let error = identified(&model, &target("1"), &requests, &[Some(&other), Some(&word)]).unwrap_err();
     assert!(error.to_string().contains("151230011062"), "{error}");
     // it does not know the identifier, and answers under its address
-    let said = identified(&model, &requests, &[None, Some(&word)]).unwrap();
+    let said = identified(&model, &target("1"), &requests, &[None, Some(&word)]).unwrap();
     assert_eq!(said, "the meter answers under its address 151230011061");
     // another meter's answer, and none at all
     let stranger = says("151230011062", "030500040000");
-    assert!(identified(&model, &requests, &[None, Some(&stranger)]).is_err());
-    assert!(identified(&model, &requests, &[None, None]).is_err());
+    assert!(identified(&model, &target("1"), &requests, &[None, Some(&stranger)]).is_err());
+    assert!(identified(&model, &target("1"), &requests, &[None, None]).is_err());
 }
 
 fn judged(action: &Action, word: &str) -> Judgement {
     let model = model();
-    let requests = read_back(&model, METER, action).unwrap();
+    let requests = read_back(&model, &target(METER), action).unwrap();
     let answer = says(METER, &format!("03050004{word}"));
     let answers: Vec<Option<&[u8]>> = requests.iter().map(|_| Some(answer.as_slice())).collect();
     judge(&model, action, &requests, &answers, &manner()).unwrap()
@@ -149,7 +149,7 @@ fn status_word_3_tells_what_became_of_it() {
     }
     // the capture of a closed relay
     let model = model();
-    let requests = read_back(&model, METER, &Action::Disconnect).unwrap();
+    let requests = read_back(&model, &target(METER), &Action::Disconnect).unwrap();
     let captured = hex::decode("686110013012156891063638333733336E16").unwrap();
     let verdict = judge(&model, &Action::Disconnect, &requests, &[Some(&captured)], &manner());
     assert!(matches!(verdict, Ok(Judgement::Otherwise { .. })), "{verdict:?}");
@@ -160,7 +160,7 @@ fn status_word_3_tells_what_became_of_it() {
 #[test]
 fn a_relay_that_says_open_and_lets_a_load_through_is_not_believed() {
     let model = model();
-    let requests = read_back(&model, METER, &Action::Disconnect).unwrap();
+    let requests = read_back(&model, &target(METER), &Action::Disconnect).unwrap();
     assert_eq!(requests.len(), 2, "status word 3 and the power");
     let judged = |power: Option<&str>| {
         let (word, power) = (says(METER, "030500045000"), power.map(|power| says(METER, power)));
@@ -185,7 +185,7 @@ fn a_relay_that_says_open_and_lets_a_load_through_is_not_believed() {
     // a meter that does not tell is judged by its relay alone
     assert_eq!(judged(None), Judgement::AsWanted { said: open });
     // nothing of the kind holds a reconnection up
-    assert_eq!(read_back(&model, METER, &Action::Reconnect).unwrap().len(), 1);
+    assert_eq!(read_back(&model, &target(METER), &Action::Reconnect).unwrap().len(), 1);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn meters_without_a_relay_are_not_switched() {
     ] {
         let model = found(protocol, name);
         for action in [Action::Disconnect, Action::Reconnect, Action::Arm] {
-            let error = check(&model, &action).unwrap_err();
+            let error = check(&model, &target("1"), &action).unwrap_err();
             assert!(matches!(error, RelayError::NotSupported { .. }), "{name}: {error}");
             let permit = permitted(action, protocol, name, METER);
             assert!(encode(permit, &model, &manner()).is_err(), "{name}");
@@ -237,7 +237,7 @@ fn a_named_parameter_is_written_with_the_password_and_read_back() {
         (bytes[12], hex::encode(&data).as_str()),
         (0x14, "03010004023706020100000030")
     );
-    let back = read_back(&model, METER, &action).unwrap();
+    let back = read_back(&model, &target(METER), &action).unwrap();
     let judged = |answer: &str| {
         let answer = says(METER, answer);
         judge(&model, &action, &back, &[Some(&answer)], &manner())
@@ -257,7 +257,7 @@ fn a_named_parameter_is_written_with_the_password_and_read_back() {
         (write("demand_period", "1.5"), "exactly"),
         (write("demand_period", "many"), "decimal number"),
     ] {
-        let error = check(&model, &action).unwrap_err().to_string();
+        let error = check(&model, &target("1"), &action).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
         assert!(encode(permit(action, METER), &model, &manner()).is_err());
     }
@@ -318,7 +318,7 @@ fn a_meter_of_1997_is_switched_where_its_maker_shows_the_relay() {
         "FEFEFEFE688892100000006804085BF33333333399CC8516"
     );
     assert!(matches!(sent(Action::Arm), Err(RelayError::NotSupported { .. })));
-    let back = read_back(&model, address, &Action::Disconnect).unwrap();
+    let back = read_back(&model, &target(address), &Action::Disconnect).unwrap();
     assert_eq!(back.len(), 1);
     let word = |byte: &str| {
         let data = hex::decode(&format!("2FC0{byte}")).unwrap();
@@ -328,10 +328,10 @@ fn a_meter_of_1997_is_switched_where_its_maker_shows_the_relay() {
     assert!(matches!(judged("01"), Judgement::AsWanted { .. }));
     assert!(matches!(judged("00"), Judgement::Otherwise { .. }));
     // proven by its number, which need not be its address
-    let requests = identify(&model, address).unwrap();
+    let requests = identify(&model, &target(address)).unwrap();
     let number = hex::decode("32C0785634129000").unwrap();
     let number = answer_frame(Address::parse(address).unwrap(), Control(0x81), 0, &number);
-    let said = identified(&model, &requests, &[Some(&number), Some(&word("00"))]).unwrap();
+    let said = identified(&model, &target("1"), &requests, &[Some(&number), Some(&word("00"))]).unwrap();
     assert_eq!(said, "meter number 009012345678, address 000000109288");
     assert_eq!(refusal(&model, 0x04), "wrong password (error word 04)");
 }

@@ -16,18 +16,33 @@ pub(super) fn model(protocol: Protocol, name: &str) -> MeterModel {
     MeterModel::clone(found)
 }
 
+/// A meter at an address.
+pub(super) fn target(address: &str) -> Target {
+    Target {
+        meter: MeterId(1),
+        dtu: DtuId(1),
+        protocol: String::new(),
+        address: address.into(),
+        model: String::new(),
+        behind: None,
+    }
+}
+
 pub(super) fn permit(action: Action, protocol: Protocol, model: &str, address: &str) -> TripPermit {
+    let target = Target {
+        protocol: protocol.name().into(),
+        model: model.into(),
+        ..target(address)
+    };
+    permit_of(action, target)
+}
+
+pub(super) fn permit_of(action: Action, target: Target) -> TripPermit {
     let now = DateTime::UNIX_EPOCH;
     let command = Command {
         id: CommandId(1),
         account: AccountId(1),
-        target: Target {
-            meter: MeterId(1),
-            dtu: DtuId(1),
-            protocol: protocol.name().into(),
-            address: address.into(),
-            model: model.into(),
-        },
+        target,
         action,
         state: State::Sent,
         requested_by: UserId(1),

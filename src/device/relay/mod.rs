@@ -7,13 +7,14 @@
 
 mod cjt188;
 mod dlt645;
+mod gdw376;
 mod modbus;
 
 use super::decode::decode;
 use super::dlt645::parameter::ParameterError;
 use super::model::{MeterModel, Profile};
 use super::plan::{PlanError, plan};
-use crate::domain::command::{Action, TripPermit};
+use crate::domain::command::{Action, Target, TripPermit};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Measurand, Value};
 use crate::protocol::Request;
@@ -50,6 +51,9 @@ pub enum RelayError {
         /// Asked for.
         asked: String,
     },
+    /// Which meter stands at a measuring point is not certain.
+    #[error("{0}")]
+    NotPlaced(String),
     /// The answer does not prove who is there.
     #[error("the meter is not proven: {0}")]
     NotIdentified(String),
@@ -78,6 +82,17 @@ pub enum Judgement {
     },
 }
 
+/// What the answer to a relay's own frame says, where somebody stands between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The meter acknowledges it.
+    Done,
+    /// The meter refuses it, in words.
+    Refused(String),
+    /// The meter said nothing, or somebody else spoke: it may have been carried out or not.
+    Silent(String),
+}
+
 /// What frames need besides the meter: its wall clock and what opens it.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
@@ -94,16 +109,17 @@ pub struct Manner {
 /// Answers of a visit, one per request; none where there is no answer.
 pub type Answers<'a> = &'a [Option<&'a [u8]>];
 
-/// Whether a model has a known way to do it.
+/// Whether a model has a known way to do it to this meter.
 ///
 /// # Errors
 /// [`RelayError`] says what is missing.
-pub fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
+pub fn check(model: &MeterModel, target: &Target, action: &Action) -> Result<(), RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::check(model, profile, action),
         Profile::Dlt645(profile) => dlt645::check(model, profile, action),
         Profile::Cjt188(_) => cjt188::check(model, action),
-        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
+        Profile::Gdw376(_) => gdw376::check(model, target, action),
+        Profile::Mbus(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }
 }
 
@@ -111,12 +127,14 @@ pub fn check(model: &MeterModel, action: &Action) -> Result<(), RelayError> {
 ///
 /// # Errors
 /// [`RelayError`].
-pub fn identify(model: &MeterModel, address: &str) -> Result<Vec<Request>, RelayError> {
+pub fn identify(model: &MeterModel, target: &Target) -> Result<Vec<Request>, RelayError> {
+    let address = &target.address;
     match &model.profile {
         Profile::Modbus(profile) => modbus::identify(model, profile, address),
         Profile::Dlt645(profile) => dlt645::identify(model, profile, address),
         Profile::Cjt188(_) => cjt188::identify(model, address),
-        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Ok(Vec::new()),
+        Profile::Gdw376(_) => gdw376::identify(target),
+        Profile::Mbus(_) | Profile::Dlt698(_) => Ok(Vec::new()),
     }
 }
 
@@ -124,14 +142,18 @@ pub fn identify(model: &MeterModel, address: &str) -> Result<Vec<Request>, Relay
 ///
 /// # Errors
 /// [`RelayError::NotIdentified`]: then no relay frame may go through this session.
-pub fn identified(model: &MeterModel, requests: &[Request], answers: Answers<'_>) -> Result<String, RelayError> {
+pub fn identified(
+    model: &MeterModel,
+    target: &Target,
+    requests: &[Request],
+    answers: Answers<'_>,
+) -> Result<String, RelayError> {
     match &model.profile {
         Profile::Modbus(profile) => modbus::identified(model, profile, requests, answers),
         Profile::Dlt645(_) => dlt645::identified(requests, answers),
         Profile::Cjt188(_) => cjt188::identified(requests, answers),
-        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => {
-            Err(RelayError::NotIdentified("no way is known".to_owned()))
-        }
+        Profile::Gdw376(_) => gdw376::identified(target, requests, answers),
+        Profile::Mbus(_) | Profile::Dlt698(_) => Err(RelayError::NotIdentified("no way is known".to_owned())),
     }
 }
 
@@ -151,7 +173,25 @@ pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result
         Profile::Modbus(profile) => modbus::encode(&permit, model, profile),
         Profile::Dlt645(profile) => dlt645::encode(&permit, model, profile, manner),
         Profile::Cjt188(profile) => cjt188::encode(&permit, model, profile, manner),
-        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, permit.action())),
+        Profile::Gdw376(_) => gdw376::encode(&permit, model, manner),
+        Profile::Mbus(_) | Profile::Dlt698(_) => Err(not_supported(model, permit.action())),
+    }
+}
+
+/// What the answer to the frame of [`encode`] says of the meter: what came as an answer is the meter's own, unless it is a
+/// concentrator's that passed the frame on.
+pub fn word(request: &Request, answer: &[u8]) -> Word {
+    match request {
+        Request::Gdw376(_) => gdw376::word(request, answer),
+        _ => Word::Done,
+    }
+}
+
+/// How long an answer may take beyond what the meter's model says: a concentrator waits for its meters.
+pub fn answer_within(model: &MeterModel) -> Duration {
+    match &model.profile {
+        Profile::Gdw376(_) => gdw376::answer_within(),
+        _ => Duration::ZERO,
     }
 }
 
@@ -159,12 +199,14 @@ pub fn encode(permit: TripPermit, model: &MeterModel, manner: &Manner) -> Result
 ///
 /// # Errors
 /// [`RelayError`].
-pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
+pub fn read_back(model: &MeterModel, target: &Target, action: &Action) -> Result<Vec<Request>, RelayError> {
+    let address = &target.address;
     let mut requests = match &model.profile {
         Profile::Modbus(profile) => modbus::read_back(model, profile, address, action),
         Profile::Dlt645(profile) => dlt645::read_back(model, profile, address, action),
         Profile::Cjt188(_) => cjt188::read_back(model, address, action),
-        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
+        Profile::Gdw376(_) => return gdw376::read_back(model, target, action),
+        Profile::Mbus(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }?;
     // where the load can be seen, it has to fall
     if *action == Action::Disconnect && model.has(Quantity::ActivePowerTotal) {
@@ -177,7 +219,8 @@ pub fn read_back(model: &MeterModel, address: &str, action: &Action) -> Result<V
 ///
 /// # Errors
 /// [`RelayError`].
-pub fn question_of(model: &MeterModel, address: &str, action: &Action) -> Result<Vec<Request>, RelayError> {
+pub fn question_of(model: &MeterModel, target: &Target, action: &Action) -> Result<Vec<Request>, RelayError> {
+    let address = &target.address;
     match &model.profile {
         Profile::Modbus(profile) => modbus::question_of(model, profile, address, action),
         Profile::Dlt645(profile) => dlt645::question_of(model, profile, address, action),
@@ -204,7 +247,8 @@ pub fn judge(
         Profile::Modbus(profile) => modbus::judge(profile, action, requests, answers),
         Profile::Dlt645(profile) => dlt645::judge(model, profile, action, requests, answers, manner),
         Profile::Cjt188(_) => cjt188::judge(model, action, requests, answers, manner),
-        Profile::Mbus(_) | Profile::Gdw376(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
+        Profile::Gdw376(_) => return gdw376::judge(action, requests, answers),
+        Profile::Mbus(_) | Profile::Dlt698(_) => Err(not_supported(model, action)),
     }?;
     Ok(match judgement {
         Judgement::AsWanted { said } if *action == Action::Disconnect => with_load(model, requests, answers, said),

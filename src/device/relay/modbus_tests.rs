@@ -1,6 +1,6 @@
 //! Frames of the virtual meter's relay, by hand against the Modbus application protocol V1.1b3, 6.2, 6.3 and 6.5.
 
-use super::super::kit::{manner, model as found, permit as permitted};
+use super::super::kit::{manner, model as found, permit as permitted, target};
 use super::super::*;
 use crate::base::hex;
 use crate::protocol::Protocol;
@@ -37,13 +37,13 @@ fn a_permit_opens_nothing_but_its_own_meter_and_model() {
     let raw = Action::Raw {
         frame: "0205000000008C39".into(),
     };
-    assert!(check(&model("polyphase_virtual"), &raw).is_err() || frame(raw.clone(), "1").is_err());
+    assert!(check(&model("polyphase_virtual"), &target("1"), &raw).is_err() || frame(raw.clone(), "1").is_err());
 }
 
 #[test]
 fn a_model_without_a_relay_cannot_be_switched() {
     for name in ["eastron_sdm120", "hiking_dds238_zns"] {
-        let error = check(&model(name), &Action::Disconnect).unwrap_err();
+        let error = check(&model(name), &target("1"), &Action::Disconnect).unwrap_err();
         assert!(matches!(error, RelayError::NotSupported { .. }), "{name}: {error}");
     }
 }
@@ -57,7 +57,7 @@ fn ask(requests: &[Request], answers: &[&str]) -> (Vec<Request>, Vec<Vec<u8>>) {
 
 fn judged(action: &Action, answer: &str) -> Result<Judgement, RelayError> {
     let model = model("polyphase_virtual");
-    let requests = read_back(&model, "1", action).unwrap();
+    let requests = read_back(&model, &target("1"), action).unwrap();
     let (requests, frames) = ask(&requests, &[answer]);
     let answers: Vec<Option<&[u8]>> = frames.iter().map(|frame| Some(frame.as_slice())).collect();
     judge(&model, action, &requests, &answers, &manner())
@@ -71,7 +71,7 @@ fn sealed(pdu: &str) -> String {
 
 #[test]
 fn the_contact_tells_whether_the_supply_is_off() {
-    let requests = read_back(&model("polyphase_virtual"), "1", &Action::Disconnect).unwrap();
+    let requests = read_back(&model("polyphase_virtual"), &target("1"), &Action::Disconnect).unwrap();
     assert_eq!(hex::encode(&requests[0].wire()), sealed("010200000001"));
     let (off, on) = (sealed("01020100"), sealed("01020101"));
     assert!(matches!(
@@ -93,16 +93,16 @@ fn the_contact_tells_whether_the_supply_is_off() {
 #[test]
 fn a_meter_that_says_no_number_is_not_proven() {
     let model = model("polyphase_virtual");
-    let requests = identify(&model, "1").unwrap();
+    let requests = identify(&model, &target("1")).unwrap();
     assert_eq!(hex::encode(&requests[0].wire()), sealed("010302000002"));
     let say = |answer: &str| {
         let frame = hex::decode(&sealed(answer)).unwrap();
-        identified(&model, &requests, &[Some(&frame)])
+        identified(&model, &target("1"), &requests, &[Some(&frame)])
     };
     assert!(say("0103040001E240").unwrap().contains("0001E240"));
     assert!(matches!(say("01030400000000"), Err(RelayError::NotIdentified(_))));
     assert!(matches!(say("010304FFFFFFFF"), Err(RelayError::NotIdentified(_))));
-    assert!(identified(&model, &requests, &[None]).is_err());
+    assert!(identified(&model, &target("1"), &requests, &[None]).is_err());
 }
 
 #[test]
@@ -113,7 +113,10 @@ fn parameters_keep_their_bounds_and_are_read_back() {
     };
     assert_eq!(frame(write("15"), "1").unwrap(), sealed("01060100000F"));
     for wrong in ["0", "61", "1.5", "fifteen"] {
-        assert!(check(&model("polyphase_virtual"), &write(wrong)).is_err(), "{wrong}");
+        assert!(
+            check(&model("polyphase_virtual"), &target("1"), &write(wrong)).is_err(),
+            "{wrong}"
+        );
     }
     let (same, other) = (sealed("010302000F"), sealed("010302000E"));
     assert!(matches!(judged(&write("15"), &same), Ok(Judgement::AsWanted { .. })));

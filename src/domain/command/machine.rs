@@ -96,6 +96,23 @@ pub struct Target {
     pub address: String,
     /// Its model.
     pub model: String,
+    /// Behind a concentrator: which meter stands at its measuring point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Behind>,
+}
+
+/// A meter behind a concentrator, as the archive that we want has it. The point alone names nobody: a place of an archive can
+/// be written anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// The place in the archive.
+    pub place: u16,
+    /// The meter's own address, twelve digits; no other place of this archive has it.
+    pub meter_address: String,
+    /// What the concentrator speaks with it, as [`crate::domain::archive::PROTOCOLS`] has it.
+    pub meter_protocol: String,
+    /// The concentrator's port.
+    pub port: u8,
 }
 
 /// Why a command waits for people.

@@ -1,7 +1,7 @@
 //! The state machine against a model: whatever people, clocks and sessions do in whatever order.
 
 use super::interlock::{Protection, ProtectionKind};
-use super::machine::{BRAKE_NEEDS, Evidence};
+use super::machine::{BRAKE_NEEDS, Behind, Evidence};
 use super::permit::Mint;
 use super::policy::{clear, held_from_the_start};
 use super::*;
@@ -32,6 +32,7 @@ fn target() -> Target {
         protocol: "modbus-rtu".into(),
         address: "1".into(),
         model: "eastron_sdm120".into(),
+        behind: None,
     }
 }
 
@@ -151,6 +152,19 @@ fn nobody_approves_their_own_or_twice_or_something_else() {
         Command {
             target: Target {
                 address: "2".into(),
+                ..target()
+            },
+            ..held.clone()
+        },
+        // the same point of a concentrator, and another meter there
+        Command {
+            target: Target {
+                behind: Some(Behind {
+                    place: 1,
+                    meter_address: "202611210001".into(),
+                    meter_protocol: "DL/T 645-2007".into(),
+                    port: 31,
+                }),
                 ..target()
             },
             ..held.clone()

@@ -148,7 +148,7 @@ impl Batch {
     fn plan(&mut self, now: Moment) {
         // what is asked twice with different data (two days of a point) cannot stand in one frame
         let mut rounds: Vec<(Afn, Asks, Vec<Part>)> = Vec::new();
-        let mut foreign = Vec::new();
+        let (mut foreign, mut alone) = (Vec::new(), Vec::new());
         for (member, kept) in self.members.iter().enumerate() {
             for (place, request) in kept.job.requests.iter().enumerate() {
                 let part = Part { member, place };
@@ -160,10 +160,13 @@ impl Batch {
                     let clash = |(id, data): (Id, &[u8])| asks.get(&id).is_some_and(|there| there != data);
                     !request.asks().any(clash)
                 };
-                let shares = is_data(request.afn()) && kept.job.effect.is_none();
+                if !is_data(request.afn()) || kept.job.effect.is_some() {
+                    alone.push((request.clone().to_terminal(self.terminal), part));
+                    continue;
+                }
                 let round = rounds
                     .iter_mut()
-                    .find(|(afn, asks, _)| shares && *afn == request.afn() && fits(asks));
+                    .find(|(afn, asks, _)| *afn == request.afn() && fits(asks));
                 let asks = request.asks().map(|(id, data)| (id, data.to_vec()));
                 match round {
                     Some((_, kept, parts)) => {
@@ -179,6 +182,15 @@ impl Batch {
         }
         for (afn, asks, parts) in rounds {
             self.frames_of(afn, asks, parts, now);
+        }
+        // as they are: what changes something was made once, with a permit, and nobody makes it anew
+        for (request, part) in alone {
+            self.questions.push_back(Question {
+                request,
+                attempts: 0,
+                parts: vec![part],
+                sent_at: None,
+            });
         }
     }
 

@@ -9,6 +9,9 @@ use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
+#[path = "relay_tests.rs"]
+mod relays;
+
 struct Mute;
 
 impl Spoken for Mute {

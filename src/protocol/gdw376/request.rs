@@ -213,6 +213,12 @@ impl Request {
         Self::new(address, Afn::EVENTS, [Ask { id, data }])
     }
 
+    /// The same question to another terminal.
+    #[must_use]
+    pub fn to_terminal(self, address: Address) -> Self {
+        Self { address, ..self }
+    }
+
     /// The same question under a sequence number, 0 to 15.
     #[must_use]
     pub fn numbered(self, number: u8) -> Self {

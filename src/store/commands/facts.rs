@@ -2,6 +2,8 @@
 
 use crate::base::ids::{AccountId, DtuId, GroupId, MeterId, UserId};
 use crate::domain::access::{Role, RoleSet};
+use crate::domain::archive::ArchiveEntry;
+use crate::domain::command::machine::Behind;
 use crate::domain::command::{Person, Policy, Protection, ProtectionKind, Site, Target};
 use crate::port::control::FactSheet;
 use crate::port::scope::StoreError;
@@ -52,8 +54,14 @@ pub(super) async fn sheet(
     .collect();
     let ids: Vec<i32> = meters.iter().map(|meter| meter.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT m.id, m.dtu_id, m.protocol, m.address, m.model, m.group_id, d.time_zone, p.kind AS "kind?", p.until AS "until?"
+        r#"WITH placed AS (
+               SELECT dtu_id, point, entry, count(*) OVER (PARTITION BY dtu_id, entry ->> 'meter_address') AS namesakes
+               FROM archive_entry
+               WHERE account_id = $1 AND dtu_id IN (SELECT dtu_id FROM meter WHERE account_id = $1 AND id = ANY($2)))
+           SELECT m.id, m.dtu_id, m.protocol, m.address, m.model, m.group_id, d.time_zone, p.kind AS "kind?", p.until AS "until?",
+                  a.entry AS "entry?"
            FROM meter m JOIN dtu d ON d.id = m.dtu_id LEFT JOIN meter_protection p ON p.meter_id = m.id
+           LEFT JOIN placed a ON m.protocol = 'gdw376.1' AND a.dtu_id = m.dtu_id AND a.point::text = m.address AND a.namesakes = 1
            WHERE m.account_id = $1 AND m.id = ANY($2) AND m.deleted_at IS NULL
              AND NOT EXISTS (SELECT FROM installation i WHERE i.meter_id = m.id AND i.valid_to IS NOT NULL
                              AND NOT EXISTS (SELECT FROM installation o WHERE o.meter_id = m.id AND o.valid_to IS NULL))"#,
@@ -72,6 +80,7 @@ pub(super) async fn sheet(
                 protocol: row.protocol,
                 address: row.address,
                 model: row.model,
+                behind: row.entry.and_then(behind),
             };
             let protections = row.kind.map(|kind| Protection {
                 // a kind of a newer version protects all the same
@@ -111,6 +120,17 @@ pub(super) async fn sheet(
         meter_zone,
         meters,
         people,
+    })
+}
+
+/// Which meter stands at a place of an archive; none of what cannot be read: then no command has a target.
+fn behind(entry: serde_json::Value) -> Option<Behind> {
+    let entry = serde_json::from_value::<ArchiveEntry>(entry).ok()?.settled();
+    entry.faults().is_empty().then_some(Behind {
+        place: entry.place,
+        meter_address: entry.meter_address,
+        meter_protocol: entry.meter_protocol,
+        port: entry.port,
     })
 }
 

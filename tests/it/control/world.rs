@@ -1,5 +1,6 @@
 //! A desk, its database, and meters whose relays are watched: every frame that could move one is counted.
 
+use super::concentrator::{Concentrator, moves, passed_on};
 use crate::harness::db::TestDb;
 use actix::Addr;
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use polyphase::port::field::{
 use polyphase::port::ledger::{PollRecord, SinkError};
 use polyphase::port::scope::{Actor, InAccount, Scope};
 use polyphase::protocol::dlt645::{Operator, Password, Security};
+use polyphase::protocol::gdw376::Afn;
 use polyphase::protocol::{Finding, Protocol, Request, Verdict, cjt188, dlt645};
 use polyphase::simulator::dlt645::{ItemMeter, Meter645};
 use polyphase::simulator::fluid::{FluidMeter, Quirks};
@@ -66,6 +68,7 @@ pub enum Device {
     Modbus(SimMeter),
     Item(ItemMeter),
     Fluid(FluidMeter),
+    Behind(Arc<Concentrator>),
 }
 
 impl Meter {
@@ -114,11 +117,22 @@ impl Meter {
         }
     }
 
+    /// A measuring point of a concentrator.
+    pub fn behind(dtu: i32, point: u16, concentrator: &Arc<Concentrator>) -> Self {
+        Self {
+            dtu: DtuId(dtu),
+            protocol: Protocol::Gdw376,
+            model: "gdw376_single_phase",
+            address: point.to_string(),
+            sim: Device::Behind(Arc::clone(concentrator)),
+        }
+    }
+
     /// The same with its clock so far ahead.
     pub fn ahead(self, by: TimeDelta) -> Self {
         match &self.sim {
             Device::Item(meter) => meter.meter.set_drift(by),
-            Device::Modbus(_) | Device::Fluid(_) => panic!("set by its quirks"),
+            Device::Modbus(_) | Device::Fluid(_) | Device::Behind(_) => panic!("set by its quirks"),
         }
         self
     }
@@ -128,11 +142,15 @@ impl Meter {
             Device::Modbus(meter) => meter.switch().unwrap().is_off(),
             Device::Item(meter) => meter.meter.is_open(),
             Device::Fluid(meter) => meter.is_closed(now),
+            Device::Behind(concentrator) => concentrator.is_off(self.address.parse().unwrap()),
         }
     }
 
     /// What the line brings of its answer.
     fn say(&self, request: &Request, now: DateTime<Utc>) -> Result<Vec<u8>, TransactionError> {
+        if let (Device::Behind(concentrator), Request::Gdw376(request)) = (&self.sim, request) {
+            return concentrator.say(request, now);
+        }
         let spoken = match (&self.sim, request) {
             (Device::Modbus(meter), Request::Modbus(request)) => {
                 assert_eq!(request.unit(), meter.unit, "asked at another's address");
@@ -225,7 +243,9 @@ impl Field {
                 Request::Modbus(request) => request.function().is_read(),
                 Request::Dlt645(request) => matches!(request.body(), dlt645::Body::Read { .. }),
                 Request::Cjt188(request) => request.function() == cjt188::Function::Read,
-                Request::Mbus(_) | Request::Gdw376(_) | Request::Dlt698(_) => false,
+                // a frame that moves a relay has a type of its own
+                Request::Gdw376(request) => matches!(request.afn(), Afn::QUERY | Afn::FORWARD) && !moves(request),
+                Request::Mbus(_) | Request::Dlt698(_) => false,
             };
             assert!(reads, "a frame that changes something without a permit: {request:?}");
             return Some(meter.say(request, now));
@@ -237,6 +257,11 @@ impl Field {
                 dlt645::Body::Relay(command) => command.action() == dlt645::relay::Action::Trip,
                 _ => false,
             },
+            Request::Gdw376(request) => {
+                assert!(moves(request), "{request:?}");
+                let inner = passed_on(request).unwrap();
+                matches!(inner.body(), dlt645::Body::Relay(command) if command.action() == dlt645::relay::Action::Trip)
+            }
             _ => request.wire().ends_with(&[0x99, 0x10, 0x16]),
         };
         self.frames.lock().unwrap().push((now, job.meter, off));

@@ -23,7 +23,7 @@ impl Desk {
             return Ok(None);
         }
         let text = |error: RelayError| error.to_string();
-        let asked = relay::read_back(&way.model, &command.target.address, &command.action).map_err(text)?;
+        let asked = relay::read_back(&way.model, &command.target, &command.action).map_err(text)?;
         let frames = self.read(command, way, &asked).await?;
         let at = self.parts.clock.now();
         let local = relay::clock_shown(&way.model, &asked, &borrowed(&frames)).map_err(text)?;
