@@ -41,6 +41,8 @@ ROUNDS_OF_A_DAY = 24
 LEAD_S, WINDOW_S = 20, 10
 #: at once, from here
 HANDS = 8
+#: concentrators whose archives are adopted; rows of a file
+SCANNED, FILE_ROWS = 6, 15_000
 #: no concentrator here has so many points
 NOBODY = 2000
 
@@ -148,8 +150,8 @@ def judge_writing(api, line, name, options):
 
 
 def furnish(api, options):
-    """The concentrators claimed and their points as meters: those of the first by hand, with one that nobody has, the
-    others out of their archives. By meter: its concentrator and point."""
+    """The concentrators claimed and their points as meters: those of the first by hand, with one that nobody has, those of
+    some more out of their archives, the others by files. By meter: its concentrator and point."""
     names = [f"4403-{number:05}" for number in range(1, options.concentrators + 1)]
     seen = lambda: {entry["sn"] for entry in api.all("/api/v1/quarantine")} >= set(names)
     wait("the concentrators in quarantine", options.limit, seen)
@@ -177,14 +179,43 @@ def furnish(api, options):
         return line, meters, faults
 
     lines, meters, faults = [], {}, []
-    with ThreadPoolExecutor(HANDS) as hands:
-        for line, found, bad in hands.map(furnished, names):
-            lines.append(line)
-            meters |= found
-            faults += bad
-            if len(lines) % 10 == 0:
-                print(f"{len(lines)} concentrators furnished", file=sys.stderr)
+    for name in names[:SCANNED]:
+        line, found, bad = furnished(name)
+        lines.append(line)
+        meters |= found
+        faults += bad
+        progress(f"{name} furnished")
+    rest = {api.post(f"/api/v1/quarantine/{name}/claim", {"name": name})["id"]: name for name in names[SCANNED:]}
+    lines += rest
+    for begin in range(SCANNED, len(names), FILE_ROWS // options.points):
+        of_file = names[begin:begin + FILE_ROWS // options.points]
+        imported(api, of_file, options)
+        progress(f"{of_file[0]} to {of_file[-1]} imported")
+    for meter in api.all("/api/v1/meters"):
+        if meter["dtu_id"] in rest:
+            meters[meter["id"]] = (rest[meter["dtu_id"]], int(meter["address"]))
+    if len(meters) != options.points * len(names) + 1:
+        faults.append(f"{len(meters)} meters")
     return lines, meters, faults
+
+
+def imported(api, names, options):
+    """The points of some concentrators as meters, by a file."""
+    rows = [f"{name},gdw376.1,{point},{MODEL},{name} p{point}" for name in names for point in range(1, options.points + 1)]
+    text = "\n".join(["dtu_sn,protocol,address,model,name", *rows]).encode()
+    request = urllib.request.Request(f"{api.base}/api/v1/imports?kind=meters", data=text, method="POST")
+    request.add_header("Authorization", f"Bearer {api.key}")
+    request.add_header("Content-Type", "text/csv")
+    with urllib.request.urlopen(request, timeout=90) as answer:
+        job = json.loads(answer.read())["id"]
+    view = wait("an import", options.limit, lambda: (found := api.get(f"/api/v1/imports/{job}"))["state"] not in (
+        "waiting", "running") and found, 1)
+    if view["state"] != "done" or view["made"] != len(rows):
+        raise RuntimeError(f"the import came to {view}")
+
+
+def progress(text):
+    print(datetime.now(timezone.utc).strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
 def scheduled(api, lines, options):
@@ -309,9 +340,9 @@ def relay_moved(api, meters):
     return faults
 
 
-def frozen(head, api, lines, meters, values, fleet, options):
+def frozen(head, api, lines, meters, values, fleets, options):
     """The daily slot is due while no concentrator is there: every one ends as missing, then as late by the freeze of its day's
-    midnight. The new fleet, faults, and the frames that the freezes cost."""
+    midnight. Faults, and the frames that the freezes cost; the new fleet is the last of the fleets."""
     faults = []
     due = (datetime.now(timezone.utc) + timedelta(seconds=LEAD_S + options.concentrators // 2)).replace(microsecond=0)
     midnight = due.replace(hour=0, minute=0, second=0)
@@ -319,8 +350,8 @@ def frozen(head, api, lines, meters, values, fleet, options):
         "name": "daily", "cron": f"{due.second} {due.minute} {due.hour} * * *", "time_zone": "UTC", "spread_s": 0,
         "quantities": ENERGIES, "window_s": WINDOW_S,
         "retry": {"attempts": 2, "backoff_s": 1, "deadline_s": WINDOW_S}, "missed_run": "all"})["id"]
-    fleet.send_signal(signal.SIGTERM)
-    fleet.wait(30)
+    fleets[-1].send_signal(signal.SIGTERM)
+    fleets[-1].wait(30)
     with ThreadPoolExecutor(HANDS) as hands:
         assign = lambda line: api.call("PATCH", f"/api/v1/dtus/{line}", {"schedule": schedule}, headers={"If-Match": "*"})
         list(hands.map(assign, lines))
@@ -337,7 +368,7 @@ def frozen(head, api, lines, meters, values, fleet, options):
     if set(reasons) != {"dtu_offline"}:
         faults.append(f"nobody was there and the slots ended as {reasons}")
     before = metric(head, "polyphase_concentrator_frames_total")
-    fleet = field(head, options.folder, options)
+    fleets.append(field(head, options.folder, options))
     try:
         wait("every daily slot filled", options.limit, ended("late"), 5)
     except RuntimeError:
@@ -359,7 +390,7 @@ def frozen(head, api, lines, meters, values, fleet, options):
     bad, totals = each_of(judge, list(values))
     if len(totals) == len(values) and len(set(totals.values())) < len(totals) * 0.99:
         faults.append("points share their freezes")
-    return fleet, faults + bad, frames
+    return faults + bad, frames
 
 
 def main():
@@ -376,13 +407,14 @@ def main():
         os.chmod(folder, 0o755)
         options.folder = folder
         head = HeadEnd(folder, extra='[access]\nclaims = "open"\n')
-        fleet = None
+        fleets = []
         try:
             head.start()
             api = head.admin("admin@first.example", "First")
-            fleet = field(head, folder, options)
+            fleets.append(field(head, folder, options))
             lines, meters, of_archives = furnish(api, options)
             begin = scheduled(api, lines, options)
+            progress(f"rounds from {begin} on")
             end = begin + timedelta(seconds=options.every * options.rounds)
             time.sleep(max(0, (begin - datetime.now(timezone.utc)).total_seconds() - 1))
             before = metric(head, "polyphase_concentrator_frames_total")
@@ -391,6 +423,7 @@ def main():
             all_ended = lambda: (found := slots(api, begin, end)) and not any(s["state"] == "open" for s in found) and found
             found = wait("an ending of every slot", options.limit, all_ended, 2 + len(meters) // 5000)
             faults, states = judge_slots(found, meters, options)
+            progress(f"{dict(states)} in {frames} frames")
             faults += of_archives
             more, values = judge_values(api, meters, begin, end)
             faults += more + judge_owners(api, meters, values) + relay_moved(api, meters)
@@ -400,7 +433,8 @@ def main():
             retried = 3 * (1 + math.ceil(math.log2(options.every / 2))) * options.rounds
             if not least <= frames <= 1.2 * least + retried:
                 faults.append(f"{frames} frames; {least} are the least, {retried} go to the point that nobody has")
-            fleet, of_freezes, freezing = frozen(head, api, lines, meters, values, fleet, options)
+            progress(f"values judged: {faults[:3]}")
+            of_freezes, freezing = frozen(head, api, lines, meters, values, fleets, options)
             faults += of_freezes
             least_freezing = math.ceil(options.points * FREEZE_BYTES / ANSWER_BYTES) * options.concentrators
             asked = options.points * options.concentrators
@@ -418,9 +452,10 @@ def main():
             print(head.tail(), file=sys.stderr)
             raise
         finally:
-            if fleet and fleet.poll() is None:
-                fleet.send_signal(signal.SIGTERM)
-                fleet.wait(30)
+            for fleet in fleets:
+                if fleet.poll() is None:
+                    fleet.send_signal(signal.SIGTERM)
+                    fleet.wait(30)
             head.stop()
     report["faults"] = faults[:40]
     print(json.dumps(report, indent=1, ensure_ascii=False))
