@@ -21,8 +21,9 @@ use std::collections::{BTreeMap, HashMap};
 const LOOK_MAX: usize = 20_000;
 /// Slots whose endings are fetched at once.
 const CHUNK: usize = 5_000;
-/// Meters whose schedules are fetched at once.
+/// Meters whose schedules are fetched at once: few first, more while the page is not full.
 const METERS: i64 = 20;
+const METERS_MAX: i64 = 1_000;
 /// Slots of a week that a tally counts: one every ten seconds.
 const TALLY_MAX: usize = 61_000;
 
@@ -231,19 +232,21 @@ async fn next_meters(
     query: &SlotQuery,
     from_id: i32,
     to: DateTime<Utc>,
+    at_once: i64,
 ) -> Result<Vec<i32>, StoreError> {
     Ok(sqlx::query_scalar!(
-        "SELECT DISTINCT ms.meter_id FROM meter_schedule ms JOIN meter m ON m.id = ms.meter_id
-         WHERE ms.meter_id >= $1 AND ($2::int IS NULL OR ms.meter_id = $2)
-           AND ms.valid_from < $4 AND (ms.valid_to IS NULL OR ms.valid_to > $3)
+        "SELECT m.id FROM meter m
+         WHERE m.id >= $1 AND ($2::int IS NULL OR m.id = $2)
+           AND EXISTS (SELECT FROM meter_schedule ms WHERE ms.meter_id = m.id
+                       AND ms.valid_from < $4 AND (ms.valid_to IS NULL OR ms.valid_to > $3))
            AND (m.deleted_at IS NULL
                 OR EXISTS (SELECT FROM installation x WHERE x.meter_id = m.id AND x.closing <> '{}'))
-         ORDER BY ms.meter_id LIMIT $5",
+         ORDER BY m.id LIMIT $5",
         from_id,
         query.meter.map(|meter| meter.0),
         query.from,
         to,
-        METERS
+        at_once
     )
     .fetch_all(tx)
     .await?)
@@ -296,9 +299,10 @@ impl SlotStore for AccountHandle {
         let mut shelf = RuleShelf::default();
         let mut page = SlotPage::default();
         let mut after = query.after;
-        let mut looked = 0;
+        let (mut looked, mut at_once) = (0, METERS);
         loop {
-            let meters = next_meters(&mut tx, query, after.map_or(0, |(meter, _, _)| meter.0), to).await?;
+            let from_id = after.map_or(0, |(meter, _, _)| meter.0);
+            let meters = next_meters(&mut tx, query, from_id, to, at_once).await?;
             let Some(last) = meters.last().copied() else {
                 return Ok(page);
             };
@@ -327,10 +331,11 @@ impl SlotStore for AccountHandle {
             }
             // behind everything of the last meter
             after = Some((MeterId(last), to, ScheduleId(i32::MAX)));
-            let done = query.meter.is_some() || i64::try_from(meters.len()).unwrap_or(METERS) < METERS;
+            let done = query.meter.is_some() || i64::try_from(meters.len()).unwrap_or(at_once) < at_once;
             if done {
                 return Ok(page);
             }
+            at_once = (at_once * 4).min(METERS_MAX);
             if looked >= LOOK_MAX {
                 page.next = after;
                 return Ok(page);
