@@ -89,7 +89,8 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
         questions: 0,
         written: Vec::new(),
     };
-    if scan.is_concentrator().await {
+    let framing = scan.framing().await;
+    if framing == Framing::Gdw376.name() {
         if !plan.writes.is_empty() {
             scan.write_archive(&plan.writes).await?;
         }
@@ -97,6 +98,10 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
     }
     if !plan.writes.is_empty() {
         return Err(ScanFailure::NoConcentrator);
+    }
+    if framing == Framing::Dlt698.name() {
+        scan.tell_no_line();
+        return Ok(());
     }
     let mut known = 0;
     while let Some(probe) = scan.survey.probe() {
@@ -120,10 +125,23 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
 }
 
 impl Scan {
-    /// Whether a concentrator is behind the link, by its login.
-    async fn is_concentrator(&self) -> bool {
+    /// What is behind the link, by its login; empty while nobody is there.
+    async fn framing(&self) -> String {
         let link = (self.parts.link)().await;
-        link.is_some_and(|link| link.stats().learned.framing == Framing::Gdw376.name())
+        link.map(|link| link.stats().learned.framing.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Behind a terminal of DL/T 698.45 there is no line to search, and its archive is not read yet.
+    fn tell_no_line(&self) {
+        let note = "a terminal of DL/T 698.45: its archive is not read; make its meters by their addresses";
+        (self.parts.tell)(ScanProgress {
+            asked: 0,
+            left: 0,
+            searching: None,
+            found: Vec::new(),
+            notes: vec![note.to_owned()],
+        });
     }
 
     fn tell(&self) {

@@ -2,13 +2,14 @@
 
 use crate::base::clock::{Clock, SystemClock};
 use crate::device::catalogue::Catalogue;
-use crate::device::model::Folder;
+use crate::device::model::{Folder, MeterModel};
 use crate::protocol::Protocol;
 use crate::simulator::concentrator::{Habits, TerminalPlan};
 use crate::simulator::dtu::{FleetStats, Registration};
 use crate::simulator::faults::Faults;
 use crate::simulator::fleet::FleetPlan;
 use crate::simulator::meter::Mould;
+use crate::simulator::terminal::StationPlan;
 use clap::Args;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,16 +25,20 @@ pub struct SimulateArgs {
     /// Virtual DTUs; 10 unless concentrators are wanted
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     dtus: Option<u32>,
-    /// Virtual concentrators of Q/GDW 1376.1, terminals 1, 2, 3 … of the region
+    /// Virtual concentrators, terminals 1, 2, 3 … of the region
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     concentrators: u16,
+    /// What concentrators speak
+    #[arg(long, value_enum, default_value = "gdw376.1")]
+    concentrator_kind: ConcentratorKind,
+
     /// The region of concentrators, four digits
     #[arg(long, default_value = "4403")]
     region: String,
-    /// A measuring point whose route over the mesh fails in an hour: it shows older values
+    /// A measuring point whose route over the mesh fails in an hour: it shows older values, or is not reached (DL/T 698.45)
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     mesh_failure: f64,
-    /// An event recorded with a concentrator's answer
+    /// An event recorded with an answer of a concentrator of Q/GDW 1376.1
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     events: f64,
     /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 and DL/T 645 meters behind the n-th DTU at n001, n002, n003 …;
@@ -63,6 +68,17 @@ pub struct SimulateArgs {
     for_s: u64,
     #[command(flatten)]
     faults: Faults,
+}
+
+/// What concentrators speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ConcentratorKind {
+    /// Q/GDW 1376.1
+    #[value(name = "gdw376.1")]
+    Gdw376,
+    /// DL/T 698.45: the meters have the address of the terminal's number in five digits and their own in seven
+    #[value(name = "dlt698.45")]
+    Dlt698,
 }
 
 /// Runs until it is interrupted or the time is over; prints its counters at the end.
@@ -115,7 +131,10 @@ pub fn run(args: SimulateArgs) -> ExitCode {
         let play = async {
             // dropping it ends the fleet
             let _fleet = plan.start(&args.connect, &moulds, &clock, &stats).await;
-            let _terminals = terminals.start(&args.connect, &clock, &stats).await;
+            let _terminals = match &terminals {
+                Terminals::Gdw376(plan) => plan.start(&args.connect, &clock, &stats).await,
+                Terminals::Dlt698(plan) => plan.start(&args.connect, &clock, &stats).await,
+            };
             tokio::time::sleep(end).await;
         };
         tokio::select! {
@@ -141,24 +160,50 @@ pub fn run(args: SimulateArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Concentrators of one kind.
+enum Terminals {
+    Gdw376(TerminalPlan),
+    Dlt698(StationPlan),
+}
+
 /// The concentrators that are wanted.
-fn terminals(args: &SimulateArgs) -> Result<TerminalPlan, String> {
+fn terminals(args: &SimulateArgs) -> Result<Terminals, String> {
     let region = u16::from_str_radix(&args.region, 16).ok();
     let region = region.filter(|_| args.region.len() == 4);
     let region = region.ok_or_else(|| format!("{:?} is no region; it has four digits", args.region))?;
-    Ok(TerminalPlan {
-        terminals: args.concentrators,
-        points: args.meters,
-        region,
-        seed: args.seed,
-        heartbeat: Duration::from_secs(args.heartbeat_s),
-        habits: Habits {
-            faults: args.faults.clone(),
-            mesh_failure: args.mesh_failure,
-            events: args.events,
-            ..Habits::default()
-        },
+    let heartbeat = Duration::from_secs(args.heartbeat_s);
+    let habits = Habits {
+        faults: args.faults.clone(),
+        mesh_failure: args.mesh_failure,
+        events: args.events,
+        ..Habits::default()
+    };
+    Ok(match args.concentrator_kind {
+        ConcentratorKind::Gdw376 => Terminals::Gdw376(TerminalPlan {
+            terminals: args.concentrators,
+            points: args.meters,
+            region,
+            seed: args.seed,
+            heartbeat,
+            habits,
+        }),
+        ConcentratorKind::Dlt698 => Terminals::Dlt698(StationPlan {
+            terminals: args.concentrators,
+            meters: args.meters,
+            region,
+            seed: args.seed,
+            heartbeat,
+            habits,
+            model: builtin_model(Protocol::Dlt698, "dlt698_three_phase")?,
+        }),
     })
+}
+
+fn builtin_model(protocol: Protocol, name: &str) -> Result<Arc<MeterModel>, String> {
+    let catalogue =
+        Catalogue::builtin().map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let model = catalogue.get(protocol, name).cloned();
+    model.ok_or_else(|| format!("there is no meter model {name:?}"))
 }
 
 /// The moulds of models by name.

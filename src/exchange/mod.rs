@@ -13,6 +13,7 @@ pub mod job;
 pub mod line;
 mod memory;
 pub mod pace;
+pub mod proxy;
 pub mod scan;
 pub mod session;
 pub mod shed;

@@ -6,11 +6,13 @@
 //!    └── replies ─────┘◀── requests ─── line ◀── jobs from the link
 //! ```
 //!
-//! What a concentrator sent goes to its trunk (`connection/trunk.rs`) instead of a line.
+//! What a concentrator sent goes to its trunk (`connection/trunk.rs`) instead of a line, what a terminal of DL/T 698.45 sent to
+//! its proxy (`connection/terminal.rs`).
 //!
 //! It knows no meaning of a reading. Whatever happens, panic included, it tells the registrar once that it has ended, and
 //! every asker gets an answer.
 
+mod terminal;
 mod trunk;
 
 use super::NetDeps;
@@ -23,6 +25,7 @@ use crate::base::ids::ConnectionId;
 use crate::domain::device::SerialNumber;
 use crate::exchange::Moment;
 use crate::exchange::line::{Line, LineEvent, LineSettings};
+use crate::exchange::proxy::Proxy;
 use crate::exchange::session::{LearnedProfile, Session, SessionEvent, SessionFault};
 use crate::exchange::trunk::Trunk;
 use crate::exchange::visit::{AnswerBounds, LineFrame};
@@ -49,6 +52,8 @@ struct Connection<S> {
     line: Line,
     /// The way to a concentrator's points; none while the peer is a DTU.
     trunk: Option<Box<Trunk>>,
+    /// The same to the meters of a terminal of DL/T 698.45.
+    proxy: Option<Box<Proxy>>,
     desk: Desk,
     introduction: Option<Introduction>,
     heartbeats: Vec<Vec<u8>>,
@@ -100,6 +105,7 @@ where
         Self {
             line: Line::new(line_settings(&deps), now),
             trunk: None,
+            proxy: None,
             silence: seconds(deps.settings.silence_s),
             heard_on: now.on,
             introduction: None,
@@ -154,6 +160,7 @@ where
             self.line.next_deadline(self.deps.moment()),
             self.session.next_deadline(),
             self.trunk.as_ref().and_then(|trunk| trunk.next_deadline()),
+            self.proxy.as_ref().and_then(|proxy| proxy.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -174,6 +181,11 @@ where
                 let events = self.session.line_busy(now.on, true);
                 self.act(events).await?;
                 return self.trunk_works(now).await;
+            }
+            if self.proxy.is_some() {
+                let events = self.session.line_busy(now.on, true);
+                self.act(events).await?;
+                return self.proxy_works(now).await;
             }
             self.line.tick(now);
             self.report(now)?;
@@ -240,12 +252,18 @@ where
                         trunk.feed(now, &bytes);
                     }
                 }
+                SessionEvent::Line(bytes) if self.proxy.is_some() => {
+                    if let Some(proxy) = self.proxy.as_mut() {
+                        proxy.feed(now, &bytes);
+                    }
+                }
                 SessionEvent::Line(bytes) => {
                     self.line.feed(now, &bytes, &self.heartbeats);
                     self.report(now)?;
                 }
                 SessionEvent::Heartbeat(bytes) => {
                     self.beat();
+                    self.link_said(now, &bytes).await?;
                     self.desk.record(FrameKind::Heartbeat, now, bytes);
                 }
                 SessionEvent::Noise(bytes) => {
@@ -266,8 +284,10 @@ where
                     first_bytes,
                     package,
                 } => {
-                    self.desk.record(FrameKind::Registration, now, package);
                     self.trunk = trunk::trunk_of(sn.as_str(), &learned, &self.deps);
+                    self.proxy = terminal::proxy_of(sn.as_str(), &learned, &self.deps);
+                    self.link_said(now, &package).await?;
+                    self.desk.record(FrameKind::Registration, now, package);
                     self.introduce(sn, &learned, first_bytes);
                 }
                 SessionEvent::Fault(fault) => return Err(self.fault(&fault)),
@@ -339,9 +359,10 @@ where
             Wish::Adopt(owner) => self.adopt(owner).await?,
             Wish::Poll(errand) => {
                 let (line, now) = (&mut self.line, self.deps.moment());
-                match self.trunk.as_mut() {
-                    Some(trunk) => self.desk.take(*errand, |job| trunk.submit(now, job)),
-                    None => self.desk.take(*errand, |job| line.submit(now, job)),
+                match (self.trunk.as_mut(), self.proxy.as_mut()) {
+                    (Some(trunk), _) => self.desk.take(*errand, |job| trunk.submit(now, job)),
+                    (None, Some(proxy)) => self.desk.take(*errand, |job| proxy.submit(now, job)),
+                    (None, None) => self.desk.take(*errand, |job| line.submit(now, job)),
                 }
             }
         }
@@ -434,10 +455,11 @@ where
         let now = self.deps.moment();
         self.desk.close(cause);
         self.trunk_ends(now);
+        self.proxy_ends(now);
         self.line.end(now);
         // a line that dies while it ends is as dead as it was
         let _ended = self.report(now);
-        if self.trunk.is_none() {
+        if self.trunk.is_none() && self.proxy.is_none() {
             self.count();
         }
     }

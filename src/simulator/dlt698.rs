@@ -24,7 +24,7 @@ const FRAME_DATA: usize = 512;
 #[derive(Debug)]
 pub struct ObjectMeter {
     profile: Arc<ObjectProfile>,
-    load: Load,
+    load: Arc<Load>,
     mute: bool,
     /// What remains of an answer in parts is remembered between questions.
     device: Mutex<Device>,
@@ -35,7 +35,7 @@ impl ObjectMeter {
     pub fn new(address: Address, profile: Arc<ObjectProfile>, load: Load, mute: bool) -> Self {
         Self {
             profile,
-            load,
+            load: Arc::new(load),
             mute,
             device: Mutex::new(Device::new(address, FRAME_DATA)),
         }
@@ -44,8 +44,8 @@ impl ObjectMeter {
     fn hear(&self, device: &mut Device, frame: &Frame, now: DateTime<Utc>) -> Option<Vec<u8>> {
         let mut shown = Shown {
             address: device.address(),
-            profile: &self.profile,
-            load: &self.load,
+            profile: Arc::clone(&self.profile),
+            load: Arc::clone(&self.load),
             now,
         };
         device.hear(frame, &mut shown).map(|frame| frame.wire())
@@ -81,18 +81,19 @@ impl LineMeter for ObjectMeter {
 }
 
 /// What a meter shows at an instant.
-pub(super) struct Shown<'a> {
+#[derive(Debug)]
+pub(super) struct Shown {
     pub(super) address: Address,
-    pub(super) profile: &'a ObjectProfile,
-    pub(super) load: &'a Load,
+    pub(super) profile: Arc<ObjectProfile>,
+    pub(super) load: Arc<Load>,
     pub(super) now: DateTime<Utc>,
 }
 
-impl Shown<'_> {
+impl Shown {
     fn attribute(&self, oad: Oad, at: DateTime<Utc>) -> Option<Data> {
         let shown = self.load.at(at);
         let phases = u8::try_from(shown.share.iter().filter(|share| **share > 0.0).count()).unwrap_or(3);
-        image::attribute(self.profile, phases, oad, |measurand| match measurand {
+        image::attribute(&self.profile, phases, oad, |measurand| match measurand {
             Measurand::Standard(quantity) => match value_of(*quantity, &shown)? {
                 Value::Decimal(value) => Some(value),
                 Value::F32(value) => Decimal::from_f32_retain(value),
@@ -125,7 +126,7 @@ impl Shown<'_> {
     }
 }
 
-impl Objects for Shown<'_> {
+impl Objects for Shown {
     fn get(&mut self, oad: Oad) -> Result<Data, Dar> {
         match oad {
             CLOCK => Ok(Data::DateTimeS(DateTimeS::of(self.now.naive_utc()))),

@@ -14,3 +14,4 @@ pub mod mbus;
 pub mod meter;
 pub mod physics;
 pub mod switch;
+pub mod terminal;

@@ -48,12 +48,51 @@ static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+static LINKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_terminal_logins_total",
+        "Logins of DL/T 698.45 terminals, by what their clock showed: right within a minute, off, wrong in every zone, none.",
+        &["clock"],
+    )
+});
+
 pub(super) fn touch() {
     for counter in [&FRAMES, &UNFIT, &REPORTS, &EVENTS, &JUMPS, &REPLAYS] {
         LazyLock::force(counter);
     }
     for why in ["ahead", "behind"] {
         STAMPS.with_label_values(&[why]).inc_by(0);
+    }
+    for clock in ["right", "off", "wrong", "none"] {
+        LINKS.with_label_values(&[clock]).inc_by(0);
+    }
+}
+
+/// A terminal of DL/T 698.45 logged in, beat or logged out.
+#[derive(Clone, Copy, Debug)]
+pub struct TerminalSpoke {
+    /// The DTU, 0 while it is nobody's.
+    pub dtu: i32,
+    /// What it said.
+    pub link: &'static str,
+    /// Whether it was a login.
+    pub login: bool,
+    /// Its clock in a word: `right`, `off`, `wrong` or `none`.
+    pub clock: &'static str,
+    /// By how much the clock is ahead of its zone's time, seconds; none where no zone shows such a time.
+    pub ahead_s: Option<i64>,
+}
+
+impl TerminalSpoke {
+    /// Logs and counts.
+    pub fn emit(self) {
+        let (link, clock, ahead_s) = (self.link, self.clock, self.ahead_s);
+        if self.login {
+            LINKS.with_label_values(&[clock]).inc();
+            tracing::info!(dtu.id = self.dtu, link, clock, ahead_s, "terminal logged in");
+        } else {
+            tracing::debug!(dtu.id = self.dtu, link, clock, ahead_s, "link of a terminal");
+        }
     }
 }
 

@@ -169,6 +169,27 @@ fn points_behind_concentrators_are_read_on_schedule_with_the_fewest_frames() {
     );
 }
 
+/// Terminals of DL/T 698.45: PyPI dlt698 with a meter behind it, and virtual ones with many; each value is its own meter's,
+/// with hardly more questions than there have to be.
+#[test]
+fn meters_behind_terminals_are_read_on_schedule_with_the_fewest_questions() {
+    run(
+        "run_terminals.py",
+        &[
+            "--terminals",
+            "2",
+            "--meters",
+            "40",
+            "--rounds",
+            "2",
+            "--every",
+            "60",
+            "--limit",
+            "400",
+        ],
+    );
+}
+
 /// Server and broker killed at random, a receiver that refuses and hangs: every stored reading arrives, under one id, signed
 /// and in order per meter. The long form runs by hand: `make integrations`.
 #[test]

@@ -263,11 +263,12 @@ impl Meter {
     /// By what the polls of this meter are spread within their schedule's time: those behind one concentrator go together.
     pub(super) fn spread(&self) -> i32 {
         let record = &self.parts.record;
-        if Protocol::by_name(&record.protocol) == Some(Protocol::Gdw376) {
-            record.dtu.0
-        } else {
-            record.id.0
-        }
+        // a meter of DL/T 698.45 may stand behind a terminal; on a line they are asked one behind the other all the same
+        let together = matches!(
+            Protocol::by_name(&record.protocol),
+            Some(Protocol::Gdw376 | Protocol::Dlt698)
+        );
+        if together { record.dtu.0 } else { record.id.0 }
     }
 
     /// What is noted of every visit, whatever it was for.

@@ -119,7 +119,7 @@ impl Session {
             return;
         }
         // frames of a concentrator that are no heartbeat are never taken for one, however alike they are
-        if matches!(&self.phase, Phase::Open(open) if open.decoder.framing() == Framing::Gdw376) {
+        if matches!(&self.phase, Phase::Open(open) if open.decoder.framing().is_terminal()) {
             if !self.held.is_empty() {
                 events.push(SessionEvent::Line(std::mem::take(&mut self.held)));
             }

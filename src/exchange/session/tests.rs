@@ -64,6 +64,29 @@ impl Rig {
 }
 
 #[test]
+fn a_terminal_is_known_by_its_login_and_its_links_are_heartbeats() {
+    let login = decode("681E008105111111111111009E7601000000B407E90403040F14050000E8B016").unwrap();
+    for profile in ["auto", "dlt698.45"] {
+        let mut rig = Rig::new(profile);
+        for piece in [&login[..1], &login[1..3], &login[3..9], &login[9..14], &login[14..31]] {
+            assert_eq!(rig.quiet_after(piece), []);
+        }
+        let events = rig.feed(&login[login.len() - 1..]);
+        assert_eq!(sn_of(&events), Some("111111111111"));
+        let learned = rig.session.learned();
+        assert_eq!(
+            (learned.registration_name().as_str(), learned.framing.name()),
+            ("dlt698.45_once", "dlt698.45")
+        );
+        for busy in [false, true] {
+            rig.busy(busy);
+            let beat = [&login[..14], &login[14..]].concat();
+            assert_eq!(rig.feed(&beat), [SessionEvent::Heartbeat(login.clone())]);
+        }
+    }
+}
+
+#[test]
 fn a_concentrator_is_known_by_its_login_and_kept_by_confirmations() {
     let login = decode("683200320068C900023412000271000001008516").unwrap();
     let confirmed = decode("6832003200680B0002341200006100000100B516").unwrap();
@@ -543,7 +566,7 @@ proptest! {
     fn random_bytes_are_survived(
         steps in prop::collection::vec(
             (prop::collection::vec(prop_oneof![any::<u8>(), Just(0x7B), 0x30u8..0x3A], 0..200), 0u64..1500, any::<bool>()), 0..30),
-        profile in prop::sample::select(vec!["auto", "ascii+every", "hex", "mac", "ddp", "prot", "gdw376.1", "login", "custom:{hex:4}"]),
+        profile in prop::sample::select(vec!["auto", "ascii+every", "hex", "mac", "ddp", "prot", "gdw376.1", "dlt698.45", "login", "custom:{hex:4}"]),
     ) {
         let mut rig = Rig::new(profile);
         let (mut identities, mut faults) = (0, 0);

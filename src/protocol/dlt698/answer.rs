@@ -314,20 +314,25 @@ fn part_answers(asked: &Body, segment: &Segment<'_>) -> Result<(), AnswerError> 
         (_, Part::Confirmation) => Err(SegmentError::Data(Part::Confirmation, 0).into()),
         (Body::Confirm(before), Part::Between | Part::Last) if found == (before + 1) & 0x0FFF => Ok(()),
         (Body::Confirm(before), _) => Err(order(before + 1)),
-        (Body::Apdu(apdu), Part::First) => match (segment.data, apdu.piid()) {
-            ([service, _, number, ..], Some(piid)) if *service == apdu.service() | 0x80 => {
-                match number & 0x3F == piid.number() {
-                    true => Ok(()),
-                    false => Err(Mismatch::Number {
-                        asked: piid.number(),
-                        found: number & 0x3F,
-                    }
-                    .into()),
+        (Body::Apdu(apdu), Part::First) => {
+            let number = match (apdu.as_ref(), segment.data) {
+                // no choice stands between service and number
+                (Apdu::ConnectRequest(_) | Apdu::ReleaseRequest(_), [_, number, ..]) => Some(*number),
+                (_, [_, _, number, ..]) => Some(*number),
+                _ => None,
+            };
+            let is_service = segment.data.first() == Some(&(apdu.service() | 0x80));
+            match (is_service, apdu.piid(), number) {
+                (true, Some(piid), Some(number)) if number & 0x3F == piid.number() => Ok(()),
+                (true, Some(piid), Some(number)) => Err(Mismatch::Number {
+                    asked: piid.number(),
+                    found: number & 0x3F,
                 }
+                .into()),
+                (true, None, _) => Ok(()),
+                _ => Err(order(0)),
             }
-            ([service, ..], None) if *service == apdu.service() | 0x80 => Ok(()),
-            _ => Err(order(0)),
-        },
+        }
         (Body::Apdu(_), _) => Err(SegmentError::NoFirst(found).into()),
     }
 }

@@ -1,6 +1,6 @@
 //! The framings between a DTU and its server, behind one incremental decoder and one encoder.
 
-use super::{concentrator, ddp, prot};
+use super::{concentrator, ddp, prot, terminal};
 
 /// How a DTU wraps the line's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -14,6 +14,8 @@ pub enum Framing {
     FourFaithProt,
     /// Not a line's bytes at all, but frames of a concentrator.
     Gdw376,
+    /// The same of a terminal of DL/T 698.45.
+    Dlt698,
 }
 
 impl Framing {
@@ -24,7 +26,13 @@ impl Framing {
             Self::HongdianDdp => "hongdian_ddp",
             Self::FourFaithProt => "four_faith_prot",
             Self::Gdw376 => "gdw376.1",
+            Self::Dlt698 => "dlt698.45",
         }
+    }
+
+    /// Whether the peer has meters of its own behind it, instead of a line.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Gdw376 | Self::Dlt698)
     }
 }
 
@@ -59,6 +67,8 @@ pub enum FramingDecoder {
     Prot(prot::Decoder),
     /// A concentrator.
     Gdw376(concentrator::Decoder),
+    /// A terminal of DL/T 698.45.
+    Dlt698(terminal::Decoder),
 }
 
 impl FramingDecoder {
@@ -69,6 +79,7 @@ impl FramingDecoder {
             Self::Ddp { .. } => Framing::HongdianDdp,
             Self::Prot(_) => Framing::FourFaithProt,
             Self::Gdw376(_) => Framing::Gdw376,
+            Self::Dlt698(_) => Framing::Dlt698,
         }
     }
 
@@ -84,13 +95,14 @@ impl FramingDecoder {
                 .collect(),
             Self::Prot(decoder) => decoder.feed(bytes),
             Self::Gdw376(decoder) => decoder.feed(bytes),
+            Self::Dlt698(decoder) => decoder.feed(bytes),
         }
     }
 
     /// Puts the framing around bytes for the line.
     pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
         match self {
-            Self::Transparent | Self::Gdw376(_) => payload.to_vec(),
+            Self::Transparent | Self::Gdw376(_) | Self::Dlt698(_) => payload.to_vec(),
             Self::Ddp { id, .. } => payload
                 .chunks(ddp::PAYLOAD_LEN_MAX)
                 .flat_map(|chunk| ddp::encode(ddp::SERVER_DATA, *id, chunk))
@@ -106,6 +118,7 @@ impl FramingDecoder {
             Self::Ddp { decoder, .. } => decoder.pending(),
             Self::Prot(decoder) => decoder.pending(),
             Self::Gdw376(decoder) => decoder.pending(),
+            Self::Dlt698(decoder) => decoder.pending(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod profile;
 pub mod prot;
 pub mod recogniser;
 pub mod sn;
+pub mod terminal;
 mod text;
 
 pub use framing::{Framing, FramingDecoder, FramingItem};

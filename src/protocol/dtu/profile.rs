@@ -35,6 +35,8 @@ pub enum Form {
     Prot,
     /// A concentrator of Q/GDW 1376.1.
     Gdw376,
+    /// A terminal of DL/T 698.45.
+    Dlt698,
     /// A pattern of the user's own.
     Custom(Pattern),
 }
@@ -106,6 +108,11 @@ pub const PROFILES: &[ProfileRow] = &[
         name: "gdw376.1",
         form: Some(Form::Gdw376),
         about: "a concentrator of Q/GDW 1376.1: region and number, as in 4403-00004; logins and heartbeats are confirmed",
+    },
+    ProfileRow {
+        name: "dlt698.45",
+        form: Some(Form::Dlt698),
+        about: "a terminal of DL/T 698.45: its address is the SN; logins and heartbeats are answered with our time",
     },
     ProfileRow {
         name: "custom",

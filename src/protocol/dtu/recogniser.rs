@@ -53,6 +53,8 @@ pub enum RegistrationKind {
     Prot,
     /// The address of a concentrator of Q/GDW 1376.1.
     Gdw376,
+    /// The address of a terminal of DL/T 698.45.
+    Dlt698,
     /// By a pinned pattern.
     Custom,
 }
@@ -72,6 +74,7 @@ impl RegistrationKind {
             Self::Ddp => "ddp",
             Self::Prot => "prot",
             Self::Gdw376 => "gdw376.1",
+            Self::Dlt698 => "dlt698.45",
             Self::Custom => "custom",
         }
     }
@@ -171,6 +174,7 @@ pub fn recognise(profile: &Profile, buffer: &[u8], ended: bool) -> Recognition {
         Form::Ddp => fixed::ddp_packet(buffer),
         Form::Prot => fixed::prot_packet(buffer),
         Form::Gdw376 => fixed::concentrator(buffer),
+        Form::Dlt698 => fixed::terminal(buffer),
         Form::Custom(pattern) => fixed::custom(pattern, buffer, ended),
     };
     match judged {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::protocol::dtu::profile::Profile;
 use crate::protocol::dtu::text::{self, Style};
-use crate::protocol::dtu::{concentrator, ddp, lineframe, prot};
+use crate::protocol::dtu::{concentrator, ddp, lineframe, prot, terminal};
 
 /// A bare binary registration has at least this many bytes; shorter ones are somebody's heartbeat.
 const HEX_LEN_MIN: usize = 4;
@@ -30,6 +30,7 @@ pub(super) fn recognise(profile: &Profile, buffer: &[u8], ended: bool) -> Recogn
         [ddp::FLAG, ..] => return fixed::object(buffer, ended),
         _ if fixed::inhand_fits(buffer) => return fixed::inhand(buffer),
         _ if concentrator::begins(buffer) => return concentrator::recognise(buffer),
+        _ if terminal::begins(buffer) => return terminal::recognise(buffer),
         _ => {}
     }
     // if all four bytes of its id are printable it would rather be text
@@ -103,7 +104,7 @@ fn as_bytes(profile: &Profile, buffer: &[u8]) -> Recognition {
 }
 
 /// 68 begins the login of a concentrator, of which the first bytes are here, or a text with an h: Q/GDW 1376.1 repeats its
-/// length, DL/T 698.45 (not spoken yet) has a high byte of length that is no text.
+/// length, DL/T 698.45 has a high byte of length that is no text.
 fn is_concentrator(buffer: &[u8]) -> bool {
     match buffer {
         [0x68, a, b, c, d, 0x68, ..] if (a, b) == (c, d) => true,

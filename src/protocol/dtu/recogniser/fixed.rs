@@ -10,7 +10,7 @@ use crate::protocol::dtu::framing::FramingDecoder;
 use crate::protocol::dtu::pattern::{self, Pattern, PatternMatch};
 use crate::protocol::dtu::profile::Profile;
 use crate::protocol::dtu::text::{self, Style};
-use crate::protocol::dtu::{concentrator, ddp, json, prot, sn};
+use crate::protocol::dtu::{concentrator, ddp, json, prot, sn, terminal};
 
 const INHAND_HEAD: [u8; 2] = [0xAA, 0x01];
 const INHAND_END: u8 = 0x0D;
@@ -117,6 +117,21 @@ pub(super) fn ddp_packet(buffer: &[u8]) -> Recognition {
 pub(super) fn concentrator(buffer: &[u8]) -> Recognition {
     match buffer.iter().position(|byte| *byte == 0x68) {
         Some(0) if buffer.len() < 6 || concentrator::begins(buffer) => concentrator::recognise(buffer),
+        Some(at) => Recognition::Skip {
+            len: at.max(1),
+            heartbeat: false,
+        },
+        None => Recognition::Skip {
+            len: buffer.len(),
+            heartbeat: false,
+        },
+    }
+}
+
+/// Profile `dlt698.45`. Noise before the login is passed over.
+pub(super) fn terminal(buffer: &[u8]) -> Recognition {
+    match buffer.iter().position(|byte| *byte == 0x68) {
+        Some(0) if buffer.len() < 4 || terminal::begins(buffer) => terminal::recognise(buffer),
         Some(at) => Recognition::Skip {
             len: at.max(1),
             heartbeat: false,

@@ -47,7 +47,10 @@ fn register<'a>(profile: &Profile, pieces: impl Iterator<Item = &'a [u8]>) -> Sa
                 }
                 Recognition::Found(found) => {
                     // a DDP packet of data and a concentrator's report tell who it is and stay, as data
-                    let stays = matches!(found.decoder.framing(), Framing::HongdianDdp | Framing::Gdw376);
+                    let stays = matches!(
+                        found.decoder.framing(),
+                        Framing::HongdianDdp | Framing::Gdw376 | Framing::Dlt698
+                    );
                     let least = usize::from(!stays);
                     assert!(
                         (least..=buffer.len()).contains(&found.len),
@@ -166,7 +169,9 @@ fn framing(input: &mut Input<'_>) {
     // what is wrapped for the DTU comes off again
     let payload = &stream[..stream.len().min(3000)];
     match &fresh {
-        FramingDecoder::Transparent | FramingDecoder::Gdw376(_) => assert_eq!(fresh.wrap(payload), payload),
+        FramingDecoder::Transparent | FramingDecoder::Gdw376(_) | FramingDecoder::Dlt698(_) => {
+            assert_eq!(fresh.wrap(payload), payload);
+        }
         FramingDecoder::Prot(_) => {
             let items = merged(fresh.clone().feed(&fresh.wrap(payload)).into_iter());
             let line = (!payload.is_empty()).then(|| FramingItem::Line(payload.to_vec()));

@@ -1,0 +1,516 @@
+//! The way to one terminal of DL/T 698.45, without a socket: the visits to the meters behind it, asked together.
+//!
+//! ```text
+//! jobs ─▶ queue ─gather─▶ batch: one PROXY question for many meters ─▶ terminal
+//!                           │  answered: each visit gets its own excerpt, written as its meter's answer to its own question
+//!                           │  refused as a whole, or unfit: halved and asked again, until whoever spoils it stands alone
+//!                           └─ all answered ─▶ outcomes of all its visits, with the frames that they share
+//! ```
+//!
+//! What the [`trunk`](super::trunk) is for Q/GDW 1376.1: the same jobs, outcomes and order of priority. One question is under
+//! way at a time, each with a number of its own, so that a late answer is nobody's. Long answers come in parts, each
+//! confirmed. Questions to the terminal's own address go to it as they are. Knows no socket and no clock; moves no relay.
+
+mod batch;
+mod clock;
+#[cfg(test)]
+#[path = "proxy/tests.rs"]
+mod tests;
+
+use super::Moment;
+use super::job::{PollJob, Priority, TransactionError};
+use super::line::LineStats;
+use super::trunk::Settled;
+use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
+use crate::protocol::dlt698::{
+    Address, Answered, Apdu, Auth, ConnectRequest, Control, Frame, Parameters, Piid, Report, Request, frames,
+};
+use crate::protocol::{Finding, Protocol, Verdict};
+use batch::{Batch, Question};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+pub use clock::ClockSaid;
+
+/// Questions in a row without an answer behind which the rest of a batch is not asked.
+const SILENT_MAX: u8 = 2;
+/// Parts of one answer; an answer of the longest APDU in parts of a hundred bytes has fewer.
+const PARTS_MAX: u16 = 128;
+/// What a frame needs beside its APDU, with the longest address.
+const FRAME_HEAD: usize = 32;
+/// The shortest question that a terminal may want: one meter with a list of attributes.
+const QUESTION_MIN: usize = 128;
+/// The most bytes of an answer to the association.
+const CONNECT_MAX: usize = 4096;
+
+/// How a way to a terminal behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxySettings {
+    /// How long a job that can wait waits for others of its instant.
+    pub gather: Duration,
+    /// Jobs that may wait.
+    pub queue_jobs: usize,
+    /// Meters that one question asks for at most.
+    pub meters_max: usize,
+    /// The most bytes of a question's APDU; the terminal may say less.
+    pub question_max: usize,
+    /// What the terminal is given for each meter at least.
+    pub meter_within: Duration,
+    /// What it is given for a question at most.
+    pub question_within: Duration,
+    /// What the way to the terminal and its own thinking may take besides; also the time for each further part.
+    pub way_within: Duration,
+    /// Attempts in a row without an answer that make the connection dead.
+    pub dead_timeouts: u32,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            gather: Duration::from_millis(500),
+            queue_jobs: 4096,
+            meters_max: 16,
+            question_max: 960,
+            meter_within: Duration::from_secs(5),
+            question_within: Duration::from_secs(90),
+            way_within: Duration::from_secs(20),
+            dead_timeouts: 30,
+        }
+    }
+}
+
+/// What it has to say, in order. Take all of it after every call.
+#[derive(Debug)]
+pub enum ProxyEvent {
+    /// To be written to the terminal.
+    Write(Vec<u8>),
+    /// Visits have ended.
+    Done(Settled),
+    /// A frame that belongs to no visit.
+    Unasked(LineFrame),
+    /// The terminal reports of its own accord; not confirmed.
+    Report(Box<Answered<Report>>),
+    /// A question was answered.
+    Answered,
+    /// Too many attempts in a row without an answer. Said once.
+    Dead,
+}
+
+/// Whether the terminal was asked for an association.
+#[derive(Debug)]
+enum Association {
+    /// Not yet.
+    No,
+    /// It was, and may answer until then; with the parts of the answer so far and the confirmation of the last.
+    Asked {
+        request: Request,
+        follow: Option<Request>,
+        answers: Vec<u8>,
+        until: Instant,
+    },
+    /// Whatever it said: it is asked from now on.
+    Done,
+}
+
+/// What is under way.
+#[derive(Debug)]
+struct UnderWay {
+    question: Question,
+    /// What was asked.
+    request: Request,
+    /// The confirmation of a part, written last.
+    follow: Option<Request>,
+    answers: Vec<u8>,
+    parts: u16,
+    until: Instant,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Proxy {
+    settings: ProxySettings,
+    terminal: Address,
+    queue: Queue,
+    association: Association,
+    number: Piid,
+    /// One a priority at most; the question under way is of one of them.
+    batches: Vec<Batch>,
+    under_way: Option<(Priority, UnderWay)>,
+    /// Until then what can wait waits for others.
+    gathering: Option<Instant>,
+    in_a_row: u32,
+    events: VecDeque<ProxyEvent>,
+    stats: LineStats,
+}
+
+impl Proxy {
+    /// To a terminal, with nothing to ask.
+    pub fn new(settings: ProxySettings, terminal: Address) -> Self {
+        Self {
+            terminal,
+            queue: Queue::new(settings.queue_jobs),
+            association: Association::No,
+            number: Piid::new(0),
+            batches: Vec::new(),
+            under_way: None,
+            gathering: None,
+            in_a_row: 0,
+            events: VecDeque::new(),
+            stats: LineStats::default(),
+            settings,
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> LineStats {
+        self.stats
+    }
+
+    /// Jobs that wait or run.
+    pub fn queued(&self) -> usize {
+        self.queue.len() + self.batches.iter().map(Batch::visits).sum::<usize>()
+    }
+
+    /// The next thing to say.
+    pub fn event(&mut self) -> Option<ProxyEvent> {
+        self.events.pop_front()
+    }
+
+    /// Takes a job in.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub fn submit(&mut self, now: Moment, job: PollJob) -> Result<Ticket, QueueFull> {
+        if self.queue.is_empty() && !is_urgent(&job) {
+            self.gathering = Some(now.on + self.settings.gather);
+        }
+        self.queue.push(now, job)
+    }
+
+    /// When [`Proxy::tick`] wants to be called; none when nothing is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let waiting = self.queue.iter().map(|visit| visit.job.deadline).min();
+        let gathering = self
+            .gathering
+            .filter(|_| !self.queue.is_empty() && self.batches.is_empty());
+        let under_way = self.under_way.as_ref().map(|(_, way)| way.until);
+        let associating = match &self.association {
+            Association::Asked { until, .. } => Some(*until),
+            _ => None,
+        };
+        [waiting, gathering, under_way, associating].into_iter().flatten().min()
+    }
+
+    /// Does what is due: time-outs, new questions. Call it after every [`Proxy::submit`] and [`Proxy::feed`], too.
+    pub fn tick(&mut self, now: Moment) {
+        if matches!(&self.association, Association::Asked { until, .. } if *until <= now.on) {
+            self.stats.timeouts += 1;
+            self.association = Association::Done;
+        }
+        if self.under_way.as_ref().is_some_and(|(_, way)| way.until <= now.on) {
+            self.silent(now);
+        }
+        while let Some(ticket) = self.queue.expired(now.on, None) {
+            if let Some(visit) = self.queue.remove(ticket) {
+                let batch = Batch::unasked(visit, now, TransactionError::Deadline);
+                self.events.push_back(ProxyEvent::Done(batch.settled()));
+            }
+        }
+        self.gather(now);
+        self.finish();
+        while self.may_ask() && self.ask(now) {
+            self.finish();
+        }
+    }
+
+    /// Bytes of the terminal that say nothing about the link: whole frames.
+    pub fn feed(&mut self, now: Moment, bytes: &[u8]) {
+        for (span, frame) in frames(bytes) {
+            self.heard(now, &frame, bytes.get(span).unwrap_or_default());
+        }
+    }
+
+    /// The session has ended: every job ends.
+    pub fn end(&mut self, now: Moment) {
+        self.under_way = None;
+        for mut batch in std::mem::take(&mut self.batches) {
+            batch.lose(now);
+            self.events.push_back(ProxyEvent::Done(batch.settled()));
+        }
+        while let Some(visit) = self.queue.any().and_then(|ticket| self.queue.remove(ticket)) {
+            let batch = Batch::unasked(visit, now, TransactionError::SessionLost);
+            self.events.push_back(ProxyEvent::Done(batch.settled()));
+        }
+    }
+
+    // ---- asking
+
+    /// Makes a batch of what waits, if nothing of its priority or above is being asked.
+    fn gather(&mut self, now: Moment) {
+        let gathered = self.gathering.is_none_or(|until| until <= now.on);
+        loop {
+            let running = self.batches.iter().map(|batch| batch.priority).min();
+            let before = |priority: Priority| running.is_none_or(|running| priority < running);
+            let first = self
+                .queue
+                .pick(|visit| (gathered || is_urgent(&visit.job)) && before(visit.job.priority));
+            let Some(first) = first else { return };
+            self.queue.begin(first);
+            let batch = Batch::gather(&mut self.queue, first, self.terminal, &self.settings, now);
+            self.batches.extend(batch);
+        }
+    }
+
+    fn may_ask(&self) -> bool {
+        self.under_way.is_none() && !matches!(self.association, Association::Asked { .. })
+    }
+
+    /// Asks the next question of the highest priority; false when there is none, or it was for the association.
+    fn ask(&mut self, now: Moment) -> bool {
+        let ready = self.batches.iter_mut().filter(|batch| batch.has_question());
+        let Some(batch) = ready.min_by_key(|batch| batch.priority) else {
+            return false;
+        };
+        if matches!(self.association, Association::No) {
+            self.associate(now);
+            return false;
+        }
+        let priority = batch.priority;
+        self.number = self.number.next();
+        let Some((question, request)) = batch.next(now, self.number) else {
+            return true;
+        };
+        let within = question.within(&self.settings);
+        let way = UnderWay {
+            until: now.on + within,
+            request: request.clone(),
+            question,
+            follow: None,
+            answers: Vec::new(),
+            parts: 0,
+        };
+        batch.wrote(now, &way.question);
+        self.under_way = Some((priority, way));
+        self.write(now, &request);
+        true
+    }
+
+    /// Asks for an association once; terminals that need none say so, or nothing.
+    fn associate(&mut self, now: Moment) {
+        self.number = self.number.next();
+        let connect = Apdu::ConnectRequest(Box::new(ConnectRequest {
+            piid: self.number,
+            parameters: Parameters::ALL,
+            auth: Auth::None,
+            time_tag: None,
+        }));
+        let Ok(request) = Request::new(self.terminal, connect) else {
+            self.association = Association::Done;
+            return;
+        };
+        self.association = Association::Asked {
+            request: request.clone(),
+            follow: None,
+            answers: Vec::new(),
+            until: now.on + self.settings.way_within,
+        };
+        self.write(now, &request);
+    }
+
+    fn write(&mut self, now: Moment, request: &Request) {
+        let wire = request.wire();
+        self.keep(now, LineFrameKind::Request, wire.clone());
+        self.events.push_back(ProxyEvent::Write(wire));
+    }
+
+    // ---- hearing
+
+    fn heard(&mut self, now: Moment, frame: &Frame, bytes: &[u8]) {
+        if frame.control.is_from_device() && !frame.control.is_of_ours() {
+            self.keep_unasked(now, LineFrameKind::Answer, bytes);
+            if let (Control::REPORT, Ok(Apdu::Report(report))) = (frame.control, Apdu::parse(frame.data())) {
+                self.events.push_back(ProxyEvent::Report(Box::new(report)));
+            }
+            return;
+        }
+        if self.associated(now, bytes) {
+            return;
+        }
+        let Some((priority, mut way)) = self.under_way.take() else {
+            return self.stray(now, bytes);
+        };
+        match verdict_of(way.follow.as_ref().unwrap_or(&way.request), bytes) {
+            Verdict::Answer => {
+                self.keep_in(now, priority, LineFrameKind::Answer, bytes);
+                way.answers.extend_from_slice(bytes);
+                if let Some(follow) = way.request.follow_up(&way.answers).filter(|_| way.parts < PARTS_MAX) {
+                    way.parts += 1;
+                    way.until = now.on + self.settings.way_within;
+                    way.follow = Some(follow.clone());
+                    self.under_way = Some((priority, way));
+                    return self.write(now, &follow);
+                }
+                self.answered(now, priority, way);
+            }
+            Verdict::Refused(code) => {
+                self.keep_in(now, priority, LineFrameKind::Refusal, bytes);
+                self.stats.answers += 1;
+                self.lives();
+                self.spoiled(now, priority, way.question, TransactionError::Refused(code));
+            }
+            Verdict::Echo | Verdict::Foreign => {
+                self.under_way = Some((priority, way));
+                self.stray(now, bytes);
+            }
+        }
+    }
+
+    /// Takes the answer to the association, or a part of it; false when it is none.
+    fn associated(&mut self, now: Moment, bytes: &[u8]) -> bool {
+        let Association::Asked {
+            request,
+            follow,
+            answers,
+            until,
+        } = &mut self.association
+        else {
+            return false;
+        };
+        match verdict_of(follow.as_ref().unwrap_or(request), bytes) {
+            Verdict::Answer => {
+                answers.extend_from_slice(bytes);
+                if let Some(next) = request.follow_up(answers).filter(|_| answers.len() < CONNECT_MAX) {
+                    *until = now.on + self.settings.way_within;
+                    *follow = Some(next.clone());
+                    self.keep_unasked(now, LineFrameKind::Answer, bytes);
+                    self.write(now, &next);
+                    return true;
+                }
+                if let Ok(Apdu::ConnectResponse(response)) = request.reply(answers) {
+                    let most = usize::from(response.parameters.receive_max).saturating_sub(FRAME_HEAD);
+                    self.settings.question_max = self.settings.question_max.min(most.max(QUESTION_MIN));
+                }
+            }
+            Verdict::Refused(_) => {}
+            Verdict::Echo | Verdict::Foreign => return false,
+        }
+        self.association = Association::Done;
+        self.keep_unasked(now, LineFrameKind::Answer, bytes);
+        self.lives();
+        true
+    }
+
+    fn answered(&mut self, now: Moment, priority: Priority, way: UnderWay) {
+        self.stats.answers += 1;
+        self.lives();
+        let took = way.question.took(now);
+        let trip = self.stats.round_trip.map_or(took, |known| (known * 7 + took) / 8);
+        self.stats.round_trip = Some(trip);
+        match way.request.reply(&way.answers) {
+            Ok(apdu) => {
+                if let Some(batch) = self.batch(priority) {
+                    batch.silent = 0;
+                    batch.answered(&way.question, now, &apdu);
+                }
+            }
+            Err(_) => self.spoiled(now, priority, way.question, TransactionError::Unfit),
+        }
+        self.finish();
+    }
+
+    /// A question that is refused as a whole, or answered by something else: halved, and alone it ends so.
+    fn spoiled(&mut self, now: Moment, priority: Priority, question: Question, error: TransactionError) {
+        if let Some(batch) = self.batch(priority)
+            && !batch.halve(&question)
+        {
+            batch.conclude_all(&question, now, error);
+        }
+        self.finish();
+    }
+
+    /// Nothing came in time.
+    fn silent(&mut self, now: Moment) {
+        let Some((priority, way)) = self.under_way.take() else {
+            return;
+        };
+        self.stats.timeouts += 1;
+        if let Some(batch) = self.batch(priority)
+            && !batch.again(&way.question)
+        {
+            batch.conclude_all(&way.question, now, TransactionError::Timeout);
+            batch.silent = batch.silent.saturating_add(1);
+            if batch.silent >= SILENT_MAX {
+                batch.give_up(now);
+            }
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.in_a_row == self.settings.dead_timeouts {
+            self.events.push_back(ProxyEvent::Dead);
+        }
+    }
+
+    fn lives(&mut self) {
+        self.in_a_row = 0;
+        self.events.push_back(ProxyEvent::Answered);
+    }
+
+    fn batch(&mut self, priority: Priority) -> Option<&mut Batch> {
+        self.batches.iter_mut().find(|batch| batch.priority == priority)
+    }
+
+    fn stray(&mut self, now: Moment, bytes: &[u8]) {
+        self.stats.strays += 1;
+        self.keep(now, LineFrameKind::Stray, bytes.to_vec());
+    }
+
+    /// Keeps a frame with what is under way, else says that nobody asked.
+    fn keep(&mut self, now: Moment, kind: LineFrameKind, bytes: Vec<u8>) {
+        match self.under_way.as_ref().map(|(priority, _)| *priority) {
+            Some(priority) => self.keep_in(now, priority, kind, &bytes),
+            None => self.keep_unasked(now, kind, &bytes),
+        }
+    }
+
+    fn keep_in(&mut self, now: Moment, priority: Priority, kind: LineFrameKind, bytes: &[u8]) {
+        if let Some(batch) = self.batch(priority) {
+            batch.keep(line_frame(now, kind, bytes));
+        }
+    }
+
+    fn keep_unasked(&mut self, now: Moment, kind: LineFrameKind, bytes: &[u8]) {
+        self.events.push_back(ProxyEvent::Unasked(line_frame(now, kind, bytes)));
+    }
+
+    /// Tells of the batches that have ended.
+    fn finish(&mut self) {
+        let under_way = self.under_way.as_ref().map(|(priority, _)| *priority);
+        let over = |batch: &Batch| !batch.has_question() && under_way != Some(batch.priority);
+        let (ended, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batches).into_iter().partition(over);
+        self.batches = left;
+        let done = ended.into_iter().map(|batch| ProxyEvent::Done(batch.settled()));
+        self.events.extend(done);
+    }
+}
+
+fn verdict_of(request: &Request, bytes: &[u8]) -> Verdict {
+    match request.find_last(bytes) {
+        Finding::Frame { verdict, .. } => verdict,
+        Finding::NeedMore { .. } => Verdict::Foreign,
+    }
+}
+
+fn line_frame(now: Moment, kind: LineFrameKind, bytes: &[u8]) -> LineFrame {
+    LineFrame {
+        at: now.at,
+        meter: None,
+        poll: None,
+        kind,
+        protocol: Protocol::Dlt698.name(),
+        bytes: bytes.to_vec(),
+    }
+}
+
+/// Whether somebody waits for a job, so that it does not wait for others.
+fn is_urgent(job: &PollJob) -> bool {
+    job.priority <= Priority::OnDemand
+}

@@ -1,0 +1,564 @@
+//! Visits that are asked together through a terminal: their questions joined into the fewest, and the answers cut apart.
+
+use super::ProxySettings;
+use crate::exchange::Moment;
+use crate::exchange::job::{PollJob, Priority, TransactionError, TransactionReport};
+use crate::exchange::trunk::Settled;
+use crate::exchange::visit::{LineFrame, Queue, Ticket, VISIT_FRAMES_MAX, Visit, VisitOutcome};
+use crate::protocol;
+use crate::protocol::dlt698::{
+    Address, Answered, Apdu, Control, Dar, Frame, GetBody, GetRecord, GetResult, ItemResult, Many, Oad, Piid,
+    ProxyResult, Request, Rows, TargetResult, Tsa, ValueResult,
+};
+use chrono::{DateTime, Utc};
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// Visits of one batch.
+const VISITS_MAX: usize = 512;
+/// Halvings of one batch: enough to find six meters among five hundred that spoil the rest.
+const HALVINGS_MAX: u16 = 64;
+/// What a meter costs in a question beside its attributes: its address, time-out and count; and what an attribute costs.
+const METER_COST: usize = 12;
+const OAD_COST: usize = 4;
+/// The request to the meter timed out (DL/T 698.45-2017, 7.3.1.41).
+const SILENT: Dar = Dar(33);
+
+/// A visit in a batch.
+#[derive(Debug)]
+struct Member {
+    ticket: Ticket,
+    job: PollJob,
+    began_at: Option<DateTime<Utc>>,
+    reports: Vec<Option<TransactionReport>>,
+}
+
+/// One question of one visit, as a part of the terminal's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    member: usize,
+    place: usize,
+}
+
+/// What the terminal is asked at once.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    parts: Vec<Part>,
+    attempts: u8,
+    attempts_max: u8,
+    /// How many meters it is for, and what each is given.
+    meters: u16,
+    each: Duration,
+    sent_at: Option<Moment>,
+}
+
+impl Question {
+    /// How long it was under way.
+    pub(super) fn took(&self, now: Moment) -> Duration {
+        let sent = self.sent_at.map_or(now.on, |sent| sent.on);
+        now.on.saturating_duration_since(sent)
+    }
+
+    /// How long the terminal has for the meters.
+    fn for_meters(&self, settings: &ProxySettings) -> Duration {
+        let each = self.each.max(settings.meter_within);
+        let all = each.saturating_mul(self.meters.max(1).into());
+        all.min(settings.question_within).max(each)
+    }
+
+    /// Until when its answer may begin, from the moment it was written.
+    pub(super) fn within(&self, settings: &ProxySettings) -> Duration {
+        self.for_meters(settings) + settings.way_within
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) priority: Priority,
+    /// Questions in a row without an answer.
+    pub(super) silent: u8,
+    terminal: Address,
+    settings: ProxySettings,
+    members: Vec<Member>,
+    questions: VecDeque<Question>,
+    frames: Vec<LineFrame>,
+    halvings: u16,
+}
+
+impl Batch {
+    /// Takes `first` out of the queue and all that may share questions with it: of the same priority, changing nothing.
+    pub(super) fn gather(
+        queue: &mut Queue,
+        first: Ticket,
+        terminal: Address,
+        settings: &ProxySettings,
+        now: Moment,
+    ) -> Option<Self> {
+        let lead = queue.get(first)?;
+        let priority = lead.job.priority;
+        let mut tickets = vec![first];
+        if lead.job.effect.is_none() {
+            let kin = queue
+                .iter()
+                .filter(|visit| visit.ticket != first && visit.job.priority == priority && visit.job.effect.is_none());
+            tickets.extend(kin.map(|visit| visit.ticket).take(VISITS_MAX - 1));
+        }
+        let visits = tickets.into_iter().filter_map(|ticket| queue.remove(ticket));
+        let mut batch = Self::empty(priority, terminal, *settings);
+        batch.members = visits.map(Member::of).collect();
+        batch.plan(now);
+        Some(batch)
+    }
+
+    fn empty(priority: Priority, terminal: Address, settings: ProxySettings) -> Self {
+        Self {
+            priority,
+            silent: 0,
+            terminal,
+            settings,
+            members: Vec::new(),
+            questions: VecDeque::new(),
+            frames: Vec::new(),
+            halvings: HALVINGS_MAX,
+        }
+    }
+
+    /// A visit that ends without being asked.
+    pub(super) fn unasked(visit: Visit, now: Moment, error: TransactionError) -> Self {
+        let mut batch = Self::empty(visit.job.priority, Address::ANYONE, ProxySettings::default());
+        let mut member = Member::of(visit);
+        // a session that is lost ends the visit with its first question
+        if error == TransactionError::SessionLost {
+            member.reports.truncate(1);
+        }
+        for report in &mut member.reports {
+            *report = Some(report_of(Err(error), now, now.at, 0, Duration::ZERO));
+        }
+        batch.members.push(member);
+        batch
+    }
+
+    /// The questions that ask for everything: attributes of as many meters as one holds, everything else alone.
+    fn plan(&mut self, now: Moment) {
+        let parts: Vec<Part> = (0..self.members.len())
+            .flat_map(|member| {
+                let places = self.members.get(member).map_or(0, |kept| kept.job.requests.len());
+                (0..places).map(move |place| Part { member, place })
+            })
+            .collect();
+        self.group(parts, now);
+    }
+
+    /// Makes questions of parts.
+    fn group(&mut self, parts: Vec<Part>, now: Moment) {
+        let mut shared: Vec<Part> = Vec::new();
+        let mut single: Vec<Part> = Vec::new();
+        for part in parts {
+            match self
+                .request_of(part)
+                .filter(|request| request.address().is_device())
+                .map(|request| (request.address() == self.terminal, body_of(request)))
+            {
+                Some((false, Some(GetBody::Normal(_) | GetBody::List(_)))) if self.shares(part) => shared.push(part),
+                Some((_, Some(_))) => single.push(part),
+                _ => self.conclude(part, now, None, Err(TransactionError::Unfit)),
+            }
+        }
+        let mut group: Vec<Part> = Vec::new();
+        for part in shared {
+            let mut grown = group.clone();
+            grown.push(part);
+            if !group.is_empty() && !self.fits(&grown) {
+                self.push(std::mem::take(&mut group));
+                grown = vec![part];
+            }
+            group = grown;
+        }
+        if !group.is_empty() {
+            self.push(group);
+        }
+        for part in single {
+            self.push(vec![part]);
+        }
+    }
+
+    fn shares(&self, part: Part) -> bool {
+        self.members
+            .get(part.member)
+            .is_some_and(|member| member.job.effect.is_none())
+    }
+
+    /// Whether parts go into one question.
+    fn fits(&self, parts: &[Part]) -> bool {
+        let targets = self.targets(parts);
+        let oads: usize = targets.iter().map(|(_, oads)| oads.len()).sum();
+        targets.len() <= self.settings.meters_max.max(1)
+            && targets.len() * METER_COST + oads * OAD_COST <= self.settings.question_max
+    }
+
+    fn push(&mut self, parts: Vec<Part>) {
+        let jobs = || {
+            parts
+                .iter()
+                .filter_map(|part| self.members.get(part.member))
+                .map(|member| &member.job)
+        };
+        let meters = u16::try_from(self.targets(&parts).len().max(1)).unwrap_or(u16::MAX);
+        let question = Question {
+            attempts: 0,
+            attempts_max: match jobs().any(|job| job.effect.is_some()) {
+                true => 1,
+                false => jobs().map(|job| job.attempts).max().unwrap_or(1).max(1),
+            },
+            meters,
+            each: jobs().map(|job| job.timeout).max().unwrap_or_default(),
+            sent_at: None,
+            parts,
+        };
+        self.questions.push_back(question);
+    }
+
+    /// Whom parts ask for which attributes, each meter and each of its attributes once.
+    fn targets(&self, parts: &[Part]) -> Vec<(Address, Vec<Oad>)> {
+        let mut targets: Vec<(Address, Vec<Oad>)> = Vec::new();
+        for part in parts {
+            let Some(request) = self.request_of(*part) else {
+                continue;
+            };
+            let (address, wanted) = (request.address(), oads_of(request));
+            let place = targets.iter().position(|(known, _)| *known == address);
+            let place = place.unwrap_or_else(|| {
+                targets.push((address, Vec::new()));
+                targets.len() - 1
+            });
+            if let Some((_, oads)) = targets.get_mut(place) {
+                for oad in wanted {
+                    if !oads.contains(&oad) {
+                        oads.push(oad);
+                    }
+                }
+            }
+        }
+        targets
+    }
+
+    fn request_of(&self, part: Part) -> Option<&Request> {
+        match self.members.get(part.member)?.job.requests.get(part.place)? {
+            protocol::Request::Dlt698(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    pub(super) fn visits(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn has_question(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
+    /// The next question under this number, without the visits whose time is over; none when that leaves nothing.
+    pub(super) fn next(&mut self, now: Moment, number: Piid) -> Option<(Question, Request)> {
+        let mut question = self.questions.pop_front()?;
+        let is_over = |part: &Part| {
+            let member = self.members.get(part.member);
+            member.is_none_or(|member| member.job.is_over(now.on))
+        };
+        let (over, left): (Vec<_>, Vec<_>) = question.parts.iter().copied().partition(is_over);
+        for part in over {
+            // what was asked before has timed out, and has no time for another attempt
+            let error = match question.attempts {
+                0 => TransactionError::Deadline,
+                _ => TransactionError::Timeout,
+            };
+            self.conclude(part, now, Some(&question), Err(error));
+        }
+        if left.is_empty() {
+            return None;
+        }
+        question.parts = left;
+        let Some(request) = self.request(&question, number) else {
+            self.conclude_all(&question, now, TransactionError::Unfit);
+            return None;
+        };
+        question.sent_at = Some(now);
+        question.attempts = question.attempts.saturating_add(1);
+        Some((question, request))
+    }
+
+    /// The terminal's question for some parts.
+    fn request(&self, question: &Question, number: Piid) -> Option<Request> {
+        let seconds = question.for_meters(&self.settings).as_secs();
+        let timeout = NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX).max(1))?;
+        let first = self.request_of(*question.parts.first()?)?;
+        let body = body_of(first)?;
+        if first.address() == self.terminal {
+            let asked = protocol::dlt698::Asked::new(number, body.clone());
+            return Request::new(self.terminal, Apdu::Get(asked)).ok();
+        }
+        match body {
+            GetBody::Normal(_) | GetBody::List(_) => {
+                let targets = self.targets(&question.parts);
+                Request::proxy_get(self.terminal, number, timeout, &targets).ok()
+            }
+            GetBody::Record(record) => {
+                Request::proxy_record(self.terminal, number, timeout, &first.address(), record.clone()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// A question was written, the first time or again.
+    pub(super) fn wrote(&mut self, now: Moment, question: &Question) {
+        for part in &question.parts {
+            if let Some(member) = self.members.get_mut(part.member) {
+                member.began_at.get_or_insert(now.at);
+            }
+        }
+    }
+
+    pub(super) fn keep(&mut self, frame: LineFrame) {
+        if self.frames.len() < VISIT_FRAMES_MAX {
+            self.frames.push(frame);
+        }
+    }
+
+    /// An answer came that matches the question: each visit gets what it asked for.
+    pub(super) fn answered(&mut self, question: &Question, now: Moment, answer: &Apdu) {
+        for part in &question.parts {
+            let excerpt = self.request_of(*part).map_or(Err(TransactionError::Unfit), |request| {
+                excerpt(self.terminal, request, answer)
+            });
+            self.conclude(*part, now, Some(question), excerpt);
+        }
+    }
+
+    /// All of a question ends the same way. What is refused is asked finer, where the visit says how.
+    pub(super) fn conclude_all(&mut self, question: &Question, now: Moment, error: TransactionError) {
+        for part in &question.parts {
+            self.conclude(*part, now, Some(question), Err(error));
+            if matches!(error, TransactionError::Refused(_)) {
+                self.finer(*part, now);
+            }
+        }
+    }
+
+    /// Puts what stands for a refused question behind the visit's others.
+    fn finer(&mut self, part: Part, now: Moment) {
+        let Some(member) = self.members.get_mut(part.member) else {
+            return;
+        };
+        let instead = member
+            .job
+            .instead
+            .get_mut(part.place)
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let places = member.job.requests.len()..member.job.requests.len() + instead.len();
+        member.job.requests.extend(instead);
+        member.reports.resize(places.end, None);
+        let parts = places.map(|place| Part {
+            member: part.member,
+            place,
+        });
+        self.group(parts.collect(), now);
+    }
+
+    /// Asks a question that got no answer once more; false when it had all its attempts.
+    pub(super) fn again(&mut self, question: &Question) -> bool {
+        let may = question.attempts < question.attempts_max;
+        if may {
+            self.questions.push_front(question.clone());
+        }
+        may
+    }
+
+    /// Asks a question again in two halves; false when it is of one meter, or there were too many halvings already.
+    pub(super) fn halve(&mut self, question: &Question) -> bool {
+        if question.parts.len() < 2 || self.halvings == 0 {
+            return false;
+        }
+        self.halvings -= 1;
+        let (front, back) = question.parts.split_at(question.parts.len() / 2);
+        for half in [back, front] {
+            self.push(half.to_vec());
+            self.questions.rotate_right(1);
+        }
+        true
+    }
+
+    /// Nothing answers: what is left is not asked.
+    pub(super) fn give_up(&mut self, now: Moment) {
+        for question in std::mem::take(&mut self.questions) {
+            self.conclude_all(&question, now, TransactionError::Timeout);
+        }
+    }
+
+    /// The session is gone.
+    pub(super) fn lose(&mut self, now: Moment) {
+        self.questions.clear();
+        for member in &mut self.members {
+            let Some(open) = member.reports.iter().position(Option::is_none) else {
+                continue;
+            };
+            let error = Err(TransactionError::SessionLost);
+            let report = report_of(error, now, now.at, 0, Duration::ZERO);
+            // what was answered behind it cannot be told without the one before
+            member.reports.truncate(open);
+            member.reports.push(Some(report));
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        part: Part,
+        now: Moment,
+        question: Option<&Question>,
+        result: Result<Vec<u8>, TransactionError>,
+    ) {
+        let sharers = question.map_or(1, |question| question.parts.len().max(1));
+        let sharers = u32::try_from(sharers).unwrap_or(u32::MAX);
+        let held = question.map_or(Duration::ZERO, |question| question.took(now) / sharers);
+        let sent_at = question
+            .and_then(|question| question.sent_at)
+            .map_or(now.at, |sent| sent.at);
+        let attempts = question.map_or(0, |question| question.attempts);
+        let report = report_of(result, now, sent_at, attempts, held);
+        let member = self.members.get_mut(part.member);
+        if let Some(slot) = member.and_then(|member| member.reports.get_mut(part.place)) {
+            slot.get_or_insert(report);
+        }
+    }
+
+    /// What became of each visit.
+    pub(super) fn settled(self) -> Settled {
+        let outcomes = self.members.into_iter().map(|member| {
+            let outcome = VisitOutcome {
+                began_at: member.began_at,
+                reports: member.reports.into_iter().map_while(|report| report).collect(),
+                frames: Vec::new(),
+                late_by: None,
+            };
+            (member.ticket, outcome)
+        });
+        Settled {
+            outcomes: outcomes.collect(),
+            frames: self.frames,
+        }
+    }
+}
+
+impl Member {
+    fn of(visit: Visit) -> Self {
+        Self {
+            ticket: visit.ticket,
+            began_at: None,
+            reports: vec![None; visit.job.requests.len()],
+            job: visit.job,
+        }
+    }
+}
+
+fn report_of(
+    result: Result<Vec<u8>, TransactionError>,
+    now: Moment,
+    sent_at: DateTime<Utc>,
+    attempts: u8,
+    held: Duration,
+) -> TransactionReport {
+    TransactionReport {
+        result,
+        attempts,
+        sent_at,
+        ended_at: now.at,
+        // how long the terminal thinks says nothing of the meter
+        turnaround: None,
+        held,
+    }
+}
+
+/// What a question that only reads asks; none for any other.
+fn body_of(request: &Request) -> Option<&GetBody> {
+    match request.apdu() {
+        Some(Apdu::Get(asked)) => match &asked.body {
+            GetBody::Normal(_) | GetBody::List(_) | GetBody::Record(_) => Some(&asked.body),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn oads_of(request: &Request) -> Vec<Oad> {
+    match body_of(request) {
+        Some(GetBody::Normal(oad)) => vec![*oad],
+        Some(GetBody::List(list)) => list.iter().copied().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What a meter's own question would have been answered with, cut out of the terminal's answer. A meter that the terminal
+/// did not reach has answered nothing.
+fn excerpt(terminal: Address, request: &Request, answer: &Apdu) -> Result<Vec<u8>, TransactionError> {
+    let result = match (answer, body_of(request)) {
+        (Apdu::GetAnswer(own), Some(_)) if request.address() == terminal => own.body.clone(),
+        (Apdu::ProxyAnswer(proxied), Some(body)) => match (&proxied.body, body) {
+            (ProxyResult::Get(targets), GetBody::Normal(_) | GetBody::List(_)) => {
+                items(targets, request, matches!(body, GetBody::Normal(_)))?
+            }
+            (ProxyResult::Record(result), GetBody::Record(GetRecord { .. })) => {
+                if result.server != Tsa::of(&request.address()) {
+                    return Err(TransactionError::Unfit);
+                }
+                if result.record.rows == Rows::Dar(SILENT) {
+                    return Err(TransactionError::Timeout);
+                }
+                GetResult::Record(result.record.clone())
+            }
+            _ => return Err(TransactionError::Unfit),
+        },
+        _ => return Err(TransactionError::Unfit),
+    };
+    let refused = match &result {
+        GetResult::Normal(ItemResult {
+            result: ValueResult::Dar(dar),
+            ..
+        }) => Some(*dar),
+        GetResult::Record(record) => match &record.rows {
+            Rows::Dar(dar) => Some(*dar),
+            Rows::Rows(_) => None,
+        },
+        _ => None,
+    };
+    if let Some(dar) = refused {
+        return Err(TransactionError::Refused(dar.0));
+    }
+    let number = request.piid().ok_or(TransactionError::Unfit)?;
+    let apdu = Apdu::GetAnswer(Answered::new(number, result));
+    let frame = Frame::new(
+        Control::ANSWER,
+        request.address(),
+        protocol::dlt698::CLIENT,
+        apdu.wire(),
+    );
+    frame.map(|frame| frame.wire()).map_err(|_| TransactionError::Unfit)
+}
+
+/// The results of a meter's attributes, in the order of its question.
+fn items(targets: &[TargetResult<ItemResult>], request: &Request, single: bool) -> Result<GetResult, TransactionError> {
+    let server = Tsa::of(&request.address());
+    let target = targets.iter().find(|target| target.server == server);
+    let target = target.ok_or(TransactionError::Timeout)?;
+    let of = |oad: Oad| target.items.iter().find(|item| item.oad == oad).cloned();
+    let own: Option<Vec<ItemResult>> = oads_of(request).into_iter().map(of).collect();
+    let own = own.ok_or(TransactionError::Unfit)?;
+    if own.iter().all(|item| item.result == ValueResult::Dar(SILENT)) {
+        return Err(TransactionError::Timeout);
+    }
+    let result = match (single, own.as_slice()) {
+        (true, [one]) => Some(GetResult::Normal(one.clone())),
+        _ => Many::new(own).map(GetResult::List),
+    };
+    result.ok_or(TransactionError::Unfit)
+}

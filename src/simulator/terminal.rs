@@ -1,0 +1,298 @@
+//! Virtual terminals of DL/T 698.45: they dial a head end, log in, send heartbeats, and pass questions on to hundreds of
+//! meters, each with a load of its own. A meter whose route over the mesh fails is not reached for an hour.
+
+use crate::base::clock::Clock;
+use crate::device::dlt698::ObjectProfile;
+use crate::device::model::{MeterModel, Profile};
+use crate::protocol::dlt698::terminal::{Device, Objects};
+use crate::protocol::dlt698::{Address, Dar, Data, Frame, GetRecord, LinkKind, Next, Oad, Omd, Piid, Tsa, next};
+use crate::simulator::concentrator::Habits;
+use crate::simulator::dlt698::Shown;
+use crate::simulator::dtu::FleetStats;
+use crate::simulator::faults::{Dice, Fate};
+use crate::simulator::physics::Load;
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// A login that is not answered is repeated.
+const LOGIN_AGAIN: Duration = Duration::from_secs(10);
+const REDIAL_FIRST: Duration = Duration::from_millis(500);
+const REDIAL_LONGEST: Duration = Duration::from_secs(5);
+/// Most bytes of what may be the beginning of a question.
+const PENDING_MAX: usize = 4096;
+
+/// Many of them.
+#[derive(Clone, Debug)]
+pub struct StationPlan {
+    /// How many; terminals 1, 2, 3 … of the region.
+    pub terminals: u16,
+    /// Meters behind each.
+    pub meters: u16,
+    /// The region, four digits as they are printed: `4403` as 0x4403.
+    pub region: u16,
+    /// The seed.
+    pub seed: u64,
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// How they behave; events are not theirs.
+    pub habits: Habits,
+    /// What each meter is.
+    pub model: Arc<MeterModel>,
+}
+
+impl StationPlan {
+    /// The terminal at an index, from 0; none where the model is of another protocol.
+    pub fn terminal(&self, index: u16) -> Option<SimTerminal> {
+        let Profile::Dlt698(profile) = &self.model.profile else {
+            return None;
+        };
+        let number = index.saturating_add(1);
+        Some(SimTerminal {
+            address: Address::parse(&format!("{:04X}{number:08}", self.region)).ok()?,
+            number,
+            meters: self.meters,
+            seed: self.seed.wrapping_mul(1_000_003).wrapping_add(index.into()),
+            heartbeat: self.heartbeat,
+            habits: self.habits.clone(),
+            profile: Arc::new(profile.clone()),
+            phases: self.model.phases,
+        })
+    }
+
+    /// Starts every one, a few hundred a second, on the current runtime. Dropping the set ends them.
+    pub async fn start(&self, server: &str, clock: &Arc<dyn Clock>, stats: &Arc<FleetStats>) -> JoinSet<()> {
+        let mut set = JoinSet::new();
+        for index in 0..self.terminals {
+            if let Some(terminal) = self.terminal(index) {
+                set.spawn(terminal.run(server.to_owned(), Arc::clone(clock), Arc::clone(stats)));
+            }
+            if index % 10 == 9 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        set
+    }
+}
+
+/// One virtual terminal.
+#[derive(Clone, Debug)]
+pub struct SimTerminal {
+    /// Its address, which is its serial number.
+    pub address: Address,
+    /// Its number in the region, from 1.
+    number: u16,
+    meters: u16,
+    seed: u64,
+    heartbeat: Duration,
+    habits: Habits,
+    profile: Arc<ObjectProfile>,
+    phases: u8,
+}
+
+impl SimTerminal {
+    /// The address of the meter at a place, from 1.
+    pub fn meter_address(&self, place: u16) -> String {
+        format!("{:05}{:07}", self.number, place)
+    }
+
+    /// Dials and redials until it is dropped.
+    pub async fn run(self, server: String, clock: Arc<dyn Clock>, stats: Arc<FleetStats>) {
+        let mut dice = Dice::new(self.seed);
+        let mut station = Station::new(&self, Arc::clone(&clock));
+        let mut wait = REDIAL_FIRST;
+        loop {
+            let ended = self.session(&server, &mut station, &stats, &mut dice).await;
+            tracing::debug!(sn = %self.address, ?ended, "virtual terminal lost its session");
+            if ended.is_ok() {
+                wait = REDIAL_FIRST;
+            }
+            let jitter = Duration::from_millis(dice.below(wait.as_millis().try_into().unwrap_or(1000)));
+            tokio::time::sleep(wait + jitter).await;
+            wait = (wait * 2).min(REDIAL_LONGEST);
+        }
+    }
+
+    async fn session(
+        &self,
+        server: &str,
+        station: &mut Station,
+        stats: &FleetStats,
+        dice: &mut Dice,
+    ) -> io::Result<()> {
+        let mut stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        stats.dialled.fetch_add(1, Ordering::Relaxed);
+        stats.connected.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.carry(&mut stream, station, stats, dice).await {
+            tracing::debug!(sn = %self.address, %error, "the connection failed");
+        }
+        stats.connected.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn carry(
+        &self,
+        stream: &mut TcpStream,
+        station: &mut Station,
+        stats: &FleetStats,
+        dice: &mut Dice,
+    ) -> io::Result<()> {
+        let mut device = Device::new(self.address, self.habits.frame_data);
+        let mut pending: Vec<u8> = Vec::new();
+        let mut known = false;
+        let mut speaks_at = Instant::now();
+        let mut number = Piid::new(0);
+        loop {
+            tokio::select! {
+                ready = stream.readable() => ready?,
+                () = tokio::time::sleep_until(speaks_at) => {
+                    let (kind, again) = if known { (LinkKind::Heartbeat, self.heartbeat) } else { (LinkKind::Login, LOGIN_AGAIN) };
+                    stream.write_all(&self.link(&device, number, kind, station)).await?;
+                    number = number.next();
+                    speaks_at = Instant::now() + again.max(Duration::from_secs(1));
+                    continue;
+                }
+            }
+            let mut chunk = [0u8; 1024];
+            match stream.try_read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(count) => pending.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            while let Next::Frame { span, frame } = next(&pending) {
+                pending.drain(..span.end);
+                if frame.control.function() == 1 {
+                    known = true;
+                    continue;
+                }
+                stats.requests.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(self.habits.thinks).await;
+                station.now = station.clock.now();
+                let Some(answer) = device.hear(&frame, station) else {
+                    continue;
+                };
+                let beat = self.link(&device, number, LinkKind::Heartbeat, station);
+                if !self.reply(stream, &answer, &beat, stats, dice).await? {
+                    return Ok(());
+                }
+            }
+            pending.drain(..pending.len().saturating_sub(PENDING_MAX));
+        }
+    }
+
+    fn link(&self, device: &Device, number: Piid, kind: LinkKind, station: &Station) -> Vec<u8> {
+        let every = u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX);
+        let frame = device.link(number, kind, every, station.clock.now().naive_utc());
+        frame.map(|frame| frame.wire()).unwrap_or_default()
+    }
+
+    /// Answers; false: the connection shall be cut.
+    async fn reply(
+        &self,
+        stream: &mut TcpStream,
+        answer: &Frame,
+        heartbeat: &[u8],
+        stats: &FleetStats,
+        dice: &mut Dice,
+    ) -> io::Result<bool> {
+        // the same answer of a terminal that nobody asked
+        let foreign = || {
+            let mut digits = self.address.printed().to_vec();
+            digits.reverse();
+            let other = Address::of(answer.address.kind(), 0, &digits).filter(|other| *other != self.address)?;
+            let frame = Frame::new(answer.control, other, answer.client, answer.data().to_vec()).ok()?;
+            Some(frame.wire())
+        };
+        match self.habits.faults.fate(answer.wire(), heartbeat, foreign, dice) {
+            Fate::Cut => return Ok(false),
+            Fate::Lost => {}
+            Fate::Send(pieces) => {
+                for piece in pieces {
+                    tokio::time::sleep(piece.after).await;
+                    stream.write_all(&piece.bytes).await?;
+                }
+                stats.replies.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What a terminal knows of its meters.
+struct Station {
+    clock: Arc<dyn Clock>,
+    now: DateTime<Utc>,
+    own: Shown,
+    meters: BTreeMap<Vec<u8>, (u64, Shown)>,
+    mesh_failure: f64,
+}
+
+impl Station {
+    fn new(of: &SimTerminal, clock: Arc<dyn Clock>) -> Self {
+        let now = clock.now();
+        let shown = |address: Address, seed: u64| Shown {
+            address,
+            profile: Arc::clone(&of.profile),
+            load: Arc::new(Load::new(seed, of.phases)),
+            now,
+        };
+        let meters = (1..=of.meters).filter_map(|place| {
+            let address = Address::parse(&of.meter_address(place)).ok()?;
+            let seed = of.seed.wrapping_mul(4099).wrapping_add(place.into());
+            Some((Tsa::of(&address).bytes().to_vec(), (seed, shown(address, seed))))
+        });
+        Self {
+            now,
+            own: shown(of.address, of.seed),
+            meters: meters.collect(),
+            mesh_failure: of.habits.mesh_failure,
+            clock,
+        }
+    }
+
+    /// Whether the route to a meter holds in this hour.
+    fn reaches(&self, seed: u64) -> bool {
+        let hour = u64::try_from(self.now.timestamp() / 3600).unwrap_or_default();
+        self.mesh_failure <= 0.0 || !Dice::new(seed ^ hour.rotate_left(32)).chance(self.mesh_failure)
+    }
+}
+
+impl Objects for Station {
+    fn get(&mut self, oad: Oad) -> Result<Data, Dar> {
+        self.own.now = self.now;
+        self.own.get(oad)
+    }
+
+    fn set(&mut self, _oad: Oad, _data: &Data) -> Dar {
+        Dar::DENIED
+    }
+
+    fn act(&mut self, _omd: Omd, _data: &Data) -> (Dar, Option<Data>) {
+        (Dar::DENIED, None)
+    }
+
+    fn rows(&mut self, asked: &GetRecord) -> Result<Vec<Vec<Data>>, Dar> {
+        self.own.now = self.now;
+        self.own.rows(asked)
+    }
+
+    fn behind(&mut self, server: &Tsa) -> Option<&mut dyn Objects> {
+        let seed = self.meters.get(server.bytes()).map(|(seed, _)| *seed)?;
+        if !self.reaches(seed) {
+            return None;
+        }
+        let now = self.now;
+        let (_, meter) = self.meters.get_mut(server.bytes())?;
+        meter.now = now;
+        Some(meter)
+    }
+}
