@@ -140,6 +140,7 @@ impl Scan {
             left: 0,
             searching: None,
             found: Vec::new(),
+            written: Vec::new(),
             notes: vec![note.to_owned()],
         });
     }

@@ -507,6 +507,7 @@ fn line_frame(now: Moment, kind: LineFrameKind, bytes: &[u8]) -> LineFrame {
         kind,
         protocol: Protocol::Dlt698.name(),
         bytes: bytes.to_vec(),
+        turn: None,
     }
 }
 
