@@ -30,7 +30,7 @@ if [ "$seconds" = show ]; then
     exit
 fi
 
-all=(modbus dtu dlt645 cjt188 mbus dlt698 gdw376 dialogue explain models sheet spool)
+all=(modbus dtu dlt645 cjt188 mbus dlt698 gdw376 dialogue proxy explain models sheet spool)
 [ $# -gt 0 ] && all=("$@")
 
 # one target; its log and what it found stand in target/fuzz/found/TARGET

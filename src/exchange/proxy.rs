@@ -13,6 +13,13 @@
 
 mod batch;
 mod clock;
+mod excerpt;
+mod hearing;
+mod parts;
+#[cfg(test)]
+#[path = "proxy/property_tests.rs"]
+mod property_tests;
+mod question;
 #[cfg(test)]
 #[path = "proxy/tests.rs"]
 mod tests;
@@ -23,10 +30,11 @@ use super::line::LineStats;
 use super::trunk::Settled;
 use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
 use crate::protocol::dlt698::{
-    Address, Answered, Apdu, Auth, ConnectRequest, Control, Frame, Parameters, Piid, Report, Request, frames,
+    Address, Answered, Apdu, Auth, ConnectRequest, Parameters, Piid, Report, Request, frames,
 };
-use crate::protocol::{Finding, Protocol, Verdict};
-use batch::{Batch, Question};
+use batch::Batch;
+use parts::Parts;
+use question::Question;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -122,6 +130,8 @@ struct UnderWay {
     follow: Option<Request>,
     answers: Vec<u8>,
     parts: u16,
+    /// A part of the answer came before, for something else.
+    doubtful: bool,
     until: Instant,
 }
 
@@ -139,6 +149,8 @@ pub struct Proxy {
     /// Until then what can wait waits for others.
     gathering: Option<Instant>,
     in_a_row: u32,
+    /// Parts of answers that came lately.
+    parts: Parts,
     events: VecDeque<ProxyEvent>,
     stats: LineStats,
 }
@@ -155,6 +167,7 @@ impl Proxy {
             under_way: None,
             gathering: None,
             in_a_row: 0,
+            parts: Parts::default(),
             events: VecDeque::new(),
             stats: LineStats::default(),
             settings,
@@ -288,6 +301,7 @@ impl Proxy {
             follow: None,
             answers: Vec::new(),
             parts: 0,
+            doubtful: false,
         };
         batch.wrote(now, &way.question);
         self.under_way = Some((priority, way));
@@ -323,164 +337,6 @@ impl Proxy {
         self.events.push_back(ProxyEvent::Write(wire));
     }
 
-    // ---- hearing
-
-    fn heard(&mut self, now: Moment, frame: &Frame, bytes: &[u8]) {
-        if frame.control.is_from_device() && !frame.control.is_of_ours() {
-            self.keep_unasked(now, LineFrameKind::Answer, bytes);
-            if let (Control::REPORT, Ok(Apdu::Report(report))) = (frame.control, Apdu::parse(frame.data())) {
-                self.events.push_back(ProxyEvent::Report(Box::new(report)));
-            }
-            return;
-        }
-        if self.associated(now, bytes) {
-            return;
-        }
-        let Some((priority, mut way)) = self.under_way.take() else {
-            return self.stray(now, bytes);
-        };
-        match verdict_of(way.follow.as_ref().unwrap_or(&way.request), bytes) {
-            Verdict::Answer => {
-                self.keep_in(now, priority, LineFrameKind::Answer, bytes);
-                way.answers.extend_from_slice(bytes);
-                if let Some(follow) = way.request.follow_up(&way.answers).filter(|_| way.parts < PARTS_MAX) {
-                    way.parts += 1;
-                    way.until = now.on + self.settings.way_within;
-                    way.follow = Some(follow.clone());
-                    self.under_way = Some((priority, way));
-                    return self.write(now, &follow);
-                }
-                self.answered(now, priority, way);
-            }
-            Verdict::Refused(code) => {
-                self.keep_in(now, priority, LineFrameKind::Refusal, bytes);
-                self.stats.answers += 1;
-                self.lives();
-                self.spoiled(now, priority, way.question, TransactionError::Refused(code));
-            }
-            Verdict::Echo | Verdict::Foreign => {
-                self.under_way = Some((priority, way));
-                self.stray(now, bytes);
-            }
-        }
-    }
-
-    /// Takes the answer to the association, or a part of it; false when it is none.
-    fn associated(&mut self, now: Moment, bytes: &[u8]) -> bool {
-        let Association::Asked {
-            request,
-            follow,
-            answers,
-            until,
-        } = &mut self.association
-        else {
-            return false;
-        };
-        match verdict_of(follow.as_ref().unwrap_or(request), bytes) {
-            Verdict::Answer => {
-                answers.extend_from_slice(bytes);
-                if let Some(next) = request.follow_up(answers).filter(|_| answers.len() < CONNECT_MAX) {
-                    *until = now.on + self.settings.way_within;
-                    *follow = Some(next.clone());
-                    self.keep_unasked(now, LineFrameKind::Answer, bytes);
-                    self.write(now, &next);
-                    return true;
-                }
-                if let Ok(Apdu::ConnectResponse(response)) = request.reply(answers) {
-                    let most = usize::from(response.parameters.receive_max).saturating_sub(FRAME_HEAD);
-                    self.settings.question_max = self.settings.question_max.min(most.max(QUESTION_MIN));
-                }
-            }
-            Verdict::Refused(_) => {}
-            Verdict::Echo | Verdict::Foreign => return false,
-        }
-        self.association = Association::Done;
-        self.keep_unasked(now, LineFrameKind::Answer, bytes);
-        self.lives();
-        true
-    }
-
-    fn answered(&mut self, now: Moment, priority: Priority, way: UnderWay) {
-        self.stats.answers += 1;
-        self.lives();
-        let took = way.question.took(now);
-        let trip = self.stats.round_trip.map_or(took, |known| (known * 7 + took) / 8);
-        self.stats.round_trip = Some(trip);
-        match way.request.reply(&way.answers) {
-            Ok(apdu) => {
-                if let Some(batch) = self.batch(priority) {
-                    batch.silent = 0;
-                    batch.answered(&way.question, now, &apdu);
-                }
-            }
-            Err(_) => self.spoiled(now, priority, way.question, TransactionError::Unfit),
-        }
-        self.finish();
-    }
-
-    /// A question that is refused as a whole, or answered by something else: halved, and alone it ends so.
-    fn spoiled(&mut self, now: Moment, priority: Priority, question: Question, error: TransactionError) {
-        if let Some(batch) = self.batch(priority)
-            && !batch.halve(&question)
-        {
-            batch.conclude_all(&question, now, error);
-        }
-        self.finish();
-    }
-
-    /// Nothing came in time.
-    fn silent(&mut self, now: Moment) {
-        let Some((priority, way)) = self.under_way.take() else {
-            return;
-        };
-        self.stats.timeouts += 1;
-        if let Some(batch) = self.batch(priority)
-            && !batch.again(&way.question)
-        {
-            batch.conclude_all(&way.question, now, TransactionError::Timeout);
-            batch.silent = batch.silent.saturating_add(1);
-            if batch.silent >= SILENT_MAX {
-                batch.give_up(now);
-            }
-        }
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.in_a_row == self.settings.dead_timeouts {
-            self.events.push_back(ProxyEvent::Dead);
-        }
-    }
-
-    fn lives(&mut self) {
-        self.in_a_row = 0;
-        self.events.push_back(ProxyEvent::Answered);
-    }
-
-    fn batch(&mut self, priority: Priority) -> Option<&mut Batch> {
-        self.batches.iter_mut().find(|batch| batch.priority == priority)
-    }
-
-    fn stray(&mut self, now: Moment, bytes: &[u8]) {
-        self.stats.strays += 1;
-        self.keep(now, LineFrameKind::Stray, bytes.to_vec());
-    }
-
-    /// Keeps a frame with what is under way, else says that nobody asked.
-    fn keep(&mut self, now: Moment, kind: LineFrameKind, bytes: Vec<u8>) {
-        match self.under_way.as_ref().map(|(priority, _)| *priority) {
-            Some(priority) => self.keep_in(now, priority, kind, &bytes),
-            None => self.keep_unasked(now, kind, &bytes),
-        }
-    }
-
-    fn keep_in(&mut self, now: Moment, priority: Priority, kind: LineFrameKind, bytes: &[u8]) {
-        if let Some(batch) = self.batch(priority) {
-            batch.keep(line_frame(now, kind, bytes));
-        }
-    }
-
-    fn keep_unasked(&mut self, now: Moment, kind: LineFrameKind, bytes: &[u8]) {
-        self.events.push_back(ProxyEvent::Unasked(line_frame(now, kind, bytes)));
-    }
-
     /// Tells of the batches that have ended.
     fn finish(&mut self) {
         let under_way = self.under_way.as_ref().map(|(priority, _)| *priority);
@@ -489,25 +345,6 @@ impl Proxy {
         self.batches = left;
         let done = ended.into_iter().map(|batch| ProxyEvent::Done(batch.settled()));
         self.events.extend(done);
-    }
-}
-
-fn verdict_of(request: &Request, bytes: &[u8]) -> Verdict {
-    match request.find_last(bytes) {
-        Finding::Frame { verdict, .. } => verdict,
-        Finding::NeedMore { .. } => Verdict::Foreign,
-    }
-}
-
-fn line_frame(now: Moment, kind: LineFrameKind, bytes: &[u8]) -> LineFrame {
-    LineFrame {
-        at: now.at,
-        meter: None,
-        poll: None,
-        kind,
-        protocol: Protocol::Dlt698.name(),
-        bytes: bytes.to_vec(),
-        turn: None,
     }
 }
 

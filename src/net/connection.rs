@@ -263,8 +263,11 @@ where
                 }
                 SessionEvent::Heartbeat(bytes) => {
                     self.beat();
-                    self.link_said(now, &bytes).await?;
+                    let answer = self.link_answer(now, &bytes);
                     self.desk.record(FrameKind::Heartbeat, now, bytes);
+                    if let Some(answer) = answer {
+                        self.write(&answer).await?;
+                    }
                 }
                 SessionEvent::Noise(bytes) => {
                     self.desk
@@ -286,9 +289,12 @@ where
                 } => {
                     self.trunk = trunk::trunk_of(sn.as_str(), &learned, &self.deps);
                     self.proxy = terminal::proxy_of(sn.as_str(), &learned, &self.deps);
-                    self.link_said(now, &package).await?;
+                    let answer = self.link_answer(now, &package);
                     self.desk.record(FrameKind::Registration, now, package);
                     self.introduce(sn, &learned, first_bytes);
+                    if let Some(answer) = answer {
+                        self.write(&answer).await?;
+                    }
                 }
                 SessionEvent::Fault(fault) => return Err(self.fault(&fault)),
             }

@@ -1,15 +1,14 @@
 //! Visits that are asked together through a terminal: their questions joined into the fewest, and the answers cut apart.
 
 use super::ProxySettings;
+use super::excerpt::{body_of, excerpt, oads_of};
+use super::question::{Part, Question};
 use crate::exchange::Moment;
 use crate::exchange::job::{PollJob, Priority, TransactionError, TransactionReport};
 use crate::exchange::trunk::Settled;
 use crate::exchange::visit::{LineFrame, Queue, Ticket, VISIT_FRAMES_MAX, Visit, VisitOutcome};
 use crate::protocol;
-use crate::protocol::dlt698::{
-    Address, Answered, Apdu, Control, Dar, Frame, GetBody, GetRecord, GetResult, ItemResult, Many, Oad, Piid,
-    ProxyResult, Request, Rows, TargetResult, Tsa, ValueResult,
-};
+use crate::protocol::dlt698::{Address, Apdu, GetBody, Oad, Piid, Request};
 use chrono::{DateTime, Utc};
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -22,8 +21,6 @@ const HALVINGS_MAX: u16 = 64;
 /// What a meter costs in a question beside its attributes: its address, time-out and count; and what an attribute costs.
 const METER_COST: usize = 12;
 const OAD_COST: usize = 4;
-/// The request to the meter timed out (DL/T 698.45-2017, 7.3.1.41).
-const SILENT: Dar = Dar(33);
 
 /// A visit in a batch.
 #[derive(Debug)]
@@ -32,45 +29,6 @@ struct Member {
     job: PollJob,
     began_at: Option<DateTime<Utc>>,
     reports: Vec<Option<TransactionReport>>,
-}
-
-/// One question of one visit, as a part of the terminal's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    member: usize,
-    place: usize,
-}
-
-/// What the terminal is asked at once.
-#[derive(Clone, Debug)]
-pub(super) struct Question {
-    parts: Vec<Part>,
-    attempts: u8,
-    attempts_max: u8,
-    /// How many meters it is for, and what each is given.
-    meters: u16,
-    each: Duration,
-    sent_at: Option<Moment>,
-}
-
-impl Question {
-    /// How long it was under way.
-    pub(super) fn took(&self, now: Moment) -> Duration {
-        let sent = self.sent_at.map_or(now.on, |sent| sent.on);
-        now.on.saturating_duration_since(sent)
-    }
-
-    /// How long the terminal has for the meters.
-    fn for_meters(&self, settings: &ProxySettings) -> Duration {
-        let each = self.each.max(settings.meter_within);
-        let all = each.saturating_mul(self.meters.max(1).into());
-        all.min(settings.question_within).max(each)
-    }
-
-    /// Until when its answer may begin, from the moment it was written.
-    pub(super) fn within(&self, settings: &ProxySettings) -> Duration {
-        self.for_meters(settings) + settings.way_within
-    }
 }
 
 /// See the file's head.
@@ -206,12 +164,16 @@ impl Batch {
                 .map(|member| &member.job)
         };
         let meters = u16::try_from(self.targets(&parts).len().max(1)).unwrap_or(u16::MAX);
+        let once = jobs().any(|job| job.effect.is_some());
         let question = Question {
             attempts: 0,
-            attempts_max: match jobs().any(|job| job.effect.is_some()) {
+            attempts_max: match once {
                 true => 1,
                 false => jobs().map(|job| job.attempts).max().unwrap_or(1).max(1),
             },
+            once,
+            doubts: 0,
+            doubted: None,
             meters,
             each: jobs().map(|job| job.timeout).max().unwrap_or_default(),
             sent_at: None,
@@ -477,88 +439,4 @@ fn report_of(
         turnaround: None,
         held,
     }
-}
-
-/// What a question that only reads asks; none for any other.
-fn body_of(request: &Request) -> Option<&GetBody> {
-    match request.apdu() {
-        Some(Apdu::Get(asked)) => match &asked.body {
-            GetBody::Normal(_) | GetBody::List(_) | GetBody::Record(_) => Some(&asked.body),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn oads_of(request: &Request) -> Vec<Oad> {
-    match body_of(request) {
-        Some(GetBody::Normal(oad)) => vec![*oad],
-        Some(GetBody::List(list)) => list.iter().copied().collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// What a meter's own question would have been answered with, cut out of the terminal's answer. A meter that the terminal
-/// did not reach has answered nothing.
-fn excerpt(terminal: Address, request: &Request, answer: &Apdu) -> Result<Vec<u8>, TransactionError> {
-    let result = match (answer, body_of(request)) {
-        (Apdu::GetAnswer(own), Some(_)) if request.address() == terminal => own.body.clone(),
-        (Apdu::ProxyAnswer(proxied), Some(body)) => match (&proxied.body, body) {
-            (ProxyResult::Get(targets), GetBody::Normal(_) | GetBody::List(_)) => {
-                items(targets, request, matches!(body, GetBody::Normal(_)))?
-            }
-            (ProxyResult::Record(result), GetBody::Record(GetRecord { .. })) => {
-                if result.server != Tsa::of(&request.address()) {
-                    return Err(TransactionError::Unfit);
-                }
-                if result.record.rows == Rows::Dar(SILENT) {
-                    return Err(TransactionError::Timeout);
-                }
-                GetResult::Record(result.record.clone())
-            }
-            _ => return Err(TransactionError::Unfit),
-        },
-        _ => return Err(TransactionError::Unfit),
-    };
-    let refused = match &result {
-        GetResult::Normal(ItemResult {
-            result: ValueResult::Dar(dar),
-            ..
-        }) => Some(*dar),
-        GetResult::Record(record) => match &record.rows {
-            Rows::Dar(dar) => Some(*dar),
-            Rows::Rows(_) => None,
-        },
-        _ => None,
-    };
-    if let Some(dar) = refused {
-        return Err(TransactionError::Refused(dar.0));
-    }
-    let number = request.piid().ok_or(TransactionError::Unfit)?;
-    let apdu = Apdu::GetAnswer(Answered::new(number, result));
-    let frame = Frame::new(
-        Control::ANSWER,
-        request.address(),
-        protocol::dlt698::CLIENT,
-        apdu.wire(),
-    );
-    frame.map(|frame| frame.wire()).map_err(|_| TransactionError::Unfit)
-}
-
-/// The results of a meter's attributes, in the order of its question.
-fn items(targets: &[TargetResult<ItemResult>], request: &Request, single: bool) -> Result<GetResult, TransactionError> {
-    let server = Tsa::of(&request.address());
-    let target = targets.iter().find(|target| target.server == server);
-    let target = target.ok_or(TransactionError::Timeout)?;
-    let of = |oad: Oad| target.items.iter().find(|item| item.oad == oad).cloned();
-    let own: Option<Vec<ItemResult>> = oads_of(request).into_iter().map(of).collect();
-    let own = own.ok_or(TransactionError::Unfit)?;
-    if own.iter().all(|item| item.result == ValueResult::Dar(SILENT)) {
-        return Err(TransactionError::Timeout);
-    }
-    let result = match (single, own.as_slice()) {
-        (true, [one]) => Some(GetResult::Normal(one.clone())),
-        _ => Many::new(own).map(GetResult::List),
-    };
-    result.ok_or(TransactionError::Unfit)
 }

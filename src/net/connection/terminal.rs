@@ -36,18 +36,14 @@ impl<S> Connection<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    /// A login, heartbeat or logout is answered at once, whoever owns the terminal. Our clock is not offered as one to
-    /// follow: clocks are set by command only.
-    pub(super) async fn link_said(&mut self, now: Moment, wire: &[u8]) -> Result<(), EndCause> {
-        if self.proxy.is_none() {
-            return Ok(());
-        }
+    /// What a login, heartbeat or logout is answered with at once, whoever owns the terminal; none where the peer is none. Our
+    /// clock is not offered as one to follow: clocks are set by command only.
+    pub(super) fn link_answer(&self, now: Moment, wire: &[u8]) -> Option<Vec<u8>> {
+        self.proxy.as_ref()?;
         let Next::Frame { frame, .. } = next(wire) else {
-            return Ok(());
+            return None;
         };
-        let Some(request) = terminal::link_request(&frame) else {
-            return Ok(());
-        };
+        let request = terminal::link_request(&frame)?;
         let clock = ClockSaid::of(request.time.naive(), now.at);
         TerminalSpoke {
             dtu: self.desk.dtu(),
@@ -61,10 +57,7 @@ where
         }
         .emit();
         let local = clock.local(now.at);
-        match link_response(&frame, &request, 0, local, local) {
-            Some(answer) => self.write(&answer.wire()).await,
-            None => Ok(()),
-        }
+        link_response(&frame, &request, 0, local, local).map(|answer| answer.wire())
     }
 
     /// Time passed, jobs or frames came: whatever the proxy has to say or to write.

@@ -7,7 +7,8 @@ use super::{Control, Frame};
 use chrono::NaiveDateTime;
 
 /// The answer to a login, heartbeat or logout, with our times in the terminal's local time: when the request was there,
-/// and now. `result` is 0 when all is well; with [`LinkResponse::CLOCK_TRUSTED`] the terminal may set its clock by ours. None when the answer does not go in a frame, which no address makes so.
+/// and now. `result` is 0 when all is well; with [`LinkResponse::CLOCK_TRUSTED`] the terminal may set its clock by ours. None
+/// when the answer does not go in a frame, which no address makes so.
 pub fn link_response(
     frame: &Frame,
     request: &LinkRequest,

@@ -10,6 +10,7 @@ mod gdw376;
 mod mbus;
 mod modbus;
 mod models;
+mod proxy;
 mod sheet;
 
 use crate::device::catalogue::Catalogue;
@@ -51,6 +52,7 @@ targets! {
     dlt698 => dlt698,
     gdw376 => gdw376,
     dialogue => dialogue,
+    proxy => proxy,
     explain => explain,
     models => models,
     sheet => sheet,

@@ -1,0 +1,89 @@
+//! What a terminal's answer says to one meter's own question, written as that meter's answer to it.
+
+use crate::exchange::job::TransactionError;
+use crate::protocol::dlt698::{
+    Address, Answered, Apdu, CLIENT, Control, Dar, Frame, GetBody, GetRecord, GetResult, ItemResult, Many, Oad,
+    ProxyResult, Request, Rows, TargetResult, Tsa, ValueResult,
+};
+
+/// The request to the meter timed out (DL/T 698.45-2017, 7.3.1.41).
+const SILENT: Dar = Dar(33);
+
+/// What a question that only reads asks; none for any other.
+pub(super) fn body_of(request: &Request) -> Option<&GetBody> {
+    match request.apdu() {
+        Some(Apdu::Get(asked)) => match &asked.body {
+            GetBody::Normal(_) | GetBody::List(_) | GetBody::Record(_) => Some(&asked.body),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+pub(super) fn oads_of(request: &Request) -> Vec<Oad> {
+    match body_of(request) {
+        Some(GetBody::Normal(oad)) => vec![*oad],
+        Some(GetBody::List(list)) => list.iter().copied().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What a meter's own question would have been answered with, cut out of the terminal's answer. A meter that the terminal
+/// did not reach has answered nothing.
+pub(super) fn excerpt(terminal: Address, request: &Request, answer: &Apdu) -> Result<Vec<u8>, TransactionError> {
+    let result = match (answer, body_of(request)) {
+        (Apdu::GetAnswer(own), Some(_)) if request.address() == terminal => own.body.clone(),
+        (Apdu::ProxyAnswer(proxied), Some(body)) => match (&proxied.body, body) {
+            (ProxyResult::Get(targets), GetBody::Normal(_) | GetBody::List(_)) => {
+                items(targets, request, matches!(body, GetBody::Normal(_)))?
+            }
+            (ProxyResult::Record(result), GetBody::Record(GetRecord { .. })) => {
+                if result.server != Tsa::of(&request.address()) {
+                    return Err(TransactionError::Unfit);
+                }
+                if result.record.rows == Rows::Dar(SILENT) {
+                    return Err(TransactionError::Timeout);
+                }
+                GetResult::Record(result.record.clone())
+            }
+            _ => return Err(TransactionError::Unfit),
+        },
+        _ => return Err(TransactionError::Unfit),
+    };
+    let refused = match &result {
+        GetResult::Normal(ItemResult {
+            result: ValueResult::Dar(dar),
+            ..
+        }) => Some(*dar),
+        GetResult::Record(record) => match &record.rows {
+            Rows::Dar(dar) => Some(*dar),
+            Rows::Rows(_) => None,
+        },
+        _ => None,
+    };
+    if let Some(dar) = refused {
+        return Err(TransactionError::Refused(dar.0));
+    }
+    let number = request.piid().ok_or(TransactionError::Unfit)?;
+    let apdu = Apdu::GetAnswer(Answered::new(number, result));
+    let frame = Frame::new(Control::ANSWER, request.address(), CLIENT, apdu.wire());
+    frame.map(|frame| frame.wire()).map_err(|_| TransactionError::Unfit)
+}
+
+/// The results of a meter's attributes, in the order of its question.
+fn items(targets: &[TargetResult<ItemResult>], request: &Request, single: bool) -> Result<GetResult, TransactionError> {
+    let server = Tsa::of(&request.address());
+    let target = targets.iter().find(|target| target.server == server);
+    let target = target.ok_or(TransactionError::Timeout)?;
+    let of = |oad: Oad| target.items.iter().find(|item| item.oad == oad).cloned();
+    let own: Option<Vec<ItemResult>> = oads_of(request).into_iter().map(of).collect();
+    let own = own.ok_or(TransactionError::Unfit)?;
+    if own.iter().all(|item| item.result == ValueResult::Dar(SILENT)) {
+        return Err(TransactionError::Timeout);
+    }
+    let result = match (single, own.as_slice()) {
+        (true, [one]) => Some(GetResult::Normal(one.clone())),
+        _ => Many::new(own).map(GetResult::List),
+    };
+    result.ok_or(TransactionError::Unfit)
+}
