@@ -124,6 +124,7 @@ bench:
 	mkdir -p target/benches
 	for bench in fleet storage; do cp "$$(ls -t target/release/deps/$$bench-* | grep -v '\.d$$' | head -1)" target/benches/$$bench; done
 	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_bench.py --report target/benches/report.json
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_panels.py --meters 1000
 
 sqlx:
 	scripts/sqlx-prepare.sh

@@ -172,9 +172,11 @@ def dtu():
             SELECT ended_at AS time, round_trip_ms AS "round trip" FROM grafana_session
             WHERE {mine} AND $__timeFilter(ended_at) AND round_trip_ms IS NOT NULL ORDER BY ended_at"""), "ms", 8, points="always"),
         bars("Strays, noise and time-outs, session by session", "What went wrong on the line, counted when each session ended. Strays are "
-             "valid frames that were nobody's answer; noise is bytes that formed no frame.", sql(f"""
-            SELECT ended_at AS time, timeouts, strays, noise_bytes AS "noise, bytes" FROM grafana_session
-            WHERE {mine} AND $__timeFilter(ended_at) ORDER BY ended_at"""), width=8, stack=False),
+             "valid frames that were nobody's answer; noise, on the right, is bytes that formed no frame.", sql(f"""
+            SELECT ended_at AS time, timeouts AS "time-outs", strays, noise_bytes AS noise FROM grafana_session
+            WHERE {mine} AND $__timeFilter(ended_at) ORDER BY ended_at"""), width=8, decimals=0, overrides=[
+                by_name("noise", unit="bytes", min=0, custom__axisPlacement="right", custom__drawStyle="line", custom__showPoints="always",
+                        custom__stacking={"mode": "none", "group": "A"}, custom__fillOpacity=0)]),
         table("Meters on the line", "Its meters, the worst first. Click a name for the meter.", sql(f"""
             SELECT m.meter_id, m.meter, m.address, m.protocol, m.model, m."group", extract(epoch FROM now() - m.last_read_at) AS "read ago",
                    c.rate, c.missing
@@ -188,7 +190,7 @@ def dtu():
         table("Mesh of a concentrator", "How it reaches its meters, as it said when its archive was read last; the farthest and the "
               "failing ones first. Phase and signal are the bytes that it has.", sql(f"""
             SELECT point, meter_id, meter, meter_address AS address, relays, phase_bits AS phase, signal_bits AS signal, failures,
-                   last_success AS "last success, its clock", collector, port, time AS "read at"
+                   last_success AS "last success, its clock", nullif(collector, '') AS collector, port, time AS "read at"
             FROM grafana_mesh WHERE {mine} ORDER BY failures DESC NULLS LAST, relays DESC NULLS LAST, point LIMIT 2040"""), height=9,
               no_value="no concentrator", overrides=[
                 *hidden("meter_id"), linked("meter", METER_LINK, api("/meters/${__data.fields.meter_id}", "API")),
@@ -453,7 +455,7 @@ def group():
             FROM grafana_consumption_day c
             WHERE $__timeFilter(time) AND {quantity} AND (c.point_id = ${{sum:sqlstring}} OR c.point_id IN {inside})
             GROUP BY time ORDER BY time"""), None, 12, fill=0)),
-        lines("Line loss, and how many sub-meters are in it", "By the day, over what the sum meter counted whole. Below 100 % coverage the loss holds "
+        lines("Line loss, and how many sub-meters are in it", "By the day, over what the sum meter counted whole. Below 100 % coverage, on the right, the loss holds "
               "what the missing sub-meters counted, too.", sql(f"""
             WITH day AS (
                 SELECT time, sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}) AS supplied,
@@ -464,17 +466,20 @@ def group():
                 GROUP BY time)
             SELECT time, (1 - sold / nullif(supplied, 0))::float8 AS "line loss",
                    covered::float8 / nullif(max(covered) OVER (), 0) AS coverage
-            FROM day WHERE supplied IS NOT NULL ORDER BY time"""), "percentunit", 12, fill=0, decimals=1, no_value="no sum meter"),
+            FROM day WHERE supplied IS NOT NULL ORDER BY time"""), "percentunit", 12, fill=0, decimals=1, no_value="no sum meter", overrides=[
+                by_name("coverage", min=0, decimals=0, custom__axisPlacement="right",
+                        custom__lineStyle={"fill": "dash", "dash": [6, 6]}, custom__lineWidth=1)]),
         united(table("Line loss by the day", "What was supplied, sold and lost, the newest day first; how many sub-meters are in it.", sql(f"""
-            SELECT time AS day, sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}) AS supplied,
+            SELECT to_char(time AT TIME ZONE a.time_zone, 'YYYY-MM-DD') AS day,
+                   sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}) AS supplied,
                    sum(value) FILTER (WHERE c.point_id <> ${{sum:sqlstring}}) AS sold,
                    sum(CASE WHEN c.point_id = ${{sum:sqlstring}} THEN value ELSE -value END) AS loss,
                    (sum(CASE WHEN c.point_id = ${{sum:sqlstring}} THEN value ELSE -value END)
                     / nullif(sum(value) FILTER (WHERE c.point_id = ${{sum:sqlstring}}), 0))::float8 AS share,
                    count(*) FILTER (WHERE c.point_id <> ${{sum:sqlstring}}) AS "sub-meters"
-            FROM grafana_consumption_day c
+            FROM grafana_account a, grafana_consumption_day c
             WHERE $__timeFilter(time) AND {quantity} AND NOT incomplete AND (c.point_id = ${{sum:sqlstring}} OR ({subs}))
-            GROUP BY time HAVING bool_or(c.point_id = ${{sum:sqlstring}}) ORDER BY time DESC LIMIT 800"""), 12, 8, overrides=[
+            GROUP BY time, a.time_zone HAVING bool_or(c.point_id = ${{sum:sqlstring}}) ORDER BY time DESC LIMIT 800"""), 12, 8, overrides=[
                 by_name("share", unit="percentunit", decimals=1,
                         thresholds=steps((None, BAD), (-0.005, GOOD), (0.05, FAIR), (0.1, BAD)), custom__cellOptions=coloured())]),
                "supplied", "sold", "loss"),

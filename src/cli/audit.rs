@@ -1,7 +1,7 @@
 //! `polyphase audit verify`: whether the audit is what it was.
 
 use super::people::closing;
-use super::{ConfigArgs, block_on, configured};
+use super::{ConfigArgs, block_on, configured_quietly};
 use crate::app::{audit, database};
 use crate::store::audit_chain::AuditChain;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// Checks every entry and every checkpoint; says the first fault. Works with the server running or stopped.
 #[expect(clippy::print_stdout, reason = "the verdict is what the command is for")]
 pub fn verify(args: &ConfigArgs) -> ExitCode {
-    let config = match configured(args, false) {
+    let config = match configured_quietly(args) {
         Ok(config) => config,
         Err(code) => return code,
     };

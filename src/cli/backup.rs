@@ -1,6 +1,6 @@
 //! `polyphase backup FILE` and `polyphase restore FILE`.
 
-use super::{ConfigArgs, block_on, configured};
+use super::{ConfigArgs, block_on, configured_quietly};
 use crate::app::{backup, database};
 use crate::base::clock::{Clock, SystemClock};
 use clap::Args;
@@ -22,7 +22,7 @@ pub struct BackupArgs {
 /// Makes a backup; the server may run.
 #[expect(clippy::print_stdout, reason = "what is in it is what the command tells")]
 pub fn make(args: &BackupArgs) -> ExitCode {
-    let config = match configured(&args.config, false) {
+    let config = match configured_quietly(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -51,7 +51,7 @@ pub fn make(args: &BackupArgs) -> ExitCode {
     reason = "what was found to be right is what the command tells"
 )]
 pub fn restore(args: &BackupArgs) -> ExitCode {
-    let config = match configured(&args.config, false) {
+    let config = match configured_quietly(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };

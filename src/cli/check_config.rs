@@ -19,7 +19,7 @@ pub struct CheckConfigArgs {
 /// Runs. 0: sound; 1: a line cannot carry its schedules; 2: the configuration is at fault, and every fault was printed.
 pub fn run(args: &CheckConfigArgs) -> ExitCode {
     match checked(&args.config, true) {
-        Ok(sound) => {
+        Ok((sound, _)) => {
             eprintln!("configuration and meter models are sound");
             if args.lines { lines(&sound) } else { ExitCode::SUCCESS }
         }

@@ -47,7 +47,7 @@ const ACCOUNT: &str = "Demo";
 
 /// Runs until interrupted.
 pub fn run(args: DemoArgs) -> ExitCode {
-    let mut config = match super::configured(&args.config, true) {
+    let mut config = match super::configured(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };

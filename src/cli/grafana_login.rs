@@ -1,7 +1,7 @@
 //! `polyphase grafana-login`: a read-only PostgreSQL login that sees one account, for a data source of Grafana.
 
 use super::people::{closing, read_password};
-use super::{ConfigArgs, access, block_on, configured};
+use super::{ConfigArgs, access, block_on, configured_quietly};
 use crate::app::database::{self, Opened};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -37,7 +37,7 @@ pub struct GrafanaLoginArgs {
 
 /// Makes, changes or removes the login. The password stands alone on standard output when it was made here.
 pub fn run(args: GrafanaLoginArgs) -> ExitCode {
-    let config = match configured(&args.config, false) {
+    let config = match configured_quietly(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };

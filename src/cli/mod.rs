@@ -13,7 +13,7 @@ pub mod serve;
 pub mod simulate;
 pub mod virtual_dtu;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -134,7 +134,7 @@ fn causes(error: &anyhow::Error) -> String {
 }
 
 /// Loads the configuration; else every fault of it, with its place. With `models` the meter models are checked as well.
-fn checked(args: &ConfigArgs, models: bool) -> Result<Config, Vec<String>> {
+fn checked(args: &ConfigArgs, models: bool) -> Result<(Config, Source), Vec<String>> {
     let (config, source) = crate::config::load(args.config.as_deref()).map_err(|faults| faults.0)?;
     let mut faults = crate::config::problems(&config);
     faults.extend(check_config::profiles(&config));
@@ -148,20 +148,46 @@ fn checked(args: &ConfigArgs, models: bool) -> Result<Config, Vec<String>> {
     if models && has_folder {
         faults.extend(check_config::models(&config));
     }
-    if faults.is_empty() { Ok(config) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok((config, source))
+    } else {
+        Err(faults)
+    }
 }
 
-/// Loads and checks the configuration and sets up logs; says every fault.
-fn configured(args: &ConfigArgs, models: bool) -> Result<Config, ExitCode> {
-    let config = checked(args, models).map_err(|faults| {
-        faults.iter().for_each(complain);
-        ExitCode::from(2)
-    })?;
-    if let Err(error) = crate::telemetry::logs::init(config.log.format, &config.log.filter) {
-        complain(error);
-        return Err(ExitCode::from(2));
-    }
+/// What a command that ends by itself logs, unless the configuration has a filter of its own: what it has to say, it says.
+const QUIET: &str = "warn";
+
+/// For a server: loads and checks the configuration and the meter models, and sets up logs; says every fault.
+fn configured(args: &ConfigArgs) -> Result<Config, ExitCode> {
+    let (config, _) = checked(args, true).map_err(faulty)?;
+    logs(&config, &config.log.filter)?;
     Ok(config)
+}
+
+/// For a command that ends by itself: as [`configured`], without the meter models, and with warnings and errors alone in
+/// its log unless somebody set `log.filter`.
+fn configured_quietly(args: &ConfigArgs) -> Result<Config, ExitCode> {
+    let (config, source) = checked(args, false).map_err(faulty)?;
+    let filter = if source.sets("log", "filter") {
+        config.log.filter.as_str()
+    } else {
+        QUIET
+    };
+    logs(&config, filter)?;
+    Ok(config)
+}
+
+fn faulty(faults: Vec<String>) -> ExitCode {
+    faults.iter().for_each(complain);
+    ExitCode::from(2)
+}
+
+fn logs(config: &Config, filter: &str) -> Result<(), ExitCode> {
+    crate::telemetry::logs::init(config.log.format, filter).map_err(|error| {
+        complain(error);
+        ExitCode::from(2)
+    })
 }
 
 /// Sets up logs for the commands that have no configuration: text, on standard error.

@@ -1,7 +1,7 @@
 //! `polyphase user add` and `polyphase api-key create`: the arguments around [`super::access`], and the database they
 //! work on, with the server running or stopped.
 
-use super::{ConfigArgs, access, block_on, configured};
+use super::{ConfigArgs, access, block_on, configured_quietly};
 use crate::app::database::{self, Opened};
 use crate::base::clock::SystemClock;
 use crate::domain::access::Role;
@@ -51,7 +51,7 @@ fn role(text: &str) -> Result<Role, String> {
 
 /// Adds a person.
 pub fn add_user(args: UserAddArgs) -> ExitCode {
-    let config = match configured(&args.config, false) {
+    let config = match configured_quietly(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -83,7 +83,7 @@ pub struct ResetSecondFactorArgs {
 
 /// Takes a person's second factor away.
 pub fn reset_second_factor(args: ResetSecondFactorArgs) -> ExitCode {
-    let config = match configured(&args.config, false) {
+    let config = match configured_quietly(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -105,7 +105,7 @@ pub fn reset_second_factor(args: ResetSecondFactorArgs) -> ExitCode {
     reason = "the key on standard output is what the command is for"
 )]
 pub fn create_api_key(args: ApiKeyCreateArgs) -> ExitCode {
-    let config = match configured(&args.config, false) {
+    let config = match configured_quietly(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -20,7 +20,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(55);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs) -> ExitCode {
-    let config = match configured(&args.config, true) {
+    let config = match configured(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -1,5 +1,6 @@
 //! Where a key of the configuration was set: the environment variable or the line of the file.
 
+use super::DEFAULT_TOML;
 use std::collections::BTreeMap;
 
 /// What the configuration was made of besides the defaults.
@@ -17,6 +18,17 @@ impl Source {
             Some(place) => format!("{place}: {fault}"),
             None => fault,
         }
+    }
+
+    /// Whether somebody wants this key to be as it is: by a variable, or by a line of the file that says other than the
+    /// defaults do (a copy of config/default.toml wants nothing).
+    pub fn sets(&self, section: &str, key: &str) -> bool {
+        let said = |text: &str| {
+            let table = text.parse::<toml::Table>().ok()?;
+            table.get(section)?.as_table()?.get(key).cloned()
+        };
+        let own = self.file.as_ref().and_then(|(_, text)| said(text));
+        self.variables.contains_key(&format!("{section}.{key}")) || (own.is_some() && own != said(DEFAULT_TOML))
     }
 
     /// `environment variable NAME` or `FILE:LINE`, whichever set the key last.
@@ -81,6 +93,22 @@ mod tests {
         let nested = "[notify]\nkey = 1\n[notify.email]\nhost = 2\n";
         assert_eq!(line_of(nested, "notify.email.host"), Some(4));
         assert_eq!(line_of(nested, "notify.key"), Some(2));
+    }
+
+    #[test]
+    fn what_was_set_is_told_from_what_is_so_by_default() {
+        let mut source = Source {
+            file: Some(("own.toml".into(), "[log]\nformat = \"json\"\n".into())),
+            variables: BTreeMap::new(),
+        };
+        assert!(source.sets("log", "format"));
+        assert!(!source.sets("log", "filter") && !source.sets("http", "format"));
+        source.file = Some(("copy.toml".into(), DEFAULT_TOML.into()));
+        assert!(!source.sets("log", "filter") && !source.sets("log", "format"));
+        source
+            .variables
+            .insert("log.filter".into(), "POLYPHASE__LOG__FILTER".into());
+        assert!(source.sets("log", "filter"));
     }
 
     #[test]

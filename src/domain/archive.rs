@@ -16,9 +16,9 @@ pub struct ArchiveEntry {
     /// The measuring point, 1 to 2040: the address of our meter.
     #[schema(minimum = 1, maximum = 2040, example = 42)]
     pub point: u16,
-    /// The place in the archive, from 1; none: that of the point's number.
+    /// The place in the archive, from 1; 0, or left out: that of the point's number.
     #[serde(default)]
-    #[schema(value_type = Option<u16>, minimum = 1, example = 42)]
+    #[schema(example = 42)]
     pub place: u16,
     /// The meter's own address, twelve digits, as it is printed on it.
     #[schema(example = "000010000042")]

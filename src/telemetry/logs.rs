@@ -1,4 +1,4 @@
-//! Log set-up: JSON or text on standard error, filtered by `[log] filter` or `POLYPHASE_LOG`.
+//! Log set-up: JSON or text on standard error, filtered by `[log] filter`.
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;

@@ -18,6 +18,7 @@ pub mod integrations;
 pub mod live;
 pub mod logs;
 pub mod notices;
+pub mod places;
 pub mod report;
 pub mod spool;
 pub mod storage;
@@ -92,6 +93,7 @@ pub fn touch_all() {
     integrations::touch();
     live::touch();
     notices::touch();
+    places::touch();
     import::touch();
     report::touch();
     storage::touch();

@@ -413,7 +413,7 @@ impl Home {
 
     fn key(&self, email: &str) -> String {
         let made = self.cli(&["api-key", "create", "--user", email, "--name", "test"], "");
-        assert_eq!(made.code, 0, "{}", made.err);
+        assert_eq!((made.code, made.err.as_str()), (0, ""));
         let lines: Vec<&str> = made.out.lines().collect();
         assert!(
             lines.len() == 1 && lines[0].starts_with("ph_k_"),
@@ -538,7 +538,14 @@ fn first_access_and_life_of_a_server_on_the_embedded_database() {
     let home = Home::new();
 
     // stopped
-    assert_eq!(home.cli(&["migrate"], "").code, 0);
+    let migrated = home.cli(&["migrate"], "");
+    assert_eq!(migrated.code, 0, "{}", migrated.err);
+    // a script's log has what the command says, and the server's own steps for whoever asks for them
+    assert_eq!(migrated.err, "the schema is up to date\n");
+    let mut asked = program();
+    asked.args(["migrate", "--config", home.config().to_str().unwrap()]);
+    let asked = finished(&asked.env("POLYPHASE__LOG__FILTER", "info").output().unwrap());
+    assert!(asked.code == 0 && asked.err.contains(" INFO "), "{}", asked.err);
     assert!(!home.pid_file().exists(), "a command leaves no database running");
     let nobody = home.cli(&["api-key", "create", "--user", "ann@example.org", "--name", "x"], "");
     assert_eq!((nobody.code, nobody.out.as_str()), (1, ""));

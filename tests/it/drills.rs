@@ -1,5 +1,5 @@
 //! The drills of `tests/peers`, in their short form: a real server, seen from outside, against independent peers.
-//! The long forms run by hand: `make field`, `make kills`, `make control`, `make exports`, `make drill`.
+//! The long forms run by hand: `make field`, `make kills`, `make control`, `make exports`, `make drill`, `make api-fuzz`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -208,4 +208,12 @@ fn exports_are_read_by_others() {
 #[test]
 fn the_first_five_calls_of_the_documentation_work() {
     run("run_first_calls.py", &[]);
+}
+
+/// schemathesis over the whole API by its own description: no 5xx, no answer that the description does not have, what it
+/// forbids is refused; the same cases every time. The long form, with every parameter and field at its edges, runs by hand: `make
+/// api-fuzz`.
+#[test]
+fn the_description_of_the_api_is_true_for_what_schemathesis_makes_up() {
+    run("run_api_fuzz.py", &["--phases", "examples,fuzzing", "--examples", "5"]);
 }

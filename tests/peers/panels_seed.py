@@ -1,4 +1,4 @@
-"""A year of 50 meters, made in SQL: what the panels of the dashboards are asked of.
+"""A year of 50 meters (or more), made in SQL: what the panels of the dashboards are asked of.
 
 The raw rows of the last two weeks come every quarter of an hour, of sixty days every hour, the older ones every three;
 roll-ups are made by the database's own functions where raw rows are dense, and from the rows themselves for the year.
@@ -69,9 +69,11 @@ UPDATE meter_group SET sum_point_id = (SELECT point_id FROM panel_meter WHERE i 
 -- behind the gate is a concentrator with a mesh
 INSERT INTO mesh_place (dtu_id, account_id, point, place, meter_address, meter_protocol, port, collector, tariffs, routed, relays,
                         phase_bits, signal_bits, failures, last_success, read_at)
-SELECT d.id, {account}, n, n, format('0000%s', 10000000 + n), 'DL/T 645-2007', 31, '', 4, true, n / 8, 1 << n % 3, 15 - n / 4, n / 30,
+SELECT d.id, {account}, n, n, format('0000%s', 10000000 + n), 'DL/T 645-2007', 31, CASE WHEN n > 20 THEN '000000000007' ELSE '' END, 4, true, n / 8, 1 << n % 3, 15 - n / 4, n / 30,
        now() - interval '1 hour' * (n / 30 + 1), now() - interval '2 hours'
 FROM panel_dtu d, generate_series(1, 40) n WHERE d.i = 1;
+UPDATE meter m SET protocol = 'gdw376.1', model = 'gdw376_single_phase', address = (CASE p.i WHEN 21 THEN 40 WHEN 31 THEN 35 ELSE 12 END)::text
+FROM panel_meter p WHERE p.id = m.id AND p.i IN (21, 31, 41);
 
 INSERT INTO schedule (account_id, name, created_at) VALUES ({account}, 'Every quarter', now() - interval '2 years');
 INSERT INTO schedule_rule (schedule_id, account_id, valid_from, cron, time_zone, spread_s, window_s, attempts, backoff_s, deadline_s, missed_run)
@@ -242,9 +244,9 @@ INSERT INTO watermark (at) VALUES (now()) ON CONFLICT DO NOTHING;
 """
 
 
-def seed(connection, account, say):
+def seed(connection, account, say, meters=METERS):
     """Fills the account; the connection is the superuser's."""
-    values = {"account": account, "meters": METERS, "water": WATER, "dense": DENSE_DAYS}
+    values = {"account": account, "meters": meters, "water": WATER, "dense": DENSE_DAYS}
     # what the roll-ups of the running server would do meanwhile is done here
     connection.execute("SET synchronous_commit = off; SET work_mem = '64MB'; SET timezone = 'UTC'")
     for name, text in (("fleet", FLEET), ("partitions", PARTITIONS), ("readings", READINGS), ("roll-ups", ROLLED), ("extras", EXTRAS)):
@@ -254,4 +256,4 @@ def seed(connection, account, say):
     connection.execute("DROP TABLE panel_due")
     connection.execute("ANALYZE")
     readings = connection.execute("SELECT (SELECT count(*) FROM reading_electricity) + (SELECT count(*) FROM reading_fluid)").fetchone()[0]
-    say(f"{readings} readings of {METERS} meters over a year")
+    say(f"{readings} readings of {meters} meters over a year")

@@ -3,7 +3,7 @@ places, titles, units, colours and data are those of the dashboard; the drawing 
 """
 
 import math
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import matplotlib
@@ -32,7 +32,9 @@ def spoken(value, unit=None, decimals=None):
         return "–"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
-    if isinstance(value, bool) or number(value) is None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if number(value) is None:
         return str(value)
     value = float(value)
     if math.isnan(value):
@@ -47,7 +49,7 @@ def spoken(value, unit=None, decimals=None):
     if unit == "percentunit":
         return f"{value * 100:.{1 if decimals is None else decimals}f} %"
     if unit == "s":
-        if abs(value) < 1:
+        if 0 < abs(value) < 1:
             return f"{value * 1000:.{1 if abs(value) < 0.1 else 0}f} ms"
         return scaled(((86400 * 7, "weeks"), (86400, "days"), (3600, "hours"), (60, "min")), "s")
     if unit == "ms":
@@ -162,9 +164,12 @@ def plain(axes):
     axes.tick_params(colors=FAINT, labelsize=7, length=0)
 
 
-def legend(axes, count):
+def legend(axes, count, beside=None):
     if count:
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncol=min(count, 6), frameon=False, fontsize=6.5, labelcolor=TEXT,
+        handles = [handle for one in (axes, beside) if one for handle in one.get_legend_handles_labels()[0]]
+        # below the labels of the axis, however low the panel is
+        low = -0.25 / (axes.get_position().height * axes.figure.get_size_inches()[1])
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, low), ncol=min(count, 6), frameon=False, fontsize=6.5, labelcolor=TEXT,
                     handlelength=1.2, columnspacing=1.2, borderaxespad=0)
 
 
@@ -174,10 +179,20 @@ def timeseries(axes, panel, answers):
     if not lines:
         return nothing(axes, panel)
     plain(axes)
-    stacked, bars = custom["stacking"]["mode"] == "normal", custom["drawStyle"] == "bars"
-    base, names = {}, 0
+    base, names, left, right = {}, 0, axes, None
+    # bars of all series are as wide as the shortest step between any two of their times
+    moments = sorted({time for _, times, _ in lines[:12] for time in times})
+    step = min((b - a for a, b in zip(moments, moments[1:])), default=None)
+    # so many that gaps between them would be less than a pixel
+    dense = bool(step) and (moments[-1] - moments[0]) / step > 80
+    width = (step.total_seconds() / 86400 if step else 0.03) * (1.0 if dense else 0.8)
     for index, (name, times, values) in enumerate(lines[:12]):
         looks = Looks(panel, name, unit)
+        axes, stacked, bars = left, custom["stacking"]["mode"] == "normal", looks.get("custom.drawStyle", custom["drawStyle"]) == "bars"
+        if looks.get("custom.axisPlacement") == "right":
+            # an axis of its own, and nothing is stacked upon it
+            axes = right = right or beside(left, looks)
+            stacked = False
         colour = looks.colour(index)
         filled = [math.nan if value is None else value for value in values]
         shown = [0 if stacked and math.isnan(v) else v for v in filled]
@@ -186,8 +201,6 @@ def timeseries(axes, panel, answers):
         label = looks.get("displayName") or name
         names += bool(label)
         if bars:
-            step = min((b - a for a, b in zip(times, times[1:]) if b > a), default=None)
-            width = (step.total_seconds() / 86400 if step else 0.03) * 0.8
             axes.bar(times, [s - base.get(t, 0) for t, s in zip(times, shown)], bottom=[base.get(t, 0) for t in times], width=width, color=colour,
                      label=label or None, align="edge", linewidth=0)
         else:
@@ -195,27 +208,55 @@ def timeseries(axes, panel, answers):
             axes.plot(times, shown, color=colour, linewidth=looks.get("custom.lineWidth", 2) * 0.6, label=label or None,
                       linestyle={"dash": "--", "dot": ":"}.get(style["fill"], "-") if style else "-",
                       drawstyle="steps-post" if custom["lineInterpolation"] == "stepAfter" else "default",
-                      marker="." if custom["showPoints"] == "always" else None)
+                      marker="." if looks.get("custom.showPoints", custom["showPoints"]) == "always" else None)
             fill = looks.get("custom.fillOpacity", custom["fillOpacity"])
             if fill:
                 axes.fill_between(times, shown, [base.get(t, 0) for t in times], color=colour, alpha=fill / 100, linewidth=0,
                                   step="post" if custom["lineInterpolation"] == "stepAfter" else None)
         if stacked:
             base |= dict(zip(times, shown))
-    defaults = panel["fieldConfig"]["defaults"]
+    axes, defaults = left, panel["fieldConfig"]["defaults"]
     if "min" in defaults or "max" in defaults:
         axes.set_ylim(defaults.get("min"), defaults.get("max"))
     if defaults["custom"]["thresholdsStyle"]["mode"] != "off":
         for step in defaults["thresholds"]["steps"]:
             if step["value"] is not None and step["color"] != "transparent":
                 axes.axhline(step["value"], color=NAMED[step["color"]], linewidth=0.8, linestyle="--")
-    looks = Looks(panel, lines[0][0], unit)
-    axes.yaxis.set_major_formatter(lambda value, _: spoken(value, looks.get("unit"), looks.get("decimals", 0 if looks.get("unit") == "percentunit" else None)))
+    looks = Looks(panel, next((name for name, _, _ in lines if Looks(panel, name).get("custom.axisPlacement") != "right"), lines[0][0]), unit)
+    if not any(value for _, _, values in lines for value in values):
+        axes.set_ylim(0, 1)
     axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=looks.get("decimals") == 0))
+    measured(axes.yaxis, looks.get("unit"), looks.get("decimals", 0 if looks.get("unit") == "percentunit" else None))
+    if right:
+        right.set_ylim(bottom=0)
+        right.grid(visible=False)
+    if len(moments) == 1:
+        axes.set_xlim(moments[0] - timedelta(minutes=5), moments[0] + timedelta(minutes=1))
     axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(maxticks=7))
     axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
     axes.margins(x=0.01)
-    legend(axes, names)
+    legend(axes, names, right)
+
+
+def beside(axes, looks):
+    """A second axis, on the right."""
+    right = axes.twinx()
+    for side in right.spines.values():
+        side.set_visible(False)
+    right.tick_params(colors=FAINT, labelsize=7, length=0)
+    right.yaxis.set_major_formatter(lambda value, _: spoken(value, looks.get("unit"), looks.get("decimals")))
+    right.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=looks.get("unit") == "bytes"))
+    return right
+
+
+def measured(axis, unit, decimals):
+    """Labels of an axis, with as many decimals more as tell one tick from the next."""
+    ticks = axis.get_major_locator().tick_values(*axis.get_view_interval())
+    for more in range(4):
+        few = decimals if more == 0 else (decimals or 0) + more
+        if len({spoken(tick, unit, few) for tick in ticks}) == len(ticks):
+            break
+    axis.set_major_formatter(lambda value, _: spoken(value, unit, few))
 
 
 def barchart(axes, panel, answers):
@@ -238,7 +279,8 @@ def barchart(axes, panel, answers):
     looks = Looks(panel, columns[fields[0]], unit)
     axis, other = (axes.xaxis, axes.yaxis) if across else (axes.yaxis, axes.xaxis)
     axis.set_major_formatter(lambda value, _: spoken(value, looks.get("unit"), 0 if looks.get("unit") == "percentunit" else None))
-    axis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    whole = all((number(row[column]) or 0) % 1 == 0 for row in rows for column in fields)
+    axis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=whole))
     shown = places if across else places[::max(1, len(places) // 12)]
     other.set_ticks(shown, [labels[p][:22] for p in shown])
     if across:
@@ -362,7 +404,10 @@ def draw_board(board, answers, file):
         across = panel["type"] == "barchart" and panel["options"]["orientation"] == "horizontal"
         pad_left = (1.35 if across else 0.75) if chart else 0.12
         pad_low = (0.62 if panel["type"] != "state-timeline" else 0.35) if chart else 0.1
-        axes = figure.add_axes((x + pad_left / wide, y + pad_low / tall, (width - pad_left - 0.2) / wide, (tallness - pad_low - 0.42) / tall))
+        # room for the labels of a second axis
+        sided = chart and any(one["id"] == "custom.axisPlacement" for o in panel["fieldConfig"]["overrides"] for one in o["properties"])
+        pad_right = 0.6 if sided else 0.2
+        axes = figure.add_axes((x + pad_left / wide, y + pad_low / tall, (width - pad_left - pad_right) / wide, (tallness - pad_low - 0.42) / tall))
         KINDS[panel["type"]](axes, panel, answers.get(panel["id"], {}))
     figure.savefig(file, dpi=72, facecolor=BACK)
     plt.close(figure)

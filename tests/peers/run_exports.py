@@ -3,7 +3,7 @@
 The server's resident memory is sampled from outside (/proc/PID/status). Each format is exported small first (a tenth),
 then whole, in one process: what the big one needs above the level before it may exceed what the small one needs by a
 bounded amount only. The files are read by Python's csv and by openpyxl, compared with one another line by line, with
-the database by count and sum, and with the API item by item for some meters. Exit 1 on any difference.
+the database value by value (and by its own count and sum), and with the API item by item for some meters. Exit 1 on any difference.
 
 usage: run_exports.py [--readings N] [--slack-mib N]
 """
@@ -25,7 +25,9 @@ from headend import HeadEnd
 from postgres import Cluster
 
 BEGIN = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
-VALUES = 4  # of one poll
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+QUANTITIES = ("voltage_l1", "frequency", "active_energy_import", "active_energy_export")
+VALUES = len(QUANTITIES)  # of one poll
 METERS = 50
 FORMULA = "=HYPERLINK(\"http://evil.example\",\"x\")"
 
@@ -170,14 +172,44 @@ def compare_with_api(client, rows_by_meter, until, faults):
             faults.append(f"meter {meter}: the file has {len(rows)} rows, the API another number")
 
 
+def stored(cluster, until):
+    """Every value that the database has: (meter, due) → when it was read, by whose clock, quantity → value."""
+    rows = cluster.sql("SELECT meter_id, extract(epoch FROM ts), extract(epoch FROM read_at), extract(epoch FROM meter_time), voltage_l1, frequency, "
+                       f"active_energy_import, active_energy_export FROM reading_electricity WHERE ts < '{instant(until)}'")
+    found = {}
+    for row in rows.splitlines():
+        meter, due, read, own, *values = row.split("|")
+        found[int(meter), Decimal(due)] = (Decimal(read), Decimal(own) if own else None, dict(zip(QUANTITIES, map(Decimal, values))))
+    return found
+
+
+def epoch(at):
+    """Seconds, to the microsecond and without a rounding."""
+    return None if at is None else Decimal((at - EPOCH) // timedelta(microseconds=1)) / 1_000_000
+
+
+def take(kept, row):
+    """Whether the database has this very value, and it was not in the file before."""
+    poll = kept.get((int(row["meter_id"]), epoch(row["due_at"])))
+    if poll is None:
+        return False
+    read, own, values = poll
+    value = values.pop(row["quantity"], None)
+    return value == Decimal(row["value"]) and read == epoch(row["read_at"]) and own == epoch(row["meter_time"])
+
+
 def check(client, cluster, text, sheet, until, faults):
-    """The files against one another, the database and the API."""
-    count, total, some = 0, Decimal(0), {}
+    """The files against one another, the database (every value once, and no other) and the API."""
+    count, total, some, kept = 0, Decimal(0), {}, stored(cluster, until)
     sheets = xlsx_rows(sheet)
     for row in csv_rows(text):
         other = next(sheets, None)
         if other is None or not same(row, other):
             faults.append(f"row {count + 1}: {row} in CSV, {other} in XLSX")
+            if len(faults) > 20:
+                return count
+        if not take(kept, row):
+            faults.append(f"row {count + 1}: {row} is not so in the database")
             if len(faults) > 20:
                 return count
         count += 1
@@ -186,6 +218,9 @@ def check(client, cluster, text, sheet, until, faults):
             some.setdefault(int(row["meter_id"]), []).append(row)
     if next(sheets, None) is not None:
         faults.append("the workbook has more rows than the CSV file")
+    left = sum(len(values) for _, _, values in kept.values())
+    if left:
+        faults.append(f"{left} values of the database are not in the file")
     told = cluster.sql("SELECT 4 * count(*), sum(voltage_l1::text::numeric + frequency::text::numeric + active_energy_import + "
                        f"active_energy_export) FROM reading_electricity WHERE ts < '{instant(until)}'").strip().split("|")
     if (int(told[0]), Decimal(told[1])) != (count, total):
