@@ -4,7 +4,7 @@ use super::super::kit::{manner, model as found, permit_of, target as plain};
 use super::super::*;
 use crate::base::hex;
 use crate::domain::command::machine::Behind;
-use crate::protocol::dlt645::{self, Address, Control, answer_frame};
+use crate::protocol::dlt645::{Address, Control, answer_frame};
 use crate::protocol::gdw376::forward::{self, Question};
 use crate::protocol::gdw376::{Afn, ArchiveMeter, Edition, Fn, Frame, Id, Message, Request as Outer, Unit, archive};
 use crate::protocol::{Protocol, Request};
