@@ -35,7 +35,7 @@ simulate-seeds:
 field:
 	@scripts/install.sh test
 	cargo build --release --locked
-	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_field.py --transactions 100000 --dtus 36 --units 8 --every 5
+	POLYPHASE_PROGRAM=target/release/polyphase target/peers/bin/python tests/peers/run_field.py --transactions 300000 --dtus 200 --units 8 --every 20 --limit 2400 --usable 0.99
 
 kills:
 	@scripts/install.sh test
