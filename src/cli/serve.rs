@@ -65,20 +65,19 @@ where
         tracing::info!(address = %device, "DTUs dial in here");
     }
     tracing::info!(address = %running.http, "API listens");
-    begun(&running).await?;
-    let failed = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = running.broken() => true,
+    // whatever ends it, the server is stopped while its runtime is still there
+    let ended = match begun(&running).await {
+        Err(error) => Err(error),
+        Ok(()) => tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            () = running.broken() => Err(anyhow::anyhow!(
+                "a part of the server that cannot be rebuilt in place died; start it again"
+            )),
+        },
     };
     if tokio::time::timeout(STOP_LIMIT, running.stop()).await.is_err() {
         tracing::error!("the stop took too long and is cut short");
     }
-    if failed {
-        Err(anyhow::anyhow!(
-            "a part of the server that cannot be rebuilt in place died; start it again"
-        ))
-    } else {
-        Ok(())
-    }
+    ended
 }
