@@ -6,6 +6,7 @@ wrong register or the wrong time is found by looking at it.
 """
 
 import asyncio
+import collections
 import random
 import struct
 import time
@@ -171,7 +172,7 @@ class Dtu:
         self.faults, self.counters = faults, counters
         self.dice = random.Random(seed * 10007 + index)
         self.tasks = set()
-        self.asked_at = 0.0
+        self.asked = collections.deque()
 
     async def run(self):
         while True:
@@ -185,6 +186,7 @@ class Dtu:
         line_in, line_out = await asyncio.open_connection("127.0.0.1", self.slaves)
         head_in, head_out = await asyncio.open_connection("127.0.0.1", self.server)
         self.counters["sessions"] += 1
+        self.asked.clear()
         await self.send_hello(head_out)
         parts = [self.down(head_in, line_out), self.up(line_in, head_out), self.beat(head_out)]
         parts = [asyncio.ensure_future(part) for part in parts]
@@ -211,10 +213,14 @@ class Dtu:
         await out.drain()
 
     async def down(self, head_in, line_out):
+        """Questions, eight bytes each; the slaves answer them in order, however late."""
+        pending = 0
         while data := await head_in.read(4096):
             data = self.mode.unwrap(data)
             if data:
-                self.asked_at = PULSE.before
+                pending += len(data)
+                self.asked.extend([PULSE.before] * (pending // 8))
+                pending %= 8
                 line_out.write(data)
 
     async def up(self, line_in, head_out):
@@ -228,7 +234,8 @@ class Dtu:
                     break
                 frame, pending = pending[:length], pending[length:]
                 self.counters["replies"] += 1
-                task = asyncio.ensure_future(self.relay(frame, head_out, self.asked_at))
+                asked_at = self.asked.popleft() if self.asked else PULSE.before
+                task = asyncio.ensure_future(self.relay(frame, head_out, asked_at))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
 
