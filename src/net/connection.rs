@@ -176,15 +176,11 @@ where
             }
             let events = self.session.tick(now.on);
             self.act(events).await?;
-            if self.trunk.is_some() {
+            if self.trunk.is_some() || self.proxy.is_some() {
                 // a frame is one as soon as it is whole, whatever was asked
                 let events = self.session.line_busy(now.on, true);
                 self.act(events).await?;
-                return self.trunk_works(now).await;
-            }
-            if self.proxy.is_some() {
-                let events = self.session.line_busy(now.on, true);
-                self.act(events).await?;
+                self.trunk_works(now).await?;
                 return self.proxy_works(now).await;
             }
             self.line.tick(now);
@@ -404,15 +400,17 @@ where
     }
 
     fn count(&self) {
-        let line = self.line.stats();
-        let queued = self.line.queued();
+        let (said, queued) = match (&self.trunk, &self.proxy) {
+            (Some(trunk), _) => (trunk.stats(), trunk.queued()),
+            (None, Some(proxy)) => (proxy.stats(), proxy.queued()),
+            (None, None) => (self.line.stats(), self.line.queued()),
+        };
+        let took = |took: Duration| u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
         self.desk.inbox.stats(|stats| {
-            stats.answers = line.answers;
-            stats.timeouts = line.timeouts;
-            stats.strays = line.strays;
-            stats.round_trip_ms = line
-                .round_trip
-                .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
+            stats.answers = said.answers;
+            stats.timeouts = said.timeouts;
+            stats.strays = said.strays;
+            stats.round_trip_ms = said.round_trip.map(took);
             stats.queued = queued;
         });
     }
@@ -465,9 +463,7 @@ where
         self.line.end(now);
         // a line that dies while it ends is as dead as it was
         let _ended = self.report(now);
-        if self.trunk.is_none() && self.proxy.is_none() {
-            self.count();
-        }
+        self.count();
     }
 }
 

@@ -93,22 +93,8 @@ where
                 }
             }
         }
-        self.proxy_count();
+        self.count();
         if dead { Err(EndCause::DeadLine) } else { Ok(()) }
-    }
-
-    fn proxy_count(&self) {
-        let Some(proxy) = &self.proxy else { return };
-        let (said, queued) = (proxy.stats(), proxy.queued());
-        self.desk.inbox.stats(|stats| {
-            stats.answers = said.answers;
-            stats.timeouts = said.timeouts;
-            stats.strays = said.strays;
-            stats.round_trip_ms = said
-                .round_trip
-                .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
-            stats.queued = queued;
-        });
     }
 
     /// The session has ended: every job of the proxy ends.
@@ -120,6 +106,5 @@ where
                 self.desk.settled(settled);
             }
         }
-        self.proxy_count();
     }
 }

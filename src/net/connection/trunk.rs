@@ -52,7 +52,7 @@ where
                 other => self.trunk_said(other),
             }
         }
-        self.trunk_count();
+        self.count();
         if dead { Err(EndCause::DeadLine) } else { Ok(()) }
     }
 
@@ -99,20 +99,6 @@ where
         }
     }
 
-    fn trunk_count(&self) {
-        let Some(trunk) = &self.trunk else { return };
-        let (said, queued) = (trunk.stats(), trunk.queued());
-        self.desk.inbox.stats(|stats| {
-            stats.answers = said.answers;
-            stats.timeouts = said.timeouts;
-            stats.strays = said.strays;
-            stats.round_trip_ms = said
-                .round_trip
-                .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
-            stats.queued = queued;
-        });
-    }
-
     /// The session has ended: every job of the trunk ends.
     pub(super) fn trunk_ends(&mut self, now: Moment) {
         let Some(trunk) = self.trunk.as_mut() else { return };
@@ -122,6 +108,5 @@ where
                 self.desk.settled(settled);
             }
         }
-        self.trunk_count();
     }
 }
