@@ -4,6 +4,7 @@
 //! It is a plain future, not an actor: it ends with the question that started it, and holds nothing but a link.
 
 mod archive;
+mod station;
 
 use crate::base::clock::Clock;
 use crate::base::ids::{GrowingIds, MeterId, PollId};
@@ -96,12 +97,15 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
         }
         return scan.archive().await;
     }
+    let is_station = framing == Framing::Dlt698.name();
     if !plan.writes.is_empty() {
-        return Err(ScanFailure::NoConcentrator);
+        return Err(match is_station {
+            true => ScanFailure::ReadOnly,
+            false => ScanFailure::NoConcentrator,
+        });
     }
-    if framing == Framing::Dlt698.name() {
-        scan.tell_no_line();
-        return Ok(());
+    if is_station {
+        return scan.station().await;
     }
     let mut known = 0;
     while let Some(probe) = scan.survey.probe() {
@@ -130,19 +134,6 @@ impl Scan {
         let link = (self.parts.link)().await;
         link.map(|link| link.stats().learned.framing.to_string())
             .unwrap_or_default()
-    }
-
-    /// Behind a terminal of DL/T 698.45 there is no line to search, and its archive is not read yet.
-    fn tell_no_line(&self) {
-        let note = "a terminal of DL/T 698.45: its archive is not read; make its meters by their addresses";
-        (self.parts.tell)(ScanProgress {
-            asked: 0,
-            left: 0,
-            searching: None,
-            found: Vec::new(),
-            written: Vec::new(),
-            notes: vec![note.to_owned()],
-        });
     }
 
     fn tell(&self) {

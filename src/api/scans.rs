@@ -170,7 +170,7 @@ async fn keep_mesh(state: &ApiState, scope: Scope, view: &ScanView) {
     let places: Vec<(u16, ArchivePlace)> = view
         .found
         .iter()
-        .filter_map(|item| Some((item.found.address.parse().ok()?, item.found.archive.clone()?)))
+        .filter_map(|item| Some((item.found.point()?, item.found.archive.clone()?)))
         .collect();
     if places.is_empty() {
         return;
@@ -224,9 +224,10 @@ async fn marked(meters: &dyn MeterStore, mut view: ScanView, now: DateTime<Utc>)
     // a concentrator's archive says who is there, so that it is known who is not
     let whole = view.state == ScanState::Done && view.found.iter().any(|item| item.found.archive.is_some());
     if whole {
+        let archived = [Protocol::Gdw376, Protocol::Dlt698].map(Protocol::name);
         let of_archive = known
             .into_iter()
-            .filter(|((protocol, _), _)| protocol == Protocol::Gdw376.name());
+            .filter(|((protocol, _), _)| archived.contains(&protocol.as_str()));
         view.absent = of_archive.map(|(_, meter)| meter).collect();
         view.absent.sort_unstable();
     }

@@ -52,13 +52,14 @@ fn tariffs() -> u8 {
     4
 }
 
-/// The protocols that an entry may name (table of F10).
+/// The protocols that an entry may name (table of F10, and those of DL/T 698.45 terminals).
 pub const PROTOCOLS: &[&str] = &[
     "DL/T 645-1997",
     "AC sampler",
     "DL/T 645-2007",
     "carrier module",
     "CJ/T 188",
+    "DL/T 698.45",
 ];
 
 impl ArchiveEntry {

@@ -42,8 +42,8 @@ pub use clock::ClockSaid;
 
 /// Questions in a row without an answer behind which the rest of a batch is not asked.
 const SILENT_MAX: u8 = 2;
-/// Parts of one answer; an answer of the longest APDU in parts of a hundred bytes has fewer.
-const PARTS_MAX: u16 = 128;
+/// Parts of one answer; an answer of the longest APDU in parts of a hundred and thirty bytes has no more.
+const PARTS_MAX: u16 = 500;
 /// What a frame needs beside its APDU, with the longest address.
 const FRAME_HEAD: usize = 32;
 /// The shortest question that a terminal may want: one meter with a list of attributes.

@@ -48,7 +48,7 @@ impl MeshPlace {
 impl FoundMeter {
     /// The place as it is compared; none on a line.
     pub fn entry(&self) -> Option<ArchiveEntry> {
-        Some(entry(self.address.parse().ok()?, self.archive.as_ref()?))
+        Some(entry(self.point()?, self.archive.as_ref()?))
     }
 }
 

@@ -25,10 +25,22 @@ pub struct FoundMeter {
     pub archive: Option<ArchivePlace>,
 }
 
+impl FoundMeter {
+    /// Under which number its concentrator has it: the measuring point, where meters are asked by it (Q/GDW 1376.1), else
+    /// its number in the archive. None on a line.
+    pub fn point(&self) -> Option<u16> {
+        let archive = self.archive.as_ref()?;
+        match self.protocol == Protocol::Gdw376.name() {
+            true => self.address.parse().ok(),
+            false => Some(archive.place),
+        }
+    }
+}
+
 /// A meter's place in the archive of a concentrator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ArchivePlace {
-    /// The place.
+    /// The place; of a DL/T 698.45 terminal the meter's number, which is its measuring point, too.
     pub place: u16,
     /// The meter's own address, as it is printed on it.
     #[schema(example = "000010000042")]
@@ -36,7 +48,7 @@ pub struct ArchivePlace {
     /// What the concentrator speaks with it.
     #[schema(example = "DL/T 645-2007")]
     pub meter_protocol: String,
-    /// The concentrator's port; 31 is the carrier's.
+    /// The concentrator's port; 31 is the carrier's, 0 one that has no number.
     pub port: u8,
     /// The collector that it hangs on; empty where there is none.
     pub collector: String,
@@ -133,6 +145,9 @@ pub enum ScanFailure {
     /// A concentrator was to be written to, and it is none.
     #[error("the DTU is no concentrator")]
     NoConcentrator,
+    /// A terminal's archive was to be written, which is only read.
+    #[error("the archive of a DL/T 698.45 terminal is read, and not written")]
+    ReadOnly,
     /// Other work kept the line for longer than a scan waits.
     #[error("the line was never idle")]
     LineBusy,

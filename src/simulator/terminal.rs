@@ -4,6 +4,7 @@
 use crate::base::clock::Clock;
 use crate::device::dlt698::ObjectProfile;
 use crate::device::model::{MeterModel, Profile};
+use crate::protocol::dlt698::archive::{ARCHIVE, ArchiveMeter, MeterProtocol, Wiring};
 use crate::protocol::dlt698::terminal::{Device, Objects};
 use crate::protocol::dlt698::{Address, Dar, Data, Frame, GetRecord, LinkKind, Next, Oad, Omd, Piid, Tsa, next};
 use crate::simulator::concentrator::Habits;
@@ -232,6 +233,8 @@ struct Station {
     clock: Arc<dyn Clock>,
     now: DateTime<Utc>,
     own: Shown,
+    /// Which meters it has, as it tells it.
+    archive: Data,
     meters: BTreeMap<Vec<u8>, (u64, Shown)>,
     mesh_failure: f64,
 }
@@ -250,8 +253,26 @@ impl Station {
             let seed = of.seed.wrapping_mul(4099).wrapping_add(place.into());
             Some((Tsa::of(&address).bytes().to_vec(), (seed, shown(address, seed))))
         });
+        let wiring = if of.phases > 1 {
+            Wiring::FourWires
+        } else {
+            Wiring::Single
+        };
+        let archive = (1..=of.meters).filter_map(|place| {
+            let meter = ArchiveMeter {
+                number: place,
+                address: Address::parse(&of.meter_address(place)).ok()?,
+                protocol: MeterProtocol::DLT698,
+                port: ArchiveMeter::port_of(31),
+                tariffs: 4,
+                wiring,
+                collector: None,
+            };
+            Some(meter.data())
+        });
         Self {
             now,
+            archive: Data::Array(archive.collect()),
             own: shown(of.address, of.seed),
             meters: meters.collect(),
             mesh_failure: of.habits.mesh_failure,
@@ -268,6 +289,9 @@ impl Station {
 
 impl Objects for Station {
     fn get(&mut self, oad: Oad) -> Result<Data, Dar> {
+        if oad == ARCHIVE {
+            return Ok(self.archive.clone());
+        }
         self.own.now = self.now;
         self.own.get(oad)
     }

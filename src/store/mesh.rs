@@ -77,8 +77,9 @@ async fn page(tx: &mut PgConnection, dtu: DtuId, after: u16, limit: i64) -> Resu
         r#"SELECT p.point, p.place, p.meter_address, p.meter_protocol, p.port, p.collector, p.tariffs, p.routed, p.relays,
                   p.phase_bits, p.signal_bits, p.failures, p.last_success, p.read_at, m.id AS "meter_id?"
            FROM mesh_place p
-           LEFT JOIN meter m ON m.dtu_id = p.dtu_id AND m.protocol = 'gdw376.1' AND m.address = p.point::text
-                            AND m.deleted_at IS NULL
+           LEFT JOIN meter m ON m.dtu_id = p.dtu_id AND m.deleted_at IS NULL
+                            AND (m.protocol = 'gdw376.1' AND m.address = p.point::text
+                                 OR m.protocol = 'dlt698.45' AND m.address = p.meter_address)
            WHERE p.dtu_id = $1 AND p.point > $2 ORDER BY p.point LIMIT $3"#,
         dtu.0,
         i32::from(after),

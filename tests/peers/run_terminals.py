@@ -2,8 +2,9 @@
 that it is known, its heartbeats are answered, and the meter behind it is read on schedule: each value must be what it was
 given, and no other. The others are virtual, with many meters each, over a network that splits and joins their frames: each
 slot of each meter ends once and `actual`, each value is its own meter's (a read of that meter alone says the same), a meter
-that no terminal has spoils nobody else's, and the questions are hardly more than there have to be. Exit 1 on any fault;
-prints a JSON report.
+that no terminal has spoils nobody else's, and the questions are hardly more than there have to be. The archive of one
+terminal is read by a scan, its meters are adopted, and then it is the same on both sides. Exit 1 on any fault; prints a JSON
+report.
 
 usage: run_terminals.py [--terminals N] [--meters N] [--rounds N] [--every SECONDS] [--limit SECONDS] [--seed N]
 --every: a divisor of a minute, or a divisor of an hour in whole minutes.
@@ -50,8 +51,32 @@ def peer(head):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def furnish(api, options):
-    """The terminals claimed and their meters made; by meter its terminal and number."""
+def adopted(api, line, expected, options):
+    """The archive of a terminal read by a scan, its meters adopted, and both sides compared; meters by address, and faults."""
+    scan = api.post(f"/api/v1/dtus/{line}/scan", {})["id"]
+    ended = lambda: (view := api.get(f"/api/v1/scans/{scan}"))["state"] != "running" and view
+    view = wait("the end of the scan", options.limit, ended)
+    faults = [] if view["state"] == "done" and not view["notes"] else [f"the scan: {view['state']} {view['notes']}"]
+    found = {item["address"]: item for item in view["found"]}
+    if set(found) != set(expected):
+        faults.append(f"the archive has {sorted(found)}, not {sorted(expected)}")
+    if any(item["model"] != MODEL or not item["values"] for item in found.values()):
+        faults.append(f"a meter without model or values: {list(found.values())[:3]}")
+    made = api.post(f"/api/v1/scans/{scan}/meters", {})
+    # what was read is kept after the scan says that it is done
+    kept = lambda: (both := api.get(f"/api/v1/dtus/{line}/archive"))["read_at"] and both
+    both = wait("the archive kept", 60, kept)
+    if made["left_out"] or both["same"] != len(expected) or both["only_here"] or both["only_there"] or both["different"]:
+        faults.append(f"left out {made['left_out']}; the archives: {both}")
+    mesh = api.all(f"/api/v1/dtus/{line}/mesh")
+    ours = {meter["address"]: meter["id"] for meter in made["meters"]}
+    if {place["meter_address"]: place["meter_id"] for place in mesh} != ours:
+        faults.append(f"the mesh does not show whose meters they are: {mesh[:3]}")
+    return ours, faults
+
+
+def furnish(api, options, faults):
+    """The terminals claimed, and their meters made or adopted; by meter its terminal and number."""
     names = [PEER] + [f"4403{number:08}" for number in range(1, options.terminals + 1)]
     seen = lambda: {entry["sn"] for entry in api.get("/api/v1/quarantine")["items"]} >= set(names)
     wait("the terminals in quarantine", options.limit, seen)
@@ -61,6 +86,12 @@ def furnish(api, options):
         lines.append(line)
         wait("the terminal online", 60, lambda: api.get(f"/api/v1/dtus/{line}")["online"])
         of_line = [PEER_METER]
+        if name == names[-1] and name != names[1]:
+            numbers = range(1, options.meters + 1)
+            ours, more = adopted(api, line, [f"{int(name[4:]):05}{number:07}" for number in numbers], options)
+            meters.update({meter: (name, address) for address, meter in ours.items()})
+            faults += more
+            continue
         if name != PEER:
             numbers = [*range(1, options.meters + 1)] + ([NOBODY] if name == names[1] else [])
             of_line = [f"{int(name[4:]):05}{number:07}" for number in numbers]
@@ -185,7 +216,7 @@ def main():
             head.start()
             api = head.admin("admin@first.example", "First")
             fleet, terminal = field(head, folder, options), peer(head)
-            lines, meters = furnish(api, options)
+            lines, meters = furnish(api, options, faults)
             heartbeats(terminal, report, faults)
             begin = scheduled(api, lines, options)
             end = begin + timedelta(seconds=options.every * options.rounds)

@@ -1,7 +1,7 @@
 //! Visits that are asked together through a terminal: their questions joined into the fewest, and the answers cut apart.
 
 use super::ProxySettings;
-use super::excerpt::{body_of, excerpt, oads_of};
+use super::excerpt::{body_of, excerpt, is_own, oads_of};
 use super::question::{Part, Question};
 use crate::exchange::Moment;
 use crate::exchange::job::{PollJob, Priority, TransactionError, TransactionReport};
@@ -116,8 +116,8 @@ impl Batch {
         for part in parts {
             match self
                 .request_of(part)
-                .filter(|request| request.address().is_device())
-                .map(|request| (request.address() == self.terminal, body_of(request)))
+                .filter(|request| request.address().is_device() || is_own(self.terminal, request))
+                .map(|request| (is_own(self.terminal, request), body_of(request)))
             {
                 Some((false, Some(GetBody::Normal(_) | GetBody::List(_)))) if self.shares(part) => shared.push(part),
                 Some((_, Some(_))) => single.push(part),
@@ -256,7 +256,7 @@ impl Batch {
         let timeout = NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX).max(1))?;
         let first = self.request_of(*question.parts.first()?)?;
         let body = body_of(first)?;
-        if first.address() == self.terminal {
+        if is_own(self.terminal, first) {
             let asked = protocol::dlt698::Asked::new(number, body.clone());
             return Request::new(self.terminal, Apdu::Get(asked)).ok();
         }

@@ -3,8 +3,11 @@
 use crate::exchange::job::TransactionError;
 use crate::protocol::dlt698::{
     Address, Answered, Apdu, CLIENT, Control, Dar, Frame, GetBody, GetRecord, GetResult, ItemResult, Many, Oad,
-    ProxyResult, Request, Rows, TargetResult, Tsa, ValueResult,
+    ProxyResult, Request, Rows, TargetResult, Tsa, ValueResult, split,
 };
+
+/// The most of an answer in one of its frames.
+const FRAME_DATA: usize = 8192;
 
 /// The request to the meter timed out (DL/T 698.45-2017, 7.3.1.41).
 const SILENT: Dar = Dar(33);
@@ -32,7 +35,7 @@ pub(super) fn oads_of(request: &Request) -> Vec<Oad> {
 /// did not reach has answered nothing.
 pub(super) fn excerpt(terminal: Address, request: &Request, answer: &Apdu) -> Result<Vec<u8>, TransactionError> {
     let result = match (answer, body_of(request)) {
-        (Apdu::GetAnswer(own), Some(_)) if request.address() == terminal => own.body.clone(),
+        (Apdu::GetAnswer(own), Some(_)) if is_own(terminal, request) => own.body.clone(),
         (Apdu::ProxyAnswer(proxied), Some(body)) => match (&proxied.body, body) {
             (ProxyResult::Get(targets), GetBody::Normal(_) | GetBody::List(_)) => {
                 items(targets, request, matches!(body, GetBody::Normal(_)))?
@@ -65,9 +68,31 @@ pub(super) fn excerpt(terminal: Address, request: &Request, answer: &Apdu) -> Re
         return Err(TransactionError::Refused(dar.0));
     }
     let number = request.piid().ok_or(TransactionError::Unfit)?;
-    let apdu = Apdu::GetAnswer(Answered::new(number, result));
-    let frame = Frame::new(Control::ANSWER, request.address(), CLIENT, apdu.wire());
-    frame.map(|frame| frame.wire()).map_err(|_| TransactionError::Unfit)
+    let apdu = Apdu::GetAnswer(Answered::new(number, result)).wire();
+    let device = match is_own(terminal, request) {
+        true => terminal,
+        false => request.address(),
+    };
+    framed(device, &apdu).ok_or(TransactionError::Unfit)
+}
+
+/// An answer as a device sends it: in one frame, or in as many parts as it takes.
+fn framed(device: Address, apdu: &[u8]) -> Option<Vec<u8>> {
+    let frame = |control, data| Some(Frame::new(control, device, CLIENT, data).ok()?.wire());
+    if apdu.len() <= FRAME_DATA {
+        return frame(Control::ANSWER, apdu.to_vec());
+    }
+    let parts = split(apdu, FRAME_DATA);
+    let frames: Option<Vec<Vec<u8>>> = parts
+        .iter()
+        .map(|part| frame(Control::ANSWER.segmented(), part.wire()))
+        .collect();
+    Some(frames?.concat())
+}
+
+/// Whether a question is to the terminal itself: by its address, or to whoever is there.
+pub(super) fn is_own(terminal: Address, request: &Request) -> bool {
+    [terminal, Address::ANYONE].contains(&request.address())
 }
 
 /// The results of a meter's attributes, in the order of its question.

@@ -259,6 +259,31 @@ fn records_and_the_terminals_own_attributes_are_asked_one_by_one() {
     assert_eq!(register(&own, &bytes), Some(999_999));
 }
 
+/// Whoever does not know its address asks the terminal as whoever is there; an answer of any length comes whole.
+#[test]
+fn the_terminal_itself_is_asked_without_its_address() {
+    let list = Oad::new(0x6000, 2);
+    for (count, frame) in [(3, 1024), (2000, 200), (2000, 1024)] {
+        let now = start();
+        let mut proxy = Proxy::new(ProxySettings::default(), terminal());
+        let question = Request::get(Address::ANYONE, Piid::new(1), &[list]).unwrap();
+        let asked = protocol::Request::Dlt698(question.clone());
+        let ticket = proxy
+            .submit(now, job(now, 1, vec![asked], Priority::Discovery))
+            .unwrap();
+        let (mut device, mut table, mut heard) = (Device::new(terminal(), frame), station([]), Heard::default());
+        let value = Data::Array((0..count).map(Data::UInt64).collect());
+        table.put(list, value.clone());
+        play(&mut proxy, now, &mut heard, honest(&mut device, &mut table));
+        let bytes = heard.done[&ticket].reports[0].result.clone().unwrap();
+        let Ok(Apdu::GetAnswer(answered)) = question.reply(&bytes) else {
+            panic!()
+        };
+        let result = ValueResult::Data(value);
+        assert_eq!(answered.body, GetResult::Normal(ItemResult { oad: list, result }));
+    }
+}
+
 #[test]
 fn a_meter_that_the_terminal_does_not_reach_is_silent_and_its_neighbours_are_not() {
     let now = start();

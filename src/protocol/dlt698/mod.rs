@@ -8,6 +8,7 @@
 mod address;
 mod answer;
 mod apdu;
+pub mod archive;
 mod dar;
 mod data;
 mod explain;
