@@ -11,6 +11,7 @@ pub mod feasible;
 pub mod habit;
 pub mod job;
 pub mod line;
+pub mod members;
 mod memory;
 pub mod pace;
 pub mod proxy;

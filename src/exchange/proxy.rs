@@ -27,7 +27,7 @@ mod tests;
 use super::Moment;
 use super::job::{PollJob, Priority, TransactionError};
 use super::line::LineStats;
-use super::trunk::Settled;
+use super::members::{self, Settled};
 use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
 use crate::protocol::dlt698::{
     Address, Answered, Apdu, Auth, ConnectRequest, Parameters, Piid, Report, Request, frames,
@@ -225,8 +225,8 @@ impl Proxy {
         }
         while let Some(ticket) = self.queue.expired(now.on, None) {
             if let Some(visit) = self.queue.remove(ticket) {
-                let batch = Batch::unasked(visit, now, TransactionError::Deadline);
-                self.events.push_back(ProxyEvent::Done(batch.settled()));
+                let settled = members::unasked(visit, now, TransactionError::Deadline);
+                self.events.push_back(ProxyEvent::Done(settled));
             }
         }
         self.gather(now);
@@ -251,8 +251,8 @@ impl Proxy {
             self.events.push_back(ProxyEvent::Done(batch.settled()));
         }
         while let Some(visit) = self.queue.any().and_then(|ticket| self.queue.remove(ticket)) {
-            let batch = Batch::unasked(visit, now, TransactionError::SessionLost);
-            self.events.push_back(ProxyEvent::Done(batch.settled()));
+            let settled = members::unasked(visit, now, TransactionError::SessionLost);
+            self.events.push_back(ProxyEvent::Done(settled));
         }
     }
 

@@ -21,7 +21,8 @@ use super::Moment;
 use super::dialogue::{self, Dialogue, DialogueError, DialogueEvent, DialogueSettings, Patience, Stray};
 use super::job::{PollJob, Priority, TransactionError};
 use super::line::LineStats;
-use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket, VisitOutcome};
+use super::members::{self, Settled};
+use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
 use crate::protocol::Protocol;
 use crate::protocol::gdw376::{Address, Advance, Answer, DENIED, Found, Message, Said, find};
 use batch::{Batch, Question};
@@ -60,15 +61,6 @@ impl Default for TrunkSettings {
             dead_timeouts: 30,
         }
     }
-}
-
-/// Visits that were asked together, and the frames of all of them.
-#[derive(Debug)]
-pub struct Settled {
-    /// What became of each; their own frames are empty.
-    pub outcomes: Vec<(Ticket, VisitOutcome)>,
-    /// The frames, in order.
-    pub frames: Vec<LineFrame>,
 }
 
 /// What a trunk has to say, in order. Take all of it after every call.
@@ -173,7 +165,7 @@ impl Trunk {
         self.hear(now, events);
         while let Some(ticket) = self.queue.expired(now.on, None) {
             if let Some(visit) = self.queue.remove(ticket) {
-                self.settle(Batch::unasked(visit, now, TransactionError::Deadline));
+                self.settle(members::unasked(visit, now, TransactionError::Deadline));
             }
         }
         loop {
@@ -226,10 +218,10 @@ impl Trunk {
         let _failed = self.dialogue.end();
         for mut batch in std::mem::take(&mut self.batches) {
             batch.lose(now);
-            self.settle(batch);
+            self.settle(batch.settled());
         }
         while let Some(visit) = self.queue.any().and_then(|ticket| self.queue.remove(ticket)) {
-            self.settle(Batch::unasked(visit, now, TransactionError::SessionLost));
+            self.settle(members::unasked(visit, now, TransactionError::SessionLost));
         }
     }
 
@@ -300,7 +292,7 @@ impl Trunk {
             return;
         };
         batch.silent = 0;
-        let took = question.took(now);
+        let took = question.asked().took(now);
         let grown = question.is_shared();
         match answer.said {
             Said::Data(units) => batch.answered(&question, now, &units),
@@ -379,15 +371,15 @@ impl Trunk {
         while let Some(batch) = self.batches.get(at) {
             if batch.is_over() {
                 let batch = self.batches.remove(at);
-                self.settle(batch);
+                self.settle(batch.settled());
             } else {
                 at += 1;
             }
         }
     }
 
-    fn settle(&mut self, batch: Batch) {
-        self.events.push_back(TrunkEvent::Done(batch.settled()));
+    fn settle(&mut self, settled: Settled) {
+        self.events.push_back(TrunkEvent::Done(settled));
     }
 }
 

@@ -6,7 +6,7 @@ use super::link::{Errand, LinkHandle, LinkInbox, link};
 use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange};
 use crate::exchange::Moment;
 use crate::exchange::evidence::{self, EVIDENCE_FRAMES_MAX, Evidence};
-use crate::exchange::trunk::Settled;
+use crate::exchange::members::Settled;
 use crate::exchange::visit::{LineFrame, LineFrameKind, QueueFull, Ticket, VisitOutcome};
 use crate::port::field::{
     EndCause, Link, LinkError, Owner, PollJob, PollOutcome, Registrar, TransactionError, TransactionReport,

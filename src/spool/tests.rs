@@ -5,7 +5,6 @@ use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::ids::{AccountId, FrameRange, MeterId, PollId};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand, Quality, Reading, Source, Value};
-use crate::port::disk::Disk;
 use crate::port::disk_model::{Fault, ModelDisk};
 use crate::port::ledger::{PollRecord, ReadingSink, SinkError, SpoolDrain};
 use chrono::{DateTime, Utc};

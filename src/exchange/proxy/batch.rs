@@ -2,17 +2,15 @@
 
 use super::ProxySettings;
 use super::excerpt::{body_of, excerpt, is_own, oads_of};
-use super::question::{Part, Question};
+use super::question::Question;
 use crate::exchange::Moment;
-use crate::exchange::job::{PollJob, Priority, TransactionError, TransactionReport};
-use crate::exchange::trunk::Settled;
-use crate::exchange::visit::{LineFrame, Queue, Ticket, VISIT_FRAMES_MAX, Visit, VisitOutcome};
+use crate::exchange::job::{Priority, TransactionError};
+use crate::exchange::members::{Asked, Members, Part, Settled};
+use crate::exchange::visit::{LineFrame, Queue, Ticket};
 use crate::protocol;
 use crate::protocol::dlt698::{Address, Apdu, GetBody, Oad, Piid, Request};
-use chrono::{DateTime, Utc};
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::time::Duration;
 
 /// Visits of one batch.
 const VISITS_MAX: usize = 512;
@@ -22,15 +20,6 @@ const HALVINGS_MAX: u16 = 64;
 const METER_COST: usize = 12;
 const OAD_COST: usize = 4;
 
-/// A visit in a batch.
-#[derive(Debug)]
-struct Member {
-    ticket: Ticket,
-    job: PollJob,
-    began_at: Option<DateTime<Utc>>,
-    reports: Vec<Option<TransactionReport>>,
-}
-
 /// See the file's head.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -39,9 +28,8 @@ pub(super) struct Batch {
     pub(super) silent: u8,
     terminal: Address,
     settings: ProxySettings,
-    members: Vec<Member>,
+    members: Members,
     questions: VecDeque<Question>,
-    frames: Vec<LineFrame>,
     halvings: u16,
 }
 
@@ -63,53 +51,20 @@ impl Batch {
                 .filter(|visit| visit.ticket != first && visit.job.priority == priority && visit.job.effect.is_none());
             tickets.extend(kin.map(|visit| visit.ticket).take(VISITS_MAX - 1));
         }
-        let visits = tickets.into_iter().filter_map(|ticket| queue.remove(ticket));
-        let mut batch = Self::empty(priority, terminal, *settings);
-        batch.members = visits.map(Member::of).collect();
-        batch.plan(now);
-        Some(batch)
-    }
-
-    fn empty(priority: Priority, terminal: Address, settings: ProxySettings) -> Self {
-        Self {
+        let mut batch = Self {
             priority,
             silent: 0,
             terminal,
-            settings,
-            members: Vec::new(),
+            settings: *settings,
+            members: Members::of(queue, tickets),
             questions: VecDeque::new(),
-            frames: Vec::new(),
             halvings: HALVINGS_MAX,
-        }
+        };
+        batch.group(batch.members.parts(), now);
+        Some(batch)
     }
 
-    /// A visit that ends without being asked.
-    pub(super) fn unasked(visit: Visit, now: Moment, error: TransactionError) -> Self {
-        let mut batch = Self::empty(visit.job.priority, Address::ANYONE, ProxySettings::default());
-        let mut member = Member::of(visit);
-        // a session that is lost ends the visit with its first question
-        if error == TransactionError::SessionLost {
-            member.reports.truncate(1);
-        }
-        for report in &mut member.reports {
-            *report = Some(report_of(Err(error), now, now.at, 0, Duration::ZERO));
-        }
-        batch.members.push(member);
-        batch
-    }
-
-    /// The questions that ask for everything: attributes of as many meters as one holds, everything else alone.
-    fn plan(&mut self, now: Moment) {
-        let parts: Vec<Part> = (0..self.members.len())
-            .flat_map(|member| {
-                let places = self.members.get(member).map_or(0, |kept| kept.job.requests.len());
-                (0..places).map(move |place| Part { member, place })
-            })
-            .collect();
-        self.group(parts, now);
-    }
-
-    /// Makes questions of parts.
+    /// Makes questions of parts: attributes of as many meters as one holds, everything else alone.
     fn group(&mut self, parts: Vec<Part>, now: Moment) {
         let mut shared: Vec<Part> = Vec::new();
         let mut single: Vec<Part> = Vec::new();
@@ -121,7 +76,9 @@ impl Batch {
             {
                 Some((false, Some(GetBody::Normal(_) | GetBody::List(_)))) if self.shares(part) => shared.push(part),
                 Some((_, Some(_))) => single.push(part),
-                _ => self.conclude(part, now, None, Err(TransactionError::Unfit)),
+                _ => self
+                    .members
+                    .conclude(part, now, Asked::NEVER, Err(TransactionError::Unfit)),
             }
         }
         let mut group: Vec<Part> = Vec::new();
@@ -143,9 +100,7 @@ impl Batch {
     }
 
     fn shares(&self, part: Part) -> bool {
-        self.members
-            .get(part.member)
-            .is_some_and(|member| member.job.effect.is_none())
+        self.members.job(part).is_some_and(|job| job.effect.is_none())
     }
 
     /// Whether parts go into one question.
@@ -157,12 +112,7 @@ impl Batch {
     }
 
     fn push(&mut self, parts: Vec<Part>) {
-        let jobs = || {
-            parts
-                .iter()
-                .filter_map(|part| self.members.get(part.member))
-                .map(|member| &member.job)
-        };
+        let jobs = || self.members.jobs(&parts);
         let meters = u16::try_from(self.targets(&parts).len().max(1)).unwrap_or(u16::MAX);
         let once = jobs().any(|job| job.effect.is_some());
         let question = Question {
@@ -207,7 +157,7 @@ impl Batch {
     }
 
     fn request_of(&self, part: Part) -> Option<&Request> {
-        match self.members.get(part.member)?.job.requests.get(part.place)? {
+        match self.members.request(part)? {
             protocol::Request::Dlt698(request) => Some(request),
             _ => None,
         }
@@ -224,10 +174,7 @@ impl Batch {
     /// The next question under this number, without the visits whose time is over; none when that leaves nothing.
     pub(super) fn next(&mut self, now: Moment, number: Piid) -> Option<(Question, Request)> {
         let mut question = self.questions.pop_front()?;
-        let is_over = |part: &Part| {
-            let member = self.members.get(part.member);
-            member.is_none_or(|member| member.job.is_over(now.on))
-        };
+        let is_over = |part: &Part| self.members.is_over(*part, now);
         let (over, left): (Vec<_>, Vec<_>) = question.parts.iter().copied().partition(is_over);
         for part in over {
             // what was asked before has timed out, and has no time for another attempt
@@ -235,7 +182,7 @@ impl Batch {
                 0 => TransactionError::Deadline,
                 _ => TransactionError::Timeout,
             };
-            self.conclude(part, now, Some(&question), Err(error));
+            self.members.conclude(part, now, question.asked(), Err(error));
         }
         if left.is_empty() {
             return None;
@@ -274,17 +221,11 @@ impl Batch {
 
     /// A question was written, the first time or again.
     pub(super) fn wrote(&mut self, now: Moment, question: &Question) {
-        for part in &question.parts {
-            if let Some(member) = self.members.get_mut(part.member) {
-                member.began_at.get_or_insert(now.at);
-            }
-        }
+        self.members.began(&question.parts, now);
     }
 
     pub(super) fn keep(&mut self, frame: LineFrame) {
-        if self.frames.len() < VISIT_FRAMES_MAX {
-            self.frames.push(frame);
-        }
+        self.members.keep(frame);
     }
 
     /// An answer came that matches the question: each visit gets what it asked for.
@@ -293,39 +234,19 @@ impl Batch {
             let excerpt = self.request_of(*part).map_or(Err(TransactionError::Unfit), |request| {
                 excerpt(self.terminal, request, answer)
             });
-            self.conclude(*part, now, Some(question), excerpt);
+            self.members.conclude(*part, now, question.asked(), excerpt);
         }
     }
 
     /// All of a question ends the same way. What is refused is asked finer, where the visit says how.
     pub(super) fn conclude_all(&mut self, question: &Question, now: Moment, error: TransactionError) {
         for part in &question.parts {
-            self.conclude(*part, now, Some(question), Err(error));
+            self.members.conclude(*part, now, question.asked(), Err(error));
             if matches!(error, TransactionError::Refused(_)) {
-                self.finer(*part, now);
+                let finer = self.members.instead_of(*part);
+                self.group(finer, now);
             }
         }
-    }
-
-    /// Puts what stands for a refused question behind the visit's others.
-    fn finer(&mut self, part: Part, now: Moment) {
-        let Some(member) = self.members.get_mut(part.member) else {
-            return;
-        };
-        let instead = member
-            .job
-            .instead
-            .get_mut(part.place)
-            .map(std::mem::take)
-            .unwrap_or_default();
-        let places = member.job.requests.len()..member.job.requests.len() + instead.len();
-        member.job.requests.extend(instead);
-        member.reports.resize(places.end, None);
-        let parts = places.map(|place| Part {
-            member: part.member,
-            place,
-        });
-        self.group(parts.collect(), now);
     }
 
     /// Asks a question that got no answer once more; false when it had all its attempts.
@@ -361,82 +282,11 @@ impl Batch {
     /// The session is gone.
     pub(super) fn lose(&mut self, now: Moment) {
         self.questions.clear();
-        for member in &mut self.members {
-            let Some(open) = member.reports.iter().position(Option::is_none) else {
-                continue;
-            };
-            let error = Err(TransactionError::SessionLost);
-            let report = report_of(error, now, now.at, 0, Duration::ZERO);
-            // what was answered behind it cannot be told without the one before
-            member.reports.truncate(open);
-            member.reports.push(Some(report));
-        }
-    }
-
-    fn conclude(
-        &mut self,
-        part: Part,
-        now: Moment,
-        question: Option<&Question>,
-        result: Result<Vec<u8>, TransactionError>,
-    ) {
-        let sharers = question.map_or(1, |question| question.parts.len().max(1));
-        let sharers = u32::try_from(sharers).unwrap_or(u32::MAX);
-        let held = question.map_or(Duration::ZERO, |question| question.took(now) / sharers);
-        let sent_at = question
-            .and_then(|question| question.sent_at)
-            .map_or(now.at, |sent| sent.at);
-        let attempts = question.map_or(0, |question| question.attempts);
-        let report = report_of(result, now, sent_at, attempts, held);
-        let member = self.members.get_mut(part.member);
-        if let Some(slot) = member.and_then(|member| member.reports.get_mut(part.place)) {
-            slot.get_or_insert(report);
-        }
+        self.members.lose(now);
     }
 
     /// What became of each visit.
     pub(super) fn settled(self) -> Settled {
-        let outcomes = self.members.into_iter().map(|member| {
-            let outcome = VisitOutcome {
-                began_at: member.began_at,
-                reports: member.reports.into_iter().map_while(|report| report).collect(),
-                frames: Vec::new(),
-                late_by: None,
-            };
-            (member.ticket, outcome)
-        });
-        Settled {
-            outcomes: outcomes.collect(),
-            frames: self.frames,
-        }
-    }
-}
-
-impl Member {
-    fn of(visit: Visit) -> Self {
-        Self {
-            ticket: visit.ticket,
-            began_at: None,
-            reports: vec![None; visit.job.requests.len()],
-            job: visit.job,
-        }
-    }
-}
-
-fn report_of(
-    result: Result<Vec<u8>, TransactionError>,
-    now: Moment,
-    sent_at: DateTime<Utc>,
-    attempts: u8,
-    held: Duration,
-) -> TransactionReport {
-    TransactionReport {
-        result,
-        attempts,
-        sent_at,
-        ended_at: now.at,
-        // how long the terminal thinks says nothing of the meter
-        turnaround: None,
-        held,
+        self.members.settled()
     }
 }

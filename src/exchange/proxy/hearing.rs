@@ -100,7 +100,7 @@ impl Proxy {
             return self.doubted(now, priority, &way.question);
         }
         self.stats.answers += 1;
-        let took = way.question.took(now);
+        let took = way.question.asked().took(now);
         let trip = self.stats.round_trip.map_or(took, |known| (known * 7 + took) / 8);
         self.stats.round_trip = Some(trip);
         match reply {

@@ -2,16 +2,8 @@
 
 use super::ProxySettings;
 use crate::exchange::Moment;
+use crate::exchange::members::{Asked, Part};
 use std::time::Duration;
-
-/// One question of one visit, as a part of the terminal's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// Which visit of the batch.
-    pub(super) member: usize,
-    /// Which of its questions.
-    pub(super) place: usize,
-}
 
 /// What the terminal is asked at once.
 #[derive(Clone, Debug)]
@@ -31,10 +23,13 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// How long it was under way.
-    pub(super) fn took(&self, now: Moment) -> Duration {
-        let sent = self.sent_at.map_or(now.on, |sent| sent.on);
-        now.on.saturating_duration_since(sent)
+    /// How it was asked.
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            attempts: self.attempts,
+            sent_at: self.sent_at,
+            sharers: self.parts.len(),
+        }
     }
 
     /// How long the terminal has for the meters.

@@ -1,15 +1,14 @@
 //! Visits that are asked together: their questions joined into the fewest frames, and the answers cut apart again.
 
-use super::{Settled, patience_of};
+use super::patience_of;
 use crate::exchange::Moment;
 use crate::exchange::dialogue::{self, Patience};
-use crate::exchange::job::{PollJob, Priority, TransactionError, TransactionReport};
-use crate::exchange::visit::{LineFrame, Queue, Ticket, VISIT_FRAMES_MAX, Visit, VisitOutcome};
+use crate::exchange::job::{PollJob, Priority, TransactionError};
+use crate::exchange::members::{Asked, Members, Part, Settled};
+use crate::exchange::visit::{LineFrame, Queue, Ticket};
 use crate::protocol::gdw376::{ABSENT, Address, Afn, Ask, Edition, Id, Pn, Request, Unit, ask_len, plan};
 use crate::protocol::{self, Protocol};
-use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 /// Visits of one batch.
 const VISITS_MAX: usize = 512;
@@ -20,22 +19,6 @@ const ID_SHARE: usize = 1;
 
 /// What a frame asks for, and the bytes that go with each thing.
 type Asks = BTreeMap<Id, Vec<u8>>;
-
-/// A visit in a batch.
-#[derive(Debug)]
-struct Member {
-    ticket: Ticket,
-    job: PollJob,
-    began_at: Option<DateTime<Utc>>,
-    reports: Vec<Option<TransactionReport>>,
-}
-
-/// One question of one visit, as a part of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    member: usize,
-    place: usize,
-}
 
 /// What one frame asks.
 #[derive(Clone, Debug)]
@@ -52,10 +35,13 @@ impl Question {
         self.parts.len() > 1
     }
 
-    /// How long it was under way.
-    pub(super) fn took(&self, now: Moment) -> Duration {
-        let sent = self.sent_at.map_or(now.on, |sent| sent.on);
-        now.on.saturating_duration_since(sent)
+    /// How it was asked.
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            attempts: self.attempts,
+            sent_at: self.sent_at,
+            sharers: self.parts.len(),
+        }
     }
 }
 
@@ -67,10 +53,9 @@ pub(super) struct Batch {
     pub(super) silent: u8,
     terminal: Address,
     answer_max: usize,
-    members: Vec<Member>,
+    members: Members,
     questions: VecDeque<Question>,
     under_way: Vec<(dialogue::Ticket, Question)>,
-    frames: Vec<LineFrame>,
     halvings: u16,
 }
 
@@ -107,41 +92,18 @@ impl Batch {
             });
             tickets.extend(fitting.map(|(_, _, ticket, _)| ticket));
         }
-        let visits = tickets.into_iter().filter_map(|ticket| queue.remove(ticket));
-        let members: Vec<Member> = visits.map(Member::of).collect();
-        let mut batch = Self::empty(priority, terminal, answer_max);
-        batch.members = members;
-        batch.plan(now);
-        Some(batch)
-    }
-
-    fn empty(priority: Priority, terminal: Address, answer_max: usize) -> Self {
-        Self {
+        let mut batch = Self {
             priority,
             silent: 0,
             terminal,
             answer_max,
-            members: Vec::new(),
+            members: Members::of(queue, tickets),
             questions: VecDeque::new(),
             under_way: Vec::new(),
-            frames: Vec::new(),
             halvings: HALVINGS_MAX,
-        }
-    }
-
-    /// A visit that ends without being asked.
-    pub(super) fn unasked(visit: Visit, now: Moment, error: TransactionError) -> Self {
-        let mut batch = Self::empty(visit.job.priority, crate::protocol::gdw376::NO_TERMINAL, 0);
-        let mut member = Member::of(visit);
-        // a session that is lost ends the visit with its first question
-        if error == TransactionError::SessionLost {
-            member.reports.truncate(1);
-        }
-        for report in &mut member.reports {
-            *report = Some(report_of(Err(error), now, now.at, 0, Duration::ZERO));
-        }
-        batch.members.push(member);
-        batch
+        };
+        batch.plan(now);
+        Some(batch)
     }
 
     /// The frames that ask for everything.
@@ -149,36 +111,35 @@ impl Batch {
         // what is asked twice with different data (two days of a point) cannot stand in one frame
         let mut rounds: Vec<(Afn, Asks, Vec<Part>)> = Vec::new();
         let (mut foreign, mut alone) = (Vec::new(), Vec::new());
-        for (member, kept) in self.members.iter().enumerate() {
-            for (place, request) in kept.job.requests.iter().enumerate() {
-                let part = Part { member, place };
-                let protocol::Request::Gdw376(request) = request else {
-                    foreign.push(part);
-                    continue;
-                };
-                let fits = |asks: &Asks| {
-                    let clash = |(id, data): (Id, &[u8])| asks.get(&id).is_some_and(|there| there != data);
-                    !request.asks().any(clash)
-                };
-                if !is_data(request.afn()) || kept.job.effect.is_some() {
-                    alone.push((request.clone().to_terminal(self.terminal), part));
-                    continue;
+        for part in self.members.parts() {
+            let Some(request) = self.request_of(part) else {
+                foreign.push(part);
+                continue;
+            };
+            let changes = self.members.job(part).is_some_and(|job| job.effect.is_some());
+            if !is_data(request.afn()) || changes {
+                alone.push((request.clone().to_terminal(self.terminal), part));
+                continue;
+            }
+            let fits = |asks: &Asks| {
+                let clash = |(id, data): (Id, &[u8])| asks.get(&id).is_some_and(|there| there != data);
+                !request.asks().any(clash)
+            };
+            let round = rounds
+                .iter_mut()
+                .find(|(afn, asks, _)| *afn == request.afn() && fits(asks));
+            let asks = request.asks().map(|(id, data)| (id, data.to_vec()));
+            match round {
+                Some((_, kept, parts)) => {
+                    kept.extend(asks);
+                    parts.push(part);
                 }
-                let round = rounds
-                    .iter_mut()
-                    .find(|(afn, asks, _)| *afn == request.afn() && fits(asks));
-                let asks = request.asks().map(|(id, data)| (id, data.to_vec()));
-                match round {
-                    Some((_, kept, parts)) => {
-                        kept.extend(asks);
-                        parts.push(part);
-                    }
-                    None => rounds.push((request.afn(), asks.collect(), vec![part])),
-                }
+                None => rounds.push((request.afn(), asks.collect(), vec![part])),
             }
         }
         for part in foreign {
-            self.conclude(part, now, None, 1, Err(TransactionError::Unfit));
+            self.members
+                .conclude(part, now, Asked::NEVER, Err(TransactionError::Unfit));
         }
         for (afn, asks, parts) in rounds {
             self.frames_of(afn, asks, parts, now);
@@ -202,7 +163,8 @@ impl Batch {
         let asks = asks.into_iter().map(|(id, data)| Ask { id, data });
         let Ok(requests) = plan::questions(self.terminal, afn, asks, limits) else {
             for part in parts {
-                self.conclude(part, now, None, 1, Err(TransactionError::Unfit));
+                self.members
+                    .conclude(part, now, Asked::NEVER, Err(TransactionError::Unfit));
             }
             return;
         };
@@ -226,7 +188,7 @@ impl Batch {
     }
 
     fn request_of(&self, part: Part) -> Option<&Request> {
-        match self.members.get(part.member)?.job.requests.get(part.place)? {
+        match self.members.request(part)? {
             protocol::Request::Gdw376(request) => Some(request),
             _ => None,
         }
@@ -251,16 +213,14 @@ impl Batch {
     /// The next frame, without the visits whose time is over; none when that leaves nothing.
     pub(super) fn next(&mut self, now: Moment) -> Option<Question> {
         let mut question = self.questions.pop_front()?;
-        let is_over = |part: &Part| {
-            let member = self.members.get(part.member);
-            member.is_none_or(|member| member.job.is_over(now.on))
-        };
+        let is_over = |part: &Part| self.members.is_over(*part, now);
         let (over, left): (Vec<_>, Vec<_>) = question.parts.iter().copied().partition(is_over);
         if over.is_empty() {
             return Some(question);
         }
         for part in over {
-            self.conclude(part, now, None, 1, Err(TransactionError::Deadline));
+            self.members
+                .conclude(part, now, Asked::NEVER, Err(TransactionError::Deadline));
         }
         question.parts = left;
         self.rebuilt(&question)
@@ -284,8 +244,7 @@ impl Batch {
     }
 
     pub(super) fn patience(&self, question: &Question) -> Patience {
-        let members = question.parts.iter().filter_map(|part| self.members.get(part.member));
-        patience_of(members.map(|member| &member.job))
+        patience_of(self.members.jobs(&question.parts))
     }
 
     /// A frame is about to be written.
@@ -298,18 +257,12 @@ impl Batch {
     pub(super) fn wrote(&mut self, now: Moment) {
         for (_, question) in &mut self.under_way {
             question.attempts = question.attempts.saturating_add(1);
-            for part in &question.parts {
-                if let Some(member) = self.members.get_mut(part.member) {
-                    member.began_at.get_or_insert(now.at);
-                }
-            }
+            self.members.began(&question.parts, now);
         }
     }
 
     pub(super) fn keep(&mut self, frame: LineFrame) {
-        if self.frames.len() < VISIT_FRAMES_MAX {
-            self.frames.push(frame);
-        }
+        self.members.keep(frame);
     }
 
     pub(super) fn take(&mut self, ticket: dialogue::Ticket) -> Option<Question> {
@@ -331,7 +284,7 @@ impl Batch {
                 request.excerpt(afn, &own.collect::<Vec<Unit>>())
             });
             let result = excerpt.ok_or(TransactionError::Refused(ABSENT));
-            self.conclude(*part, now, Some(question), question.parts.len(), result);
+            self.members.conclude(*part, now, question.asked(), result);
         }
     }
 
@@ -340,7 +293,7 @@ impl Batch {
         for part in &question.parts {
             let told = self.request_of(*part).and_then(Request::confirmed);
             let result = told.ok_or(TransactionError::Unfit);
-            self.conclude(*part, now, Some(question), question.parts.len(), result);
+            self.members.conclude(*part, now, question.asked(), result);
         }
     }
 
@@ -353,14 +306,14 @@ impl Batch {
             };
             let code = denied.iter().find(|(id, _)| asks(id)).map_or(ABSENT, |(_, code)| *code);
             let result = Err(TransactionError::Refused(code));
-            self.conclude(*part, now, Some(question), question.parts.len(), result);
+            self.members.conclude(*part, now, question.asked(), result);
         }
     }
 
     /// All of a question ends the same way.
     pub(super) fn conclude_all(&mut self, question: &Question, now: Moment, error: TransactionError) {
         for part in &question.parts {
-            self.conclude(*part, now, Some(question), question.parts.len(), Err(error));
+            self.members.conclude(*part, now, question.asked(), Err(error));
         }
     }
 
@@ -394,82 +347,12 @@ impl Batch {
     pub(super) fn lose(&mut self, now: Moment) {
         self.questions.clear();
         self.under_way.clear();
-        for member in &mut self.members {
-            let open = member.reports.iter().position(Option::is_none);
-            let Some(open) = open else { continue };
-            let error = Err(TransactionError::SessionLost);
-            let report = report_of(error, now, now.at, 0, Duration::ZERO);
-            // what was answered behind it cannot be told without the one before
-            member.reports.truncate(open);
-            member.reports.push(Some(report));
-        }
-    }
-
-    fn conclude(
-        &mut self,
-        part: Part,
-        now: Moment,
-        question: Option<&Question>,
-        sharers: usize,
-        result: Result<Vec<u8>, TransactionError>,
-    ) {
-        let sharers = u32::try_from(sharers.max(1)).unwrap_or(u32::MAX);
-        let held = question.map_or(Duration::ZERO, |question| question.took(now) / sharers);
-        let sent_at = question
-            .and_then(|question| question.sent_at)
-            .map_or(now.at, |sent| sent.at);
-        let attempts = question.map_or(0, |question| question.attempts);
-        let report = report_of(result, now, sent_at, attempts, held);
-        let member = self.members.get_mut(part.member);
-        if let Some(slot) = member.and_then(|member| member.reports.get_mut(part.place)) {
-            slot.get_or_insert(report);
-        }
+        self.members.lose(now);
     }
 
     /// What became of each visit.
     pub(super) fn settled(self) -> Settled {
-        let outcomes = self.members.into_iter().map(|member| {
-            let outcome = VisitOutcome {
-                began_at: member.began_at,
-                reports: member.reports.into_iter().map_while(|report| report).collect(),
-                frames: Vec::new(),
-                late_by: None,
-            };
-            (member.ticket, outcome)
-        });
-        Settled {
-            outcomes: outcomes.collect(),
-            frames: self.frames,
-        }
-    }
-}
-
-impl Member {
-    fn of(visit: Visit) -> Self {
-        Self {
-            ticket: visit.ticket,
-            began_at: None,
-            reports: vec![None; visit.job.requests.len()],
-            job: visit.job,
-        }
-    }
-}
-
-fn report_of(
-    result: Result<Vec<u8>, TransactionError>,
-    now: Moment,
-    sent_at: DateTime<Utc>,
-    attempts: u8,
-    held: Duration,
-) -> TransactionReport {
-    TransactionReport {
-        result,
-        attempts,
-        sent_at,
-        ended_at: now.at,
-        // how long the terminal thinks says nothing of the meter
-        turnaround: None,
-        held,
+        self.members.settled()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::ids::{MeterId, PollId};
 use crate::exchange::job::Effect;
+use crate::exchange::visit::VisitOutcome;
 use crate::protocol::gdw376::{ABSENT, Afn, Ask, Edition, Fn, Frame, Id, NO_TERMINAL, Pn, Request, Spoken, Terminal};
 use crate::protocol::{self, gdw376};
 use chrono::{DateTime, TimeDelta};
