@@ -1,6 +1,6 @@
 //! Calendars of an account, in dated versions: what was due in the past follows from them and does not change.
 
-use super::handles::{AccountHandle, PgStores};
+use super::handles::{AccountHandle, PgStores, lock_versioned};
 use super::rules::calendar_of;
 use crate::base::ids::{AccountId, CalendarId, DtuId};
 use crate::port::calendars::{CalendarChange, CalendarSpec, CalendarStore, StoredCalendar};
@@ -102,17 +102,7 @@ pub(super) async fn hold(tx: &mut PgConnection, id: CalendarId, field: &'static 
 
 /// Locks a calendar for an edit and checks its version.
 async fn lock(tx: &mut PgConnection, id: CalendarId, version: Option<i32>) -> Result<(), StoreError> {
-    let current = sqlx::query_scalar!(
-        "SELECT version FROM calendar WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(tx)
-    .await?
-    .ok_or(StoreError::NotFound("calendar"))?;
-    match version {
-        Some(seen) if seen != current => Err(StoreError::Stale { current }),
-        _ => Ok(()),
-    }
+    lock_versioned!(tx, "calendar", "calendar", id, version)
 }
 
 async fn insert_version(
@@ -204,15 +194,8 @@ impl CalendarStore for AccountHandle {
         let id = CalendarId(id);
         insert_version(&mut tx, self.account, id, spec, now).await?;
         let made = find(&mut tx, id).await?;
-        self.audit(
-            &mut tx,
-            now,
-            "calendar.create",
-            &format!("calendar/{id}"),
-            audited(spec),
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("calendar", "create", &id), audited(spec))
+            .await?;
         Ok(made)
     }
 
@@ -261,9 +244,8 @@ impl CalendarStore for AccountHandle {
         }
         let calendar = find(&mut tx, id).await?;
         let detail = json!({ "from": audited(&before.spec), "to": audited(spec) });
-        self.audit(&mut tx, now, "calendar.update", &format!("calendar/{id}"), detail)
+        self.commit_audited(tx, now, ("calendar", "update", &id), detail)
             .await?;
-        tx.commit().await?;
         Ok(CalendarChange { calendar, dtus })
     }
 
@@ -284,9 +266,7 @@ impl CalendarStore for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(&mut tx, now, "calendar.delete", &format!("calendar/{id}"), json!({}))
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("calendar", "delete", &id), json!({}))
+            .await
     }
 }

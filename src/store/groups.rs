@@ -1,6 +1,6 @@
 //! Groups of meters of an account.
 
-use super::handles::{AccountHandle, PgStores};
+use super::handles::{AccountHandle, PgStores, lock_versioned};
 use crate::base::ids::{GroupId, PointId};
 use crate::port::groups::{Group, GroupStore};
 use crate::port::scope::{InAccount, Scope, StoreError};
@@ -48,17 +48,7 @@ async fn find(tx: &mut PgConnection, id: GroupId) -> Result<Group, StoreError> {
 }
 
 async fn lock(tx: &mut PgConnection, id: GroupId, version: Option<i32>) -> Result<(), StoreError> {
-    let current = sqlx::query_scalar!(
-        "SELECT version FROM meter_group WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(&mut *tx)
-    .await?
-    .ok_or(StoreError::NotFound("group"))?;
-    match version {
-        Some(seen) if seen != current => Err(StoreError::Stale { current }),
-        _ => Ok(()),
-    }
+    lock_versioned!(tx, "meter_group", "group", id, version)
 }
 
 /// Checks that a group is there; `field` is the API's name for where it was given.
@@ -175,9 +165,7 @@ impl GroupStore for AccountHandle {
         .await?;
         let detail = json!({ "name": name, "parent_id": parent, "sum_point_id": sum_point });
         let group = find(&mut tx, GroupId(id)).await?;
-        self.audit(&mut tx, now, "group.create", &format!("group/{id}"), detail)
-            .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("group", "create", &id), detail).await?;
         Ok(group)
     }
 
@@ -215,9 +203,7 @@ impl GroupStore for AccountHandle {
         let detail = json!({ "from": { "name": before.name, "parent_id": before.parent_id, "sum_point_id": before.sum_point_id },
                              "to": { "name": new_name, "parent_id": new_parent, "sum_point_id": new_sum } });
         let group = find(&mut tx, id).await?;
-        self.audit(&mut tx, now, "group.update", &format!("group/{id}"), detail)
-            .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("group", "update", &id), detail).await?;
         Ok(group)
     }
 
@@ -250,15 +236,7 @@ impl GroupStore for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "group.delete",
-            &format!("group/{id}"),
-            json!({ "name": before.name }),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("group", "delete", &id), json!({ "name": before.name }))
+            .await
     }
 }

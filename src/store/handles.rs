@@ -6,6 +6,7 @@ use crate::port::scope::{Actor, Scope, StoreError, Stores};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
+use std::fmt::Display;
 
 /// Audit entries that are written by one statement.
 const AUDIT_AT_ONCE: usize = 1_000;
@@ -75,6 +76,20 @@ impl AccountHandle {
             detail,
         )
         .await
+    }
+
+    /// Writes the audit row of a change to one thing, named by its kind, what was done and its id, and commits: the entry comes
+    /// last, because from there on others wait.
+    pub(super) async fn commit_audited(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        now: DateTime<Utc>,
+        (kind, done, id): (&str, &str, &(dyn Display + Sync)),
+        detail: Value,
+    ) -> Result<(), StoreError> {
+        let (action, object) = (format!("{kind}.{done}"), format!("{kind}/{id}"));
+        self.audit(&mut transaction, now, &action, &object, detail).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Writes the audit rows of many changes, in the changes' transaction and in their order.
@@ -261,6 +276,20 @@ pub(super) fn check_version(what: &'static str, found: Option<i32>, seen: Option
         _ => Ok(()),
     }
 }
+
+/// Locks a row that is edited, by its table and its id, and holds its version against the one the caller saw.
+macro_rules! lock_versioned {
+    ($tx:expr, $table:tt, $what:expr, $id:expr, $version:expr) => {{
+        let found = sqlx::query_scalar!(
+            "SELECT version FROM " + $table + " WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
+            $id.0
+        )
+        .fetch_optional($tx)
+        .await?;
+        $crate::store::handles::check_version($what, found, $version)
+    }};
+}
+pub(super) use lock_versioned;
 
 /// The column that a foreign key is about, by the key's name (`TABLE_account_id_COLUMN_fkey`).
 fn referring(constraint: &str) -> Option<&'static str> {

@@ -168,9 +168,7 @@ impl PointStore for AccountHandle {
         let point = find(&mut tx, id).await?;
         let change = json!({ "from": { "name": before.name, "group_id": before.group_id },
                              "to": { "name": new_name, "group_id": new_group } });
-        self.audit(&mut tx, now, "point.update", &format!("point/{id}"), change)
-            .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("point", "update", &id), change).await?;
         Ok(point)
     }
 }

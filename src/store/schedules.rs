@@ -1,6 +1,6 @@
 //! Schedules of an account: dated rules, and the one way to assign a schedule to an account, a DTU or a meter.
 
-use super::handles::{AccountHandle, PgStores};
+use super::handles::{AccountHandle, PgStores, lock_versioned};
 use super::{calendars, rules};
 use crate::base::ids::{AccountId, CalendarId, DtuId, MeterId, ScheduleId};
 use crate::domain::device::{MissedRun, Overlap, RetryPolicy, SlotPriority};
@@ -182,17 +182,7 @@ async fn find(tx: &mut PgConnection, id: ScheduleId) -> Result<Schedule, StoreEr
 
 /// Locks a schedule for an edit and checks its version.
 async fn lock(tx: &mut PgConnection, id: ScheduleId, version: Option<i32>) -> Result<(), StoreError> {
-    let current = sqlx::query_scalar!(
-        "SELECT version FROM schedule WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(&mut *tx)
-    .await?
-    .ok_or(StoreError::NotFound("schedule"))?;
-    match version {
-        Some(seen) if seen != current => Err(StoreError::Stale { current }),
-        _ => Ok(()),
-    }
+    lock_versioned!(tx, "schedule", "schedule", id, version)
 }
 
 async fn insert_rule(
@@ -409,15 +399,8 @@ impl ScheduleStore for AccountHandle {
         let mut tx = self.begin().await?;
         let id = insert(&mut tx, self.account, spec, "calendar", now).await?;
         let schedule = find(&mut tx, id).await?;
-        self.audit(
-            &mut tx,
-            now,
-            "schedule.create",
-            &format!("schedule/{id}"),
-            audited(spec),
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("schedule", "create", &id), audited(spec))
+            .await?;
         Ok(schedule)
     }
 
@@ -473,9 +456,8 @@ impl ScheduleStore for AccountHandle {
             dtus_of(&mut tx, id).await?
         };
         let schedule = find(&mut tx, id).await?;
-        self.audit(&mut tx, now, "schedule.update", &format!("schedule/{id}"), detail)
+        self.commit_audited(tx, now, ("schedule", "update", &id), detail)
             .await?;
-        tx.commit().await?;
         Ok(ScheduleChange { schedule, dtus })
     }
 
@@ -495,9 +477,7 @@ impl ScheduleStore for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(&mut tx, now, "schedule.delete", &format!("schedule/{id}"), json!({}))
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("schedule", "delete", &id), json!({}))
+            .await
     }
 }

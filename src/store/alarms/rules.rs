@@ -8,7 +8,7 @@ use crate::port::alarms::{
     AlarmRuleForm, AlarmRuleStore, AlarmRuleVersion, AlarmRuleView, HourValue, MeterFact, Past, PastAsked,
 };
 use crate::port::scope::{InAccount, Scope as Account, StoreError};
-use crate::store::handles::{AccountHandle, PgStores, check_version};
+use crate::store::handles::{AccountHandle, PgStores, lock_versioned};
 use crate::store::{groups, meters};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -162,13 +162,7 @@ async fn end_version(tx: &mut PgConnection, id: i32, now: DateTime<Utc>) -> Resu
 }
 
 async fn lock(tx: &mut PgConnection, id: AlarmRuleId, version: Option<i32>) -> Result<(), StoreError> {
-    let found = sqlx::query_scalar!(
-        "SELECT version FROM alarm_rule WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(tx)
-    .await?;
-    check_version("alarm rule", found, version)
+    lock_versioned!(tx, "alarm_rule", "alarm rule", id, version)
 }
 
 #[async_trait]
@@ -245,9 +239,8 @@ impl AlarmRuleStore for AccountHandle {
         self.keep_version(&mut tx, id, form, 1, now).await?;
         let made = one(&mut tx, AlarmRuleId(id)).await?;
         let detail = json!({ "to": made });
-        self.audit(&mut tx, now, "alarm_rule.create", &format!("alarm_rule/{id}"), detail)
+        self.commit_audited(tx, now, ("alarm_rule", "create", &id), detail)
             .await?;
-        tx.commit().await?;
         Ok(made)
     }
 
@@ -281,9 +274,8 @@ impl AlarmRuleStore for AccountHandle {
         let written = one(&mut tx, id).await?;
         self.keep_version(&mut tx, id.0, form, written.version, now).await?;
         let detail = json!({ "from": before, "to": written });
-        self.audit(&mut tx, now, "alarm_rule.update", &format!("alarm_rule/{id}"), detail)
+        self.commit_audited(tx, now, ("alarm_rule", "update", &id), detail)
             .await?;
-        tx.commit().await?;
         Ok(written)
     }
 
@@ -300,10 +292,8 @@ impl AlarmRuleStore for AccountHandle {
         .await?;
         end_version(&mut tx, id.0, now).await?;
         let detail = json!({ "from": before });
-        self.audit(&mut tx, now, "alarm_rule.delete", &format!("alarm_rule/{id}"), detail)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("alarm_rule", "delete", &id), detail)
+            .await
     }
 
     async fn meters(&self, scope: Scope, max: u32) -> Result<Vec<MeterId>, StoreError> {

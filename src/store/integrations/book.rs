@@ -5,7 +5,7 @@ use super::{Row, names, positive};
 use crate::base::ids::{GroupId, IntegrationId};
 use crate::port::integrations::{IntegrationBook, IntegrationSpec, Lag, NewPassword, StoredIntegration};
 use crate::port::scope::{InAccount, Scope, StoreError};
-use crate::store::handles::{AccountHandle, PgStores, check_version};
+use crate::store::handles::{AccountHandle, PgStores, lock_versioned};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -82,13 +82,7 @@ async fn find(
 }
 
 async fn lock(tx: &mut PgConnection, id: IntegrationId, version: Option<i32>) -> Result<(), StoreError> {
-    let found = sqlx::query_scalar!(
-        "SELECT version FROM integration WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(tx)
-    .await?;
-    check_version("integration", found, version)
+    lock_versioned!(tx, "integration", "integration", id, version)
 }
 
 async fn check_group(tx: &mut PgConnection, group: Option<GroupId>) -> Result<(), StoreError> {
@@ -185,10 +179,8 @@ impl IntegrationBook for AccountHandle {
         .execute(&mut *tx)
         .await?;
         let (made, _) = find(&mut tx, IntegrationId(id), now).await?;
-        let object = format!("integration/{id}");
-        self.audit(&mut tx, now, "integration.create", &object, audited(spec))
+        self.commit_audited(tx, now, ("integration", "create", &id), audited(spec))
             .await?;
-        tx.commit().await?;
         Ok(made)
     }
 
@@ -238,10 +230,8 @@ impl IntegrationBook for AccountHandle {
         .execute(&mut *tx)
         .await?;
         let detail = json!({ "from": audited(&before.spec), "to": audited(spec), "password_changed": changed });
-        self.audit(&mut tx, now, "integration.update", &format!("integration/{id}"), detail)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("integration", "update", &id), detail)
+            .await
     }
 
     async fn new_salt(
@@ -260,16 +250,8 @@ impl IntegrationBook for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "integration.secret",
-            &format!("integration/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("integration", "secret", &id), json!({}))
+            .await
     }
 
     async fn resume(&self, id: IntegrationId, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -285,16 +267,8 @@ impl IntegrationBook for AccountHandle {
         sqlx::query!("UPDATE integration SET version = version + 1 WHERE id = $1", id.0)
             .execute(&mut *tx)
             .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "integration.resume",
-            &format!("integration/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("integration", "resume", &id), json!({}))
+            .await
     }
 
     async fn remove(&self, id: IntegrationId, version: Option<i32>, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -307,16 +281,8 @@ impl IntegrationBook for AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "integration.delete",
-            &format!("integration/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("integration", "delete", &id), json!({}))
+            .await
     }
 }
 

@@ -10,7 +10,7 @@ use super::to_json;
 use crate::base::ids::{RecipientId, UserId};
 use crate::port::notices::{RecipientSpec, StoredRecipient};
 use crate::port::scope::StoreError;
-use crate::store::handles::{AccountHandle, check_version};
+use crate::store::handles::{AccountHandle, lock_versioned};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -165,10 +165,8 @@ impl AccountHandle {
         .fetch_one(&mut *tx)
         .await?;
         let made = find_recipient(&mut tx, RecipientId(id)).await?;
-        let object = format!("notice_recipient/{id}");
-        self.audit(&mut tx, now, "notice_recipient.create", &object, audited(spec))
+        self.commit_audited(tx, now, ("notice_recipient", "create", &id), audited(spec))
             .await?;
-        tx.commit().await?;
         Ok(made)
     }
 
@@ -202,15 +200,8 @@ impl AccountHandle {
         .await?;
         let after = find_recipient(&mut tx, id).await?;
         let detail = json!({ "from": audited(&before.spec), "to": audited(spec) });
-        self.audit(
-            &mut tx,
-            now,
-            "notice_recipient.update",
-            &format!("notice_recipient/{id}"),
-            detail,
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_recipient", "update", &id), detail)
+            .await?;
         Ok(after)
     }
 
@@ -252,25 +243,11 @@ impl AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "notice_recipient.delete",
-            &format!("notice_recipient/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("notice_recipient", "delete", &id), json!({}))
+            .await
     }
 }
 
 async fn lock_recipient(tx: &mut PgConnection, id: RecipientId, version: Option<i32>) -> Result<(), StoreError> {
-    let found = sqlx::query_scalar!(
-        "SELECT version FROM notice_recipient WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(tx)
-    .await?;
-    check_version("recipient", found, version)
+    lock_versioned!(tx, "notice_recipient", "recipient", id, version)
 }

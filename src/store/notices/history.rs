@@ -296,15 +296,8 @@ impl NoticeBook for AccountHandle {
         .await?;
         let made = find_message(&mut tx, message.id).await?;
         let detail = json!({ "message_id": message.id });
-        self.audit(
-            &mut tx,
-            now,
-            "notice_channel.test",
-            &format!("notice_channel/{channel}"),
-            detail,
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_channel", "test", &channel), detail)
+            .await?;
         Ok(made)
     }
 
@@ -329,15 +322,8 @@ impl NoticeBook for AccountHandle {
             });
         }
         let after = find_message(&mut tx, id).await?;
-        self.audit(
-            &mut tx,
-            now,
-            "notice_message.resend",
-            &format!("notice_message/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_message", "resend", &id), json!({}))
+            .await?;
         Ok(after)
     }
 }

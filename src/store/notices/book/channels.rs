@@ -5,7 +5,7 @@ use crate::base::ids::{ChannelId, RecipientId};
 use crate::domain::notice::ChannelKind;
 use crate::port::notices::StoredChannel;
 use crate::port::scope::StoreError;
-use crate::store::handles::{AccountHandle, check_version};
+use crate::store::handles::{AccountHandle, lock_versioned};
 use crate::store::notices::rows;
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -76,13 +76,7 @@ pub(in crate::store::notices) async fn find_channel(
 }
 
 async fn lock_channel(tx: &mut PgConnection, id: ChannelId, version: Option<i32>) -> Result<(), StoreError> {
-    let found = sqlx::query_scalar!(
-        "SELECT version FROM notice_channel WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(tx)
-    .await?;
-    check_version("channel", found, version)
+    lock_versioned!(tx, "notice_channel", "channel", id, version)
 }
 
 impl AccountHandle {
@@ -141,15 +135,8 @@ impl AccountHandle {
         let made = find_channel(&mut tx, ChannelId(id)).await?;
         // the address of a webhook may hold a key of the far side: it stays out of the audit
         let detail = json!({ "recipient_id": recipient, "kind": kind });
-        self.audit(
-            &mut tx,
-            now,
-            "notice_channel.create",
-            &format!("notice_channel/{id}"),
-            detail,
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_channel", "create", &id), detail)
+            .await?;
         Ok(made)
     }
 
@@ -174,15 +161,8 @@ impl AccountHandle {
         .await?;
         let after = find_channel(&mut tx, id).await?;
         let detail = json!({ "address_changed": before.address != address, "enabled": enabled });
-        self.audit(
-            &mut tx,
-            now,
-            "notice_channel.update",
-            &format!("notice_channel/{id}"),
-            detail,
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_channel", "update", &id), detail)
+            .await?;
         Ok(after)
     }
 
@@ -203,15 +183,8 @@ impl AccountHandle {
         .execute(&mut *tx)
         .await?;
         let after = find_channel(&mut tx, id).await?;
-        self.audit(
-            &mut tx,
-            now,
-            "notice_channel.secret",
-            &format!("notice_channel/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_channel", "secret", &id), json!({}))
+            .await?;
         Ok(after)
     }
 
@@ -245,15 +218,7 @@ impl AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "notice_channel.delete",
-            &format!("notice_channel/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("notice_channel", "delete", &id), json!({}))
+            .await
     }
 }

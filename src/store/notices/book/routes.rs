@@ -5,7 +5,7 @@ use crate::base::ids::RouteId;
 use crate::domain::notice::plan::Rule;
 use crate::port::notices::StoredRoute;
 use crate::port::scope::StoreError;
-use crate::store::handles::{AccountHandle, check_version};
+use crate::store::handles::{AccountHandle, lock_versioned};
 use crate::store::notices::rows;
 use crate::store::notices::to_json;
 use chrono::{DateTime, Utc};
@@ -66,13 +66,7 @@ async fn find_route(tx: &mut PgConnection, id: RouteId) -> Result<StoredRoute, S
 }
 
 async fn lock_route(tx: &mut PgConnection, id: RouteId, version: Option<i32>) -> Result<(), StoreError> {
-    let found = sqlx::query_scalar!(
-        "SELECT version FROM notice_route WHERE id = $1 AND deleted_at IS NULL FOR UPDATE",
-        id.0
-    )
-    .fetch_optional(tx)
-    .await?;
-    check_version("route", found, version)
+    lock_versioned!(tx, "notice_route", "route", id, version)
 }
 
 /// What a rule refers to must be in the account.
@@ -153,15 +147,8 @@ impl AccountHandle {
         .await?;
         let made = find_route(&mut tx, RouteId(id)).await?;
         let detail = json!({ "name": name, "rule": rule });
-        self.audit(
-            &mut tx,
-            now,
-            "notice_route.create",
-            &format!("notice_route/{id}"),
-            detail,
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_route", "create", &id), detail)
+            .await?;
         Ok(made)
     }
 
@@ -188,15 +175,8 @@ impl AccountHandle {
         let after = find_route(&mut tx, id).await?;
         let detail = json!({ "from": { "name": before.name, "rule": before.rule, "enabled": before.enabled },
                              "to": { "name": name, "rule": rule, "enabled": enabled } });
-        self.audit(
-            &mut tx,
-            now,
-            "notice_route.update",
-            &format!("notice_route/{id}"),
-            detail,
-        )
-        .await?;
-        tx.commit().await?;
+        self.commit_audited(tx, now, ("notice_route", "update", &id), detail)
+            .await?;
         Ok(after)
     }
 
@@ -215,15 +195,7 @@ impl AccountHandle {
         )
         .execute(&mut *tx)
         .await?;
-        self.audit(
-            &mut tx,
-            now,
-            "notice_route.delete",
-            &format!("notice_route/{id}"),
-            json!({}),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        self.commit_audited(tx, now, ("notice_route", "delete", &id), json!({}))
+            .await
     }
 }
