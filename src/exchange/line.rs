@@ -25,7 +25,7 @@ mod turn;
 
 use super::Moment;
 use super::job::PollJob;
-use super::memory::{HorizonSettings, Memory, fingerprint};
+use super::memory::{HorizonSettings, Memory};
 use super::visit::{LineFrameKind, Queue, QueueFull, Ticket};
 use crate::base::ids::MeterId;
 use breaker::LineBreaker;
@@ -55,7 +55,7 @@ const GUARDS_MAX: u32 = 8;
 #[derive(Debug)]
 struct Asking {
     ticket: Ticket,
-    /// The question's fingerprint.
+    /// The question's fingerprint (see [`Visit::mark`]).
     question: u64,
     /// Its bytes on the line.
     asked_bytes: usize,
@@ -316,7 +316,7 @@ impl Line {
         let Some(request) = visit.question().cloned() else {
             return;
         };
-        let (question, asked_bytes) = (fingerprint(&wire), wire.len());
+        let (question, asked_bytes) = (visit.mark(&wire), wire.len());
         visit.wrote(now);
         visit.keep(now.at, LineFrameKind::Request, request.protocol().name(), wire);
         self.pinned = Some(ticket);
@@ -329,8 +329,13 @@ impl Line {
         }
         let timeout = visit.job.answer_time(asked_bytes, request.answer_len_max());
         let longest = visit.job.line_time(request.answer_len_max()).max(FINISH_MIN);
-        self.memory
-            .wrote(now.on, visit.transaction, visit.job.meter, &request, timeout);
+        self.memory.wrote(
+            now.on,
+            (visit.transaction, question),
+            visit.job.meter,
+            &request,
+            timeout,
+        );
         self.tongues.spoke(request, timeout);
         self.state = State::Asking(Box::new(Asking {
             ticket,
@@ -384,6 +389,8 @@ impl Line {
 
 #[cfg(test)]
 mod mixed_tests;
+#[cfg(test)]
+mod parts_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub(super) struct HorizonSettings {
 #[derive(Debug)]
 struct Owed {
     transaction: u64,
+    /// The question's fingerprint.
+    question: u64,
     meter: MeterId,
     request: Request,
     shape: Shape,
@@ -173,7 +175,7 @@ impl Memory {
     pub(super) fn wrote(
         &mut self,
         now: Instant,
-        transaction: u64,
+        (transaction, question): (u64, u64),
         meter: MeterId,
         request: &Request,
         timeout: Duration,
@@ -188,6 +190,7 @@ impl Memory {
         }
         self.owed.push(Owed {
             transaction,
+            question,
             meter,
             request: request.clone(),
             shape: request.shape(),
@@ -343,7 +346,7 @@ impl Memory {
         };
         let (after, meter) = (now.saturating_duration_since(last.written_at), last.meter);
         let late_by = after.saturating_sub(last.timeout);
-        let (transaction, question, its_timeout) = (last.transaction, fingerprint(&last.request.wire()), last.timeout);
+        let (transaction, question, its_timeout) = (last.transaction, last.question, last.timeout);
         if repeat {
             // a repeat of what was said before pays no debt, the true answer may still come; and it teaches no lateness
             self.renew(now, since, frame, its_timeout);

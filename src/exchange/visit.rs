@@ -5,6 +5,7 @@
 
 use super::Moment;
 use super::job::{PollJob, Priority, TransactionError, TransactionReport};
+use super::memory::fingerprint;
 use super::turn::{Turn, TurnEnding, milliseconds};
 use crate::base::ids::{MeterId, PollId};
 use crate::protocol::Request;
@@ -146,6 +147,16 @@ impl Visit {
     /// What is to be asked: the present question or what follows it up; none when all are done.
     pub fn question(&self) -> Option<&Request> {
         self.follow_up.as_ref().or_else(|| self.planned())
+    }
+
+    /// A fingerprint of the question whose bytes are these. A follow-up has those of what it follows and its
+    /// place behind that, too: what asks for the next part of an answer may be alike for all, and what it brings says nothing of
+    /// where it belongs.
+    pub(super) fn mark(&self, wire: &[u8]) -> u64 {
+        match (&self.follow_up, self.planned()) {
+            (Some(_), Some(first)) => fingerprint(&[&first.wire(), wire, &self.follow_ups.to_be_bytes()].concat()),
+            _ => fingerprint(wire),
+        }
     }
 
     fn planned(&self) -> Option<&Request> {
