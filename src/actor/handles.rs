@@ -1,8 +1,8 @@
 //! Actix-free ways to the actors: they implement the ports that `net/` and `api/` hold.
 
 use crate::actor::messages::{
-    Connected, Ended, GetCounts, GetLine, GetLive, GetQuarantine, Introduce, LineOfDtu, ReadMeter, ReplaceDirectory,
-    ScanDtu, UpdateDtu,
+    Connected, Ended, GetCounts, GetLine, GetLive, GetQuarantine, Introduce, KeepReport, LineOfDtu, ReadMeter,
+    ReplaceDirectory, ScanDtu, UpdateDtu,
 };
 use crate::actor::registry::{Registry, shard_of};
 use crate::actor::shard::Shard;
@@ -14,7 +14,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::domain::slot::MissReason;
 use crate::exchange::feasible::judge;
-use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats, Registrar};
+use crate::port::field::{Admission, EndCause, FieldReport, Hello, Link, LinkStats, Registrar, ReportKept, ReportLost};
 use crate::port::fleet::{DtuLive, Fleet, FleetCounts, LineState, QuarantineEntry, ReadFailure};
 use crate::port::ledger::DeviceDirectory;
 use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
@@ -54,6 +54,13 @@ impl Registrar for RegistrarHandle {
             link,
         };
         self.0.send(up).await.unwrap_or(Admission::Refused(EndCause::Shutdown))
+    }
+
+    async fn reported(&self, report: FieldReport) -> Result<ReportKept, ReportLost> {
+        match self.0.send(KeepReport(report)).await {
+            Ok(kept) => kept,
+            Err(error) => Err(ReportLost(error.to_string())),
+        }
     }
 
     fn ended(&self, connection: ConnectionId, cause: EndCause, stats: LinkStats) {

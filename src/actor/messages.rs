@@ -6,7 +6,7 @@ use crate::domain::device::DtuRecord;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::exchange::feasible::LoadOfMeter;
-use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats};
+use crate::port::field::{Admission, EndCause, FieldReport, Hello, Link, LinkStats, ReportKept, ReportLost};
 use crate::port::fleet::{DtuLive, FleetCounts, MeterOnLine, QuarantineEntry, ReadFailure};
 use crate::port::scan::{ScanFailure, ScanPlan, ScanTeller};
 use actix::Message;
@@ -156,6 +156,11 @@ pub struct RunConnection {
     /// Its life.
     pub task: ConnectionTask,
 }
+
+/// Keep what a terminal reported.
+#[derive(Message)]
+#[rtype(result = "Result<ReportKept, ReportLost>")]
+pub struct KeepReport(pub FieldReport);
 
 /// Read a meter now.
 #[derive(Message)]

@@ -36,13 +36,14 @@ use actix::{
     WrapFuture,
 };
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+pub(in crate::actor) use clock::zone_of;
 pub use life::{Life, save};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-pub(in crate::actor) use visit::{byte_time_of, wants_of};
+pub(in crate::actor) use visit::{TAKEN_AHEAD_MAX, byte_time_of, wants_of};
 
 /// Actions taken in one turn before others run.
 const ACTIONS_PER_TURN: usize = 32;
@@ -126,7 +127,7 @@ pub struct OnDemand {
 }
 
 /// An instant as the database keeps it, so that what is shown before and after it is stored is the same.
-fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
+pub(in crate::actor) fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
     at.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(at)
 }
 

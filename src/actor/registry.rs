@@ -5,8 +5,8 @@
 mod handlers;
 
 use crate::actor::messages::{
-    CloseSessions, Connected, Ended, GetCounts, GetLines, GetLive, GetQuarantine, Introduce, LineNow, PlaceDtu,
-    ReplaceDirectory, SessionDown, SessionUp, UpdateDtu,
+    CloseSessions, Connected, Ended, GetCounts, GetLines, GetLive, GetQuarantine, Introduce, KeepReport, LineNow,
+    PlaceDtu, ReplaceDirectory, SessionDown, SessionUp, UpdateDtu,
 };
 use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;
@@ -15,7 +15,7 @@ use crate::base::hex;
 use crate::base::ids::{AccountId, ConnectionId, DtuId, GrowingIds, MeterId, SessionId};
 use crate::domain::device::{Connect, DtuRecord};
 use crate::exchange::admission::{Admissions, FlapLimits, Introduced, Live};
-use crate::port::field::{Admission, EndCause, Link, LinkStats, Owner};
+use crate::port::field::{Admission, EndCause, Link, LinkStats, Owner, ReportKept, ReportLost};
 use crate::port::fleet::{DtuLive, FleetCounts, QuarantineEntry};
 use crate::port::ledger::SessionRow;
 use crate::port::live::{LiveFeed, Topic};

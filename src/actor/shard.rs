@@ -6,6 +6,7 @@
 
 mod handlers;
 mod lines;
+mod reports;
 
 pub use lines::expected_loads;
 

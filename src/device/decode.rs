@@ -6,6 +6,7 @@ use super::{cjt188, dlt645, dlt698, gdw376, mbus, modbus};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
+use crate::protocol::dlt698::{Data, Oad};
 use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 
@@ -124,6 +125,14 @@ pub fn decode_past(
         Profile::Mbus(profile) => mbus::decode::decode_past(profile, past, readouts(requests.iter().zip(frames))),
         Profile::Gdw376(profile) => gdw376::decode::decode_past(profile, past, points(requests.iter().zip(frames))),
         Profile::Dlt698(profile) => dlt698::decode::decode_past(profile, past, attributes(requests.iter().zip(frames))),
+    }
+}
+
+/// What attributes say that a terminal reported of a meter of DL/T 698.45; nothing of any other model.
+pub fn decode_reported(model: &MeterModel, values: &[(Oad, Data)]) -> DecodedPoll {
+    match &model.profile {
+        Profile::Dlt698(profile) => dlt698::decode::decode_reported(profile, values),
+        _ => DecodedPoll::default(),
     }
 }
 

@@ -20,6 +20,10 @@ mod parts;
 #[path = "proxy/property_tests.rs"]
 mod property_tests;
 mod question;
+mod report;
+#[cfg(test)]
+#[path = "proxy/report_tests.rs"]
+mod report_tests;
 #[cfg(test)]
 #[path = "proxy/tests.rs"]
 mod tests;
@@ -29,9 +33,7 @@ use super::job::{PollJob, Priority, TransactionError};
 use super::line::LineStats;
 use super::members::{self, Settled};
 use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
-use crate::protocol::dlt698::{
-    Address, Answered, Apdu, Auth, ConnectRequest, Parameters, Piid, Report, Request, frames,
-};
+use crate::protocol::dlt698::{Address, Apdu, Auth, ConnectRequest, Parameters, Piid, Request, frames};
 use batch::Batch;
 use parts::Parts;
 use question::Question;
@@ -39,6 +41,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use clock::ClockSaid;
+pub use report::{Reported, ReportedRow};
 
 /// Questions in a row without an answer behind which the rest of a batch is not asked.
 const SILENT_MAX: u8 = 2;
@@ -96,8 +99,10 @@ pub enum ProxyEvent {
     Done(Settled),
     /// A frame that belongs to no visit.
     Unasked(LineFrame),
-    /// The terminal reports of its own accord; not confirmed.
-    Report(Box<Answered<Report>>),
+    /// The terminal reports of its own accord; not confirmed until [`Proxy::kept`].
+    Report(Box<Reported>),
+    /// A report that was confirmed before came again; it was confirmed again.
+    Replay,
     /// A question was answered.
     Answered,
     /// Too many attempts in a row without an answer. Said once.
@@ -151,6 +156,7 @@ pub struct Proxy {
     in_a_row: u32,
     /// Parts of answers that came lately.
     parts: Parts,
+    reports: report::Reports,
     events: VecDeque<ProxyEvent>,
     stats: LineStats,
 }
@@ -168,6 +174,7 @@ impl Proxy {
             gathering: None,
             in_a_row: 0,
             parts: Parts::default(),
+            reports: report::Reports::default(),
             events: VecDeque::new(),
             stats: LineStats::default(),
             settings,

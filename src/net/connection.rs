@@ -54,6 +54,7 @@ struct Connection<S> {
     trunk: Option<Box<Trunk>>,
     /// The same to the meters of a terminal of DL/T 698.45.
     proxy: Option<Box<Proxy>>,
+    reports: terminal::Reports,
     desk: Desk,
     introduction: Option<Introduction>,
     heartbeats: Vec<Vec<u8>>,
@@ -106,6 +107,7 @@ where
             line: Line::new(line_settings(&deps), now),
             trunk: None,
             proxy: None,
+            reports: terminal::Reports::default(),
             silence: seconds(deps.settings.silence_s),
             heard_on: now.on,
             introduction: None,
@@ -147,6 +149,7 @@ where
                 count = read_some(&mut self.io, &mut self.bytes) => self.heard(count).await?,
                 admission = introduced(&mut self.introduction) => self.admit(admission).await?,
                 wish = self.desk.inbox.next(!introducing) => self.grant(wish).await?,
+                kept = self.reports.ended() => self.report_ended(kept),
                 () = &mut alarm => {}
                 () = &mut stopped => return Err(EndCause::Shutdown),
             }
@@ -333,6 +336,7 @@ where
             Admission::Quarantined { silence } => self.silence = silence,
             Admission::Refused(cause) => return Err(cause),
         }
+        self.admitted();
         Ok(())
     }
 
@@ -417,8 +421,8 @@ where
 
     fn unasked(&mut self, frame: LineFrame) {
         let heartbeats = &self.heartbeats;
-        self.desk
-            .record_line(frame, |bytes| heartbeats.iter().any(|known| known == bytes));
+        let is_heartbeat = |bytes: &[u8]| heartbeats.iter().any(|known| known == bytes);
+        let _range = self.desk.record_line(frame, is_heartbeat);
     }
 
     /// The line could not use these bytes; the session may know them for a heartbeat.

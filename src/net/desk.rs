@@ -132,6 +132,11 @@ impl Desk {
         self.farewell.dtu.map_or(0, |dtu| dtu.0)
     }
 
+    /// Whose it is; none before it was adopted.
+    pub(super) fn owner_dtu(&self) -> Option<DtuId> {
+        self.owner.as_ref().map(|owner| owner.dtu)
+    }
+
     /// It belongs to somebody now, and takes jobs.
     pub(super) fn adopt(&mut self, owner: Owner) {
         self.farewell.dtu = Some(owner.dtu);
@@ -274,7 +279,7 @@ impl Desk {
     }
 
     /// Records a frame that belongs to no visit.
-    pub(super) fn record_line(&mut self, frame: LineFrame, is_heartbeat: impl Fn(&[u8]) -> bool) {
+    pub(super) fn record_line(&mut self, frame: LineFrame, is_heartbeat: impl Fn(&[u8]) -> bool) -> FrameRange {
         let stray = (frame.kind == LineFrameKind::Stray).then(|| frame.clone());
         let frame = self.raw(frame, &is_heartbeat);
         let range = self.deps.recorder.record(vec![frame]);
@@ -288,6 +293,7 @@ impl Desk {
                 frame,
             });
         }
+        range
     }
 
     /// Records what the DTU itself said.

@@ -4,7 +4,9 @@ use super::{NetDeps, NetSettings};
 use crate::base::clock::SystemClock;
 use crate::base::ids::{AccountId, ConnectionId, DtuId, FrameId, FrameRange, SessionId};
 use crate::port::fake::Unheard;
-use crate::port::field::{Admission, EndCause, Hello, Link, LinkStats, Owner, Registrar};
+use crate::port::field::{
+    Admission, EndCause, FieldReport, Hello, Link, LinkStats, Owner, Registrar, ReportKept, ReportLost,
+};
 use crate::port::frames::{FrameRecorder, RawFrame};
 use async_trait::async_trait;
 use std::net::SocketAddr;
@@ -59,6 +61,10 @@ impl Registrar for FakeRegistrar {
     ) -> Admission {
         self.links.lock().unwrap().push(link);
         self.verdict.lock().unwrap().clone()
+    }
+
+    async fn reported(&self, _report: FieldReport) -> Result<ReportKept, ReportLost> {
+        Err(ReportLost("there are no books".to_owned()))
     }
 
     fn ended(&self, connection: ConnectionId, cause: EndCause, stats: LinkStats) {

@@ -1,7 +1,7 @@
 //! The field's seam: how polls reach a line, and how sessions are admitted. `net/` implements [`Link`], `actor/`
 //! implements [`Registrar`]; neither knows the other.
 
-use crate::base::ids::{AccountId, ConnectionId, DtuId, SessionId};
+use crate::base::ids::{AccountId, ConnectionId, DtuId, FrameRange, SessionId};
 use crate::domain::device::{DtuRecord, SerialNumber};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::exchange::job::{Effect, PollJob, PollOutcome, Priority, TransactionError, TransactionReport};
+pub use crate::exchange::proxy::ReportedRow;
 
 /// Why a job was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -188,6 +189,33 @@ pub enum Admission {
     Refused(EndCause),
 }
 
+/// What a terminal reported of its own accord of meters behind it.
+#[derive(Clone, Debug)]
+pub struct FieldReport {
+    /// The terminal.
+    pub dtu: DtuId,
+    /// What it says of which meter.
+    pub rows: Vec<ReportedRow>,
+    /// When it came, our clock.
+    pub read_at: DateTime<Utc>,
+    /// The raw frame.
+    pub frames: FrameRange,
+}
+
+/// What became of a report. Durable when it is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportKept {
+    /// Readings that it made.
+    pub readings: usize,
+    /// Rows that are of no meter of the terminal's, of no possible moment, or hold nothing that the meter's model has.
+    pub left: usize,
+}
+
+/// Nothing, or not all, of a report could be made durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the report is not kept: {0}")]
+pub struct ReportLost(pub String);
+
 /// Who decides about sessions.
 #[async_trait]
 pub trait Registrar: Send + Sync {
@@ -202,6 +230,13 @@ pub trait Registrar: Send + Sync {
         peer: Option<SocketAddr>,
         link: Arc<dyn Link>,
     ) -> Admission;
+
+    /// The owner of a session reported something of its own accord. It is confirmed to it behind the answer, when nothing of
+    /// it was left.
+    ///
+    /// # Errors
+    /// [`ReportLost`]: some of it may be durable; the same report again makes no second reading of that.
+    async fn reported(&self, report: FieldReport) -> Result<ReportKept, ReportLost>;
 
     /// The connection is gone.
     fn ended(&self, connection: ConnectionId, cause: EndCause, stats: LinkStats);

@@ -22,6 +22,12 @@ static REPORTS: LazyLock<IntCounter> = LazyLock::new(|| {
         "Reports of concentrators that were recorded as frames only, and not confirmed.",
     )
 });
+static STORED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_terminal_reported_readings_total",
+        "Readings made of what DL/T 698.45 terminals reported of their own accord; a report told again is counted again.",
+    )
+});
 static EVENTS: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "polyphase_concentrator_events_total",
@@ -57,7 +63,7 @@ static LINKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 pub(super) fn touch() {
-    for counter in [&FRAMES, &UNFIT, &REPORTS, &EVENTS, &JUMPS, &REPLAYS] {
+    for counter in [&FRAMES, &UNFIT, &REPORTS, &STORED, &EVENTS, &JUMPS, &REPLAYS] {
         LazyLock::force(counter);
     }
     for why in ["ahead", "behind"] {
@@ -141,6 +147,26 @@ impl ReportLeft<'_> {
         REPORTS.inc();
         let (function, frames) = (self.function, self.frames);
         tracing::debug!(dtu.id = self.dtu, function, frames, "report of a concentrator left");
+    }
+}
+
+/// What a terminal reported of its own accord is durable.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportStored {
+    /// The DTU.
+    pub dtu: i32,
+    /// Readings that it made.
+    pub readings: usize,
+    /// Rows of it that make none; then it is not confirmed.
+    pub left: usize,
+}
+
+impl ReportStored {
+    /// Logs and counts.
+    pub fn emit(self) {
+        let (readings, left) = (self.readings, self.left);
+        STORED.inc_by(u64::try_from(readings).unwrap_or(u64::MAX));
+        tracing::debug!(dtu.id = self.dtu, readings, left, "report of a terminal stored");
     }
 }
 

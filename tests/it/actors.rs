@@ -5,6 +5,7 @@ mod back_fill;
 mod books;
 mod faults;
 mod field;
+mod reports;
 mod schedules;
 mod sessions;
 mod sockets;

@@ -14,8 +14,8 @@ use polyphase::domain::device::{Connect, DtuRecord};
 use polyphase::net::{Accepted, Gate, Listener, NetDeps, NetSettings, accept_loop, run_connection, run_dialled};
 use polyphase::port::fake::Unheard;
 use polyphase::port::field::{
-    Admission, EndCause, Hello, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome, Priority, Registrar,
-    TransactionError,
+    Admission, EndCause, FieldReport, Hello, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome, Priority,
+    Registrar, ReportKept, ReportLost, TransactionError,
 };
 use polyphase::port::frames::{FrameRecorder, RawFrame};
 use polyphase::protocol::Request;
@@ -66,6 +66,10 @@ impl Registrar for Newest {
     ) -> Admission {
         self.links.lock().unwrap().insert("ours".into(), link);
         Admission::Owner(owner())
+    }
+
+    async fn reported(&self, _report: FieldReport) -> Result<ReportKept, ReportLost> {
+        Err(ReportLost("there are no books".to_owned()))
     }
 
     fn ended(&self, _connection: ConnectionId, cause: EndCause, _stats: LinkStats) {

@@ -10,12 +10,17 @@ use rust_decimal::Decimal;
 /// The name under which the drift is stored: whole seconds that the meter's clock is ahead of ours.
 const DRIFT: &str = "clock_drift_s";
 
+/// The zone that a meter's clock is set to: that of its schedules.
+pub(in crate::actor) fn zone_of(record: &MeterRecord) -> Tz {
+    let schedules = record.schedules.iter().rev();
+    let named = schedules.filter_map(|applied| applied.rules.last()).next();
+    named.and_then(|rule| rule.time_zone.parse().ok()).unwrap_or(Tz::UTC)
+}
+
 impl Meter {
     /// The zone that the meter's clock is set to: that of its schedules.
     pub(super) fn zone(&self) -> Tz {
-        let schedules = self.parts.record.schedules.iter().rev();
-        let named = schedules.filter_map(|applied| applied.rules.last()).next();
-        named.and_then(|rule| rule.time_zone.parse().ok()).unwrap_or(Tz::UTC)
+        zone_of(&self.parts.record)
     }
 
     /// What reads the clock, when it is time to.

@@ -10,7 +10,7 @@ use crate::telemetry::concentrator::StampRefused;
 use chrono_tz::Tz;
 
 /// A concentrator's clock is this much ahead at most when it is believed.
-const TAKEN_AHEAD_MAX: TimeDelta = TimeDelta::hours(1);
+pub(in crate::actor) const TAKEN_AHEAD_MAX: TimeDelta = TimeDelta::hours(1);
 /// The oldest value that a concentrator shows as present; it has read the meter every day.
 const TAKEN_BEHIND_MAX: TimeDelta = TimeDelta::days(7);
 

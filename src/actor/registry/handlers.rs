@@ -68,6 +68,21 @@ impl Handler<Ended> for Registry {
     }
 }
 
+impl Handler<KeepReport> for Registry {
+    type Result = ResponseFuture<Result<ReportKept, ReportLost>>;
+
+    fn handle(&mut self, report: KeepReport, _ctx: &mut Self::Context) -> Self::Result {
+        let shard = self.shard(report.0.dtu).cloned();
+        Box::pin(async move {
+            let shard = shard.ok_or_else(|| ReportLost("there is no shard".to_owned()))?;
+            match shard.send(report).await {
+                Ok(kept) => kept,
+                Err(error) => Err(ReportLost(error.to_string())),
+            }
+        })
+    }
+}
+
 impl Handler<ReplaceDirectory> for Registry {
     type Result = ();
 

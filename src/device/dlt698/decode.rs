@@ -9,7 +9,6 @@ use crate::domain::reading::Item;
 use crate::protocol::dlt698::{
     Apdu, CLOCK, Dar, Data, FROZEN_AT, GetBody, GetResult, ItemResult, Oad, Request, Rows, ValueResult,
 };
-use chrono::NaiveDateTime;
 use rust_decimal::Decimal;
 
 type Answered<'a> = (&'a Request, Option<&'a [u8]>);
@@ -25,7 +24,7 @@ pub(in crate::device) fn decode<'a>(
     for (request, frames) in answers {
         for (oad, said) in attributes(request, frames) {
             if oad == CLOCK {
-                poll.meter_local = poll.meter_local.or(said.ok().as_ref().and_then(moment));
+                poll.meter_local = poll.meter_local.or(said.ok().as_ref().and_then(Data::moment));
                 continue;
             }
             for point in profile.points.iter().filter(|point| brings(oad, point.oad)) {
@@ -39,6 +38,25 @@ pub(in crate::device) fn decode<'a>(
     let items = &poll.items;
     poll.problems
         .retain(|problem| !items.iter().any(|item| item.measurand == problem.measurand));
+    poll
+}
+
+/// The same of attributes that came without a question.
+pub(in crate::device) fn decode_reported(profile: &ObjectProfile, values: &[(Oad, Data)]) -> DecodedPoll {
+    let mut poll = DecodedPoll::default();
+    for (oad, data) in values {
+        let said: Said = Ok(data.clone());
+        for point in profile.points.iter().filter(|point| brings(*oad, point.oad)) {
+            if !has(&poll.items, point) {
+                take(
+                    point,
+                    value(*oad, point.oad, &said),
+                    &mut poll.items,
+                    &mut poll.problems,
+                );
+            }
+        }
+    }
     poll
 }
 
@@ -61,7 +79,7 @@ pub(in crate::device) fn decode_past<'a>(
                 .map_or(Err(ProblemKind::NoValue), |(_, data)| Ok(data.clone())),
             Err(kind) => Err(kind.clone()),
         };
-        out.at = out.at.or(cell(FROZEN_AT).ok().as_ref().and_then(moment));
+        out.at = out.at.or(cell(FROZEN_AT).ok().as_ref().and_then(Data::moment));
         for point in &kept.points {
             let column = whole(point.oad);
             let number = value(column, point.oad, &cell(column));
@@ -184,13 +202,5 @@ fn take(point: &Point, value: Result<Decimal, ProblemKind>, items: &mut Vec<Item
             measurand: point.measurand.clone(),
             kind,
         }),
-    }
-}
-
-fn moment(data: &Data) -> Option<NaiveDateTime> {
-    match data {
-        Data::DateTimeS(at) => at.naive(),
-        Data::DateTime(at) => at.naive(),
-        _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::catalogue::Catalogue;
-use crate::device::decode::{DecodedPoll, ProblemKind, decode, decode_past};
+use crate::device::decode::{DecodedPoll, ProblemKind, decode, decode_past, decode_reported};
 use crate::device::dlt645::history::Past;
 use crate::device::model::{Folder, MeterModel, Profile};
 use crate::device::parse::parse;
@@ -129,6 +129,31 @@ fn values_come_in_canonical_units_and_refusals_have_their_reason() {
         ),
         (None, 1)
     );
+}
+
+#[test]
+fn what_is_reported_is_read_like_what_is_asked_for() {
+    use Quantity as Q;
+    let model = model("dlt698_three_phase");
+    let energies = Data::Array([123_456u32, 12_345, 22_222, 54_321, 34_568].map(Data::UInt32).to_vec());
+    let values = [
+        (Oad::new(0x0010, 2), energies),
+        (Oad::element(0x2000, 2, 2), Data::UInt16(2312)),
+        (Oad::new(0x200F, 2), Data::Null),
+        (Oad::new(0x2099, 2), Data::UInt16(1)),
+    ];
+    let poll = decode_reported(&model, &values);
+    for (quantity, expected) in [
+        (Q::ActiveEnergyImport, Some(dec!(1234.56))),
+        (Q::ActiveEnergyImportT4, Some(dec!(345.68))),
+        (Q::VoltageL2, Some(dec!(231.2))),
+        (Q::VoltageL1, None),
+        (Q::Frequency, None),
+    ] {
+        assert_eq!(value(&poll, quantity), expected.map(Value::Decimal), "{quantity}");
+    }
+    assert_eq!(poll.items.len(), 6);
+    assert!(poll.problems.iter().all(|problem| problem.kind == ProblemKind::NoValue));
 }
 
 #[test]

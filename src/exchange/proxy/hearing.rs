@@ -16,11 +16,12 @@ use crate::protocol::{Finding, Protocol, Verdict};
 impl Proxy {
     pub(super) fn heard(&mut self, now: Moment, frame: &Frame, bytes: &[u8]) {
         if frame.control.is_from_device() && !frame.control.is_of_ours() {
-            self.keep_unasked(now, LineFrameKind::Answer, bytes);
-            if let (Control::REPORT, Ok(Apdu::Report(report))) = (frame.control, Apdu::parse(frame.data())) {
-                self.events.push_back(ProxyEvent::Report(Box::new(report)));
-            }
-            return;
+            let reports = [Control::REPORT, Control::REPORT.scrambled()].contains(&frame.control);
+            return match Apdu::parse(frame.data()) {
+                Ok(Apdu::Report(_)) if reports && !self.terminal.covers(&frame.address) => self.stray(now, bytes),
+                Ok(Apdu::Report(report)) if reports => self.reported(now, frame, &report, bytes),
+                _ => self.keep_unasked(now, LineFrameKind::Answer, bytes),
+            };
         }
         if self.associated(now, frame, bytes) {
             return;
@@ -203,7 +204,7 @@ fn verdict_of(request: &Request, bytes: &[u8]) -> Verdict {
     }
 }
 
-fn line_frame(now: Moment, kind: LineFrameKind, bytes: &[u8]) -> LineFrame {
+pub(super) fn line_frame(now: Moment, kind: LineFrameKind, bytes: &[u8]) -> LineFrame {
     LineFrame {
         at: now.at,
         meter: None,

@@ -103,7 +103,7 @@ pub(super) fn take(proxy: &mut Proxy, heard: &mut Heard) -> Vec<Vec<u8>> {
             }
             ProxyEvent::Unasked(frame) => heard.unasked.push(frame),
             ProxyEvent::Report(_) => heard.reports += 1,
-            ProxyEvent::Answered => {}
+            ProxyEvent::Answered | ProxyEvent::Replay => {}
             ProxyEvent::Dead => heard.dead += 1,
         }
     }

@@ -2,16 +2,74 @@
 //! a proxy instead of a line.
 
 use super::{Connection, EndCause, Moment};
-use crate::exchange::proxy::{ClockSaid, Proxy, ProxyEvent, ProxySettings};
+use crate::base::ids::FrameRange;
+use crate::exchange::proxy::{ClockSaid, Proxy, ProxyEvent, ProxySettings, Reported};
 use crate::exchange::session::LearnedProfile;
 use crate::exchange::visit::LineFrameKind;
 use crate::net::NetDeps;
 use crate::net::settings::NetSettings;
-use crate::protocol::dlt698::{Address, LinkKind, Next, Report, link_response, next};
+use crate::port::field::{FieldReport, ReportKept, ReportLost, ReportedRow};
+use crate::protocol::dlt698::{Address, LinkKind, Next, link_response, next};
 use crate::protocol::dtu::{Framing, terminal};
-use crate::telemetry::concentrator::{FrameAsked, ReportLeft, TerminalSpoke};
+use crate::telemetry::concentrator::{FrameAsked, ReportLeft, ReportReplayed, ReportStored, TerminalSpoke};
+use chrono::{DateTime, Utc};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Reports that wait to be kept; a terminal repeats what it gets no confirmation of.
+const REPORTS_MAX: usize = 8;
+/// How long keeping a report may take; it is not confirmed then, and comes again.
+const KEEP_WITHIN: Duration = Duration::from_secs(60);
+
+type Kept = Result<ReportKept, ReportLost>;
+type Keeping = Pin<Box<dyn Future<Output = Kept> + Send>>;
+
+/// A report, without its rows: they are on their way to where they are durable.
+#[derive(Debug)]
+struct Told {
+    ticket: u64,
+    kind: &'static str,
+    /// Rows that nobody could place.
+    left: usize,
+}
+
+/// What goes to be kept.
+struct Fresh {
+    rows: Vec<ReportedRow>,
+    read_at: DateTime<Utc>,
+    frames: FrameRange,
+}
+
+/// Reports on their way to where they are durable, one after the other.
+#[derive(Default)]
+pub(super) struct Reports {
+    waiting: VecDeque<(Told, Fresh)>,
+    under_way: Option<(Told, Keeping)>,
+}
+
+/// What became of a report.
+pub(super) struct ReportEnded {
+    report: Told,
+    kept: Kept,
+}
+
+impl Reports {
+    /// Waits until the report under way is durable, or is not; for ever while there is none.
+    pub(super) async fn ended(&mut self) -> ReportEnded {
+        let kept = match self.under_way.as_mut() {
+            Some((_, keeping)) => keeping.await,
+            None => std::future::pending().await,
+        };
+        match self.under_way.take() {
+            Some((report, _)) => ReportEnded { report, kept },
+            None => std::future::pending().await,
+        }
+    }
+}
 
 /// The way to a terminal's meters; none where the peer is none.
 pub(super) fn proxy_of(sn: &str, learned: &LearnedProfile, deps: &NetDeps) -> Option<Box<Proxy>> {
@@ -76,17 +134,11 @@ where
                 ProxyEvent::Dead => dead = true,
                 ProxyEvent::Done(settled) => self.desk.settled(settled),
                 ProxyEvent::Unasked(frame) if frame.kind == LineFrameKind::Stray => self.unasked(frame),
-                ProxyEvent::Unasked(frame) => self.desk.record_line(frame, |_| false),
-                ProxyEvent::Report(report) => ReportLeft {
-                    dtu: self.desk.dtu(),
-                    function: match report.body {
-                        Report::Items(_) => "attributes",
-                        Report::Records(_) => "records",
-                        Report::Transparent(_) => "bytes of a meter",
-                    },
-                    frames: 1,
+                ProxyEvent::Unasked(frame) => {
+                    let _range = self.desk.record_line(frame, |_| false);
                 }
-                .emit(),
+                ProxyEvent::Report(report) => self.reported(now, *report),
+                ProxyEvent::Replay => ReportReplayed { dtu: self.desk.dtu() }.emit(),
                 ProxyEvent::Answered => {
                     self.session.asked_for(self.asked_reads, self.asked_bytes);
                     (self.asked_reads, self.asked_bytes) = (0, 0);
@@ -95,6 +147,91 @@ where
         }
         self.count();
         if dead { Err(EndCause::DeadLine) } else { Ok(()) }
+    }
+
+    /// A report came: it is recorded, and what is known in it goes to be kept. One of which nothing is, one of a terminal
+    /// that is nobody's, and one too many is left.
+    fn reported(&mut self, now: Moment, report: Reported) {
+        let frames = self.desk.record_line(report.frame, |_| false);
+        let (ticket, kind, left) = (report.ticket, report.kind, report.left);
+        // whose it is may be told in a moment
+        let owned = self.desk.owner_dtu().is_some() || self.introduction.is_some();
+        if report.rows.is_empty() || !owned || self.reports.waiting.len() >= REPORTS_MAX {
+            return self.leave(ticket, kind);
+        }
+        let fresh = Fresh {
+            rows: report.rows,
+            read_at: now.at,
+            frames,
+        };
+        self.reports.waiting.push_back((Told { ticket, kind, left }, fresh));
+        self.keep_next();
+    }
+
+    /// It is told whose the terminal is: what it reported meanwhile is kept, or left if it is nobody's.
+    pub(super) fn admitted(&mut self) {
+        if self.desk.owner_dtu().is_some() {
+            return self.keep_next();
+        }
+        for (report, _) in std::mem::take(&mut self.reports.waiting) {
+            self.leave(report.ticket, report.kind);
+        }
+    }
+
+    /// Has the next report kept, if none is under way.
+    fn keep_next(&mut self) {
+        let Some(dtu) = self.desk.owner_dtu().filter(|_| self.reports.under_way.is_none()) else {
+            return;
+        };
+        let Some((report, fresh)) = self.reports.waiting.pop_front() else {
+            return;
+        };
+        let told = FieldReport {
+            dtu,
+            rows: fresh.rows,
+            read_at: fresh.read_at,
+            frames: fresh.frames,
+        };
+        let registrar = Arc::clone(&self.deps.registrar);
+        let keeping = async move {
+            let kept = tokio::time::timeout(KEEP_WITHIN, registrar.reported(told)).await;
+            kept.unwrap_or_else(|_| Err(ReportLost(format!("not durable within {} s", KEEP_WITHIN.as_secs()))))
+        };
+        self.reports.under_way = Some((report, Box::pin(keeping)));
+    }
+
+    /// What is durable as a whole is confirmed.
+    pub(super) fn report_ended(&mut self, ReportEnded { report, kept }: ReportEnded) {
+        let now = self.deps.moment();
+        let dtu = self.desk.dtu();
+        match kept {
+            Ok(ReportKept { readings, left }) => {
+                let left = left.saturating_add(report.left);
+                ReportStored { dtu, readings, left }.emit();
+                match self.proxy.as_mut().filter(|_| left == 0) {
+                    Some(proxy) => proxy.kept(now, report.ticket),
+                    None => self.leave(report.ticket, report.kind),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(dtu.id = dtu, %error, "report of a terminal");
+                self.leave(report.ticket, report.kind);
+            }
+        }
+        self.keep_next();
+    }
+
+    /// A report is not confirmed.
+    fn leave(&mut self, ticket: u64, kind: &str) {
+        if let Some(proxy) = self.proxy.as_mut() {
+            proxy.left(ticket);
+        }
+        ReportLeft {
+            dtu: self.desk.dtu(),
+            function: kind,
+            frames: 1,
+        }
+        .emit();
     }
 
     /// The session has ended: every job of the proxy ends.

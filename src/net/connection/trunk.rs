@@ -61,7 +61,9 @@ where
         match event {
             TrunkEvent::Done(settled) => self.desk.settled(settled),
             TrunkEvent::Unasked(frame) if frame.kind == LineFrameKind::Stray => self.unasked(frame),
-            TrunkEvent::Unasked(frame) => self.desk.record_line(frame, |_| false),
+            TrunkEvent::Unasked(frame) => {
+                let _range = self.desk.record_line(frame, |_| false);
+            }
             TrunkEvent::Strayed(stray) => FrameUnfit {
                 dtu,
                 why: &stray.to_string(),

@@ -4,6 +4,7 @@ use super::address::Tsa;
 use super::moments::{Date, DateTime, DateTimeS, Time};
 use super::values::{BitString, Comdcb, Float32, Float64, Oad, Omd, ScalerUnit, Sid, SidMac, Text, Ti};
 use super::wire::{Octets, choice, sequence};
+use chrono::NaiveDateTime;
 use rust_decimal::Decimal;
 use std::fmt;
 
@@ -250,6 +251,15 @@ impl Data {
             _ => return None,
         };
         Some(number)
+    }
+
+    /// A moment in the device's local time; none where it is none, or not all of it is specified.
+    pub fn moment(&self) -> Option<NaiveDateTime> {
+        match self {
+            Self::DateTimeS(at) => at.naive(),
+            Self::DateTime(at) => at.naive(),
+            _ => None,
+        }
     }
 
     /// A number times a power of ten; none where it is no number, and for a power that no decimal can have.
