@@ -222,6 +222,7 @@ async fn begin(
         &fleet,
         Arc::clone(&recorder) as Arc<dyn crate::port::frames::FrameRecorder>,
         Arc::new(live.clone()),
+        Arc::new(crate::store::terminal_events::PgTerminalEvents::new(database)),
         field::net_settings(config, sockets.devices),
         stop_connections.clone(),
     );

@@ -106,6 +106,7 @@ pub const OPERATIONS: &[Operation] = &[
     op("GET",    "/dtus/{id}/sessions",         "list_dtu_sessions",    READ),
     op("GET",    "/dtus/{id}/frames",           "list_dtu_frames",      READ),
     op("GET",    "/dtus/{id}/mesh",             "list_mesh",            READ),
+    op("GET",    "/dtus/{id}/events",           "list_dtu_events",      READ),
     op("GET",    "/dtus/{id}/archive",          "get_archive",          READ),
     op("PUT",    "/dtus/{id}/archive",          "set_archive",          OPERATE),
     op("POST",   "/dtus/{id}/archive",          "write_archive",        OPERATE),

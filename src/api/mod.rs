@@ -76,6 +76,7 @@ pub mod source;
 pub(crate) mod span;
 pub mod stream;
 pub mod summary;
+pub mod terminal_events;
 pub mod throttle;
 pub mod tls;
 pub mod token;
@@ -250,6 +251,7 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(watch::routes)
         .configure(scans::routes)
         .configure(mesh::routes)
+        .configure(terminal_events::routes)
         .configure(archive::routes)
         .configure(consumption::routes)
         .configure(line_loss::routes)

@@ -23,6 +23,7 @@ use crate::net::{Accepted, Gate, Listener, NetDeps, NetSettings};
 use crate::port::frames::FrameRecorder;
 use crate::port::live::LiveFeed;
 use crate::port::readiness::ReadinessCheck;
+use crate::port::terminal_events::TerminalEventLog;
 use crate::protocol::dlt645::{Operator, Password, Security};
 use crate::protocol::dtu::Profile;
 use crate::store::Database;
@@ -239,6 +240,7 @@ pub fn net_deps(
     fleet: &FleetHandle,
     recorder: Arc<dyn FrameRecorder>,
     live: Arc<dyn LiveFeed>,
+    terminal_events: Arc<dyn TerminalEventLog>,
     settings: NetSettings,
     stop: CancellationToken,
 ) -> NetDeps {
@@ -247,6 +249,7 @@ pub fn net_deps(
         registrar: Arc::new(RegistrarHandle(fleet.registry.clone())),
         recorder,
         live,
+        terminal_events,
         settings: Arc::new(settings),
         stop,
     }

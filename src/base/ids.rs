@@ -86,6 +86,10 @@ id!(
     AlarmId(i64)
 );
 id!(
+    /// An event that a concentrator recorded.
+    TerminalEventId(i64)
+);
+id!(
     /// A rule by which alarms are raised.
     AlarmRuleId(i32)
 );

@@ -145,6 +145,8 @@ pub enum DialogueEvent {
     Replay,
     /// A frame that answers nothing. Never a value.
     Stray(Stray),
+    /// A frame has the counters of events.
+    Counters(EventCounters),
     /// Events were recorded, by the counters in a frame.
     Events {
         /// How the important ones moved.
@@ -297,6 +299,7 @@ impl Dialogue {
     }
 
     fn count(&mut self, counters: EventCounters, events: &mut Vec<DialogueEvent>) {
+        events.push(DialogueEvent::Counters(counters));
         let Some(before) = self.counters.replace(counters) else {
             return;
         };

@@ -13,9 +13,11 @@
 //! shorter ones.
 
 mod batch;
+mod events;
 #[cfg(test)]
 #[path = "trunk/tests.rs"]
 mod tests;
+mod watch;
 
 use super::Moment;
 use super::dialogue::{self, Dialogue, DialogueError, DialogueEvent, DialogueSettings, Patience, Stray};
@@ -26,6 +28,7 @@ use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
 use crate::protocol::Protocol;
 use crate::protocol::gdw376::{Address, Advance, Answer, DENIED, Found, Message, Said, find};
 use batch::{Batch, Question};
+pub use events::Recorded;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -74,7 +77,9 @@ pub enum TrunkEvent {
     Unasked(LineFrame),
     /// Why a frame, wherever it was recorded, is nobody's answer.
     Strayed(Stray),
-    /// The terminal reports of its own accord; not confirmed until [`Trunk::confirm`].
+    /// Records of events, to be kept.
+    Recorded(Recorded),
+    /// The terminal reports something else of its own accord; not confirmed until [`Trunk::confirm`].
     Report(Vec<Message>),
     /// A report that was confirmed before came again.
     Replay,
@@ -100,6 +105,11 @@ pub struct Trunk {
     /// What the terminal was found to answer at once.
     answer_max: usize,
     in_a_row: u32,
+    watch: watch::EventWatch,
+    /// Whether somebody keeps records of events.
+    keeps_events: bool,
+    /// The trunk's own question that waits or runs.
+    fetching: Option<(Ticket, watch::Span)>,
     events: VecDeque<TrunkEvent>,
     stats: LineStats,
 }
@@ -115,6 +125,9 @@ impl Trunk {
             gathering: None,
             answer_max: settings.answer_max,
             in_a_row: 0,
+            watch: watch::EventWatch::default(),
+            keeps_events: false,
+            fetching: None,
             events: VecDeque::new(),
             stats: LineStats::default(),
             settings,
@@ -153,7 +166,8 @@ impl Trunk {
         let gathering = self
             .gathering
             .filter(|_| !self.queue.is_empty() && self.batches.is_empty());
-        [self.dialogue.next_deadline(), waiting, gathering]
+        let records = self.watch.next_deadline().filter(|_| self.may_ask_for_events());
+        [self.dialogue.next_deadline(), waiting, gathering, records]
             .into_iter()
             .flatten()
             .min()
@@ -165,11 +179,12 @@ impl Trunk {
         self.hear(now, events);
         while let Some(ticket) = self.queue.expired(now.on, None) {
             if let Some(visit) = self.queue.remove(ticket) {
-                self.settle(members::unasked(visit, now, TransactionError::Deadline));
+                self.settle(now, members::unasked(visit, now, TransactionError::Deadline));
             }
         }
         loop {
-            self.finish();
+            self.finish(now);
+            self.ask_for_events(now);
             let before = self.batches.len();
             self.gather(now);
             self.ask(now);
@@ -218,10 +233,10 @@ impl Trunk {
         let _failed = self.dialogue.end();
         for mut batch in std::mem::take(&mut self.batches) {
             batch.lose(now);
-            self.settle(batch.settled());
+            self.settle(now, batch.settled());
         }
         while let Some(visit) = self.queue.any().and_then(|ticket| self.queue.remove(ticket)) {
-            self.settle(members::unasked(visit, now, TransactionError::SessionLost));
+            self.settle(now, members::unasked(visit, now, TransactionError::SessionLost));
         }
     }
 
@@ -274,9 +289,10 @@ impl Trunk {
                 }
                 DialogueEvent::Answered { ticket, answer } => self.answered(now, ticket, answer),
                 DialogueEvent::Failed { ticket, error } => self.failed(now, ticket, &error),
-                DialogueEvent::Report(report) => self.events.push_back(TrunkEvent::Report(report)),
+                DialogueEvent::Report(report) => self.told(report),
                 DialogueEvent::Replay => self.events.push_back(TrunkEvent::Replay),
                 DialogueEvent::Stray(stray) => self.events.push_back(TrunkEvent::Strayed(stray)),
+                DialogueEvent::Counters(counters) => self.watch.count(counters),
                 DialogueEvent::Events { important, ordinary } => {
                     self.events.push_back(TrunkEvent::Events(important, ordinary));
                 }
@@ -366,19 +382,20 @@ impl Trunk {
     }
 
     /// Tells of the batches that have ended.
-    fn finish(&mut self) {
+    fn finish(&mut self, now: Moment) {
         let mut at = 0;
         while let Some(batch) = self.batches.get(at) {
             if batch.is_over() {
                 let batch = self.batches.remove(at);
-                self.settle(batch.settled());
+                self.settle(now, batch.settled());
             } else {
                 at += 1;
             }
         }
     }
 
-    fn settle(&mut self, settled: Settled) {
+    fn settle(&mut self, now: Moment, mut settled: Settled) {
+        self.take_own(now, &mut settled.outcomes);
         self.events.push_back(TrunkEvent::Done(settled));
     }
 }

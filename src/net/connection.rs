@@ -55,6 +55,7 @@ struct Connection<S> {
     /// The same to the meters of a terminal of DL/T 698.45.
     proxy: Option<Box<Proxy>>,
     reports: terminal::Reports,
+    put_away: trunk::PutAway,
     desk: Desk,
     introduction: Option<Introduction>,
     heartbeats: Vec<Vec<u8>>,
@@ -108,6 +109,7 @@ where
             trunk: None,
             proxy: None,
             reports: terminal::Reports::default(),
+            put_away: trunk::PutAway::default(),
             silence: seconds(deps.settings.silence_s),
             heard_on: now.on,
             introduction: None,
@@ -150,6 +152,7 @@ where
                 admission = introduced(&mut self.introduction) => self.admit(admission).await?,
                 wish = self.desk.inbox.next(!introducing) => self.grant(wish).await?,
                 kept = self.reports.ended() => self.report_ended(kept),
+                kept = self.put_away.ended() => self.was_put_away(kept),
                 () = &mut alarm => {}
                 () = &mut stopped => return Err(EndCause::Shutdown),
             }
@@ -269,14 +272,7 @@ where
                     }
                 }
                 SessionEvent::Noise(bytes) => {
-                    self.desk
-                        .inbox
-                        .stats(|stats| stats.noise_bytes = stats.noise_bytes.saturating_add(wide(bytes.len())));
-                    NoiseHeard {
-                        dtu: self.desk.dtu(),
-                        bytes: bytes.len(),
-                    }
-                    .emit();
+                    self.noisy(bytes.len());
                     self.desk.record(FrameKind::Noise, now, bytes);
                 }
                 SessionEvent::Reply(bytes) => self.write(&bytes).await?,
@@ -430,15 +426,16 @@ where
         if self.session.noise(now.on, bytes) {
             self.beat();
         } else {
-            self.desk
-                .inbox
-                .stats(|stats| stats.noise_bytes = stats.noise_bytes.saturating_add(wide(bytes.len())));
-            NoiseHeard {
-                dtu: self.desk.dtu(),
-                bytes: bytes.len(),
-            }
-            .emit();
+            self.noisy(bytes.len());
         }
+    }
+
+    fn noisy(&self, bytes: usize) {
+        self.desk
+            .inbox
+            .stats(|stats| stats.noise_bytes = stats.noise_bytes.saturating_add(wide(bytes)));
+        let dtu = self.desk.dtu();
+        NoiseHeard { dtu, bytes }.emit();
     }
 
     fn beat(&mut self) {

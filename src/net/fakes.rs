@@ -108,6 +108,7 @@ pub(super) fn world(verdict: Admission, settings: NetSettings) -> World {
         registrar: Arc::clone(&registrar) as Arc<dyn Registrar>,
         recorder: Arc::clone(&recorder) as Arc<dyn FrameRecorder>,
         live: Arc::new(Unheard),
+        terminal_events: Arc::new(crate::port::terminal_events::KeptNowhere),
         settings: Arc::new(settings),
         stop: CancellationToken::new(),
     };

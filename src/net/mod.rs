@@ -29,6 +29,7 @@ use crate::port::field::EndCause;
 use crate::port::field::Registrar;
 use crate::port::frames::FrameRecorder;
 use crate::port::live::LiveFeed;
+use crate::port::terminal_events::TerminalEventLog;
 use crate::protocol::dtu::Profile;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct NetDeps {
     pub recorder: Arc<dyn FrameRecorder>,
     /// Where the questions of a line are told, while somebody listens.
     pub live: Arc<dyn LiveFeed>,
+    /// Where events of concentrators are kept.
+    pub terminal_events: Arc<dyn TerminalEventLog>,
     /// Every limit.
     pub settings: Arc<NetSettings>,
     /// Ends every connection with cause `Shutdown`.

@@ -42,4 +42,5 @@ pub mod scope;
 pub mod second_factor;
 pub mod sign_ins;
 pub mod slots;
+pub mod terminal_events;
 pub mod users;

@@ -29,6 +29,7 @@ use crate::port::schedules::ScheduleStore;
 use crate::port::second_factor::SecondFactorStore;
 use crate::port::sign_ins::SignInBook;
 use crate::port::slots::SlotStore;
+use crate::port::terminal_events::TerminalEventStore;
 use crate::port::users::UserStore;
 use serde::Serialize;
 
@@ -166,6 +167,7 @@ pub trait Stores:
     + InAccount<dyn LineLossStore>
     + InAccount<dyn MeshStore>
     + InAccount<dyn ArchiveStore>
+    + InAccount<dyn TerminalEventStore>
     + InAccount<dyn CountStore>
     + InAccount<dyn CommandStore>
     + InAccount<dyn AlarmStore>

@@ -49,6 +49,7 @@ mod slot_summary;
 mod slots;
 pub mod smsd;
 mod sweep;
+pub mod terminal_events;
 mod users;
 mod watch;
 pub mod wide;

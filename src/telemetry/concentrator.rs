@@ -46,6 +46,18 @@ static REPLAYS: LazyLock<IntCounter> = LazyLock::new(|| {
         "Reports of concentrators that came again behind their confirmation.",
     )
 });
+static EVENTS_KEPT: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_events_kept_total",
+        "Records of events of concentrators that were kept, each once.",
+    )
+});
+static EVENTS_LEFT: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_events_left_total",
+        "Lists of events of concentrators that could not be kept; they are reported or asked for again.",
+    )
+});
 static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "polyphase_concentrator_stamps_refused_total",
@@ -63,7 +75,17 @@ static LINKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 pub(super) fn touch() {
-    for counter in [&FRAMES, &UNFIT, &REPORTS, &STORED, &EVENTS, &JUMPS, &REPLAYS] {
+    for counter in [
+        &FRAMES,
+        &UNFIT,
+        &REPORTS,
+        &STORED,
+        &EVENTS,
+        &JUMPS,
+        &REPLAYS,
+        &EVENTS_KEPT,
+        &EVENTS_LEFT,
+    ] {
         LazyLock::force(counter);
     }
     for why in ["ahead", "behind"] {
@@ -199,6 +221,41 @@ impl EventsRecorded<'_> {
         } else {
             tracing::info!(dtu.id = self.dtu, important, ordinary, "events of a concentrator");
         }
+    }
+}
+
+/// A concentrator's records of events are durable.
+#[derive(Clone, Copy, Debug)]
+pub struct EventsKept {
+    /// The DTU.
+    pub dtu: i32,
+    /// How many were not known yet.
+    pub fresh: u64,
+    /// How many it told.
+    pub told: usize,
+}
+
+impl EventsKept {
+    /// Logs and counts.
+    pub fn emit(self) {
+        let (fresh, told) = (self.fresh, self.told);
+        EVENTS_KEPT.inc_by(fresh);
+        tracing::debug!(dtu.id = self.dtu, fresh, told, "events of a concentrator kept");
+    }
+}
+
+/// A list of events could not be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct EventsLeft {
+    /// The DTU.
+    pub dtu: i32,
+}
+
+impl EventsLeft {
+    /// Counts.
+    pub fn emit(self) {
+        EVENTS_LEFT.inc();
+        tracing::debug!(dtu.id = self.dtu, "events of a concentrator left");
     }
 }
 

@@ -35,4 +35,5 @@ mod modbus_peer;
 mod net;
 mod notices;
 mod store;
+mod terminal_events;
 mod tls;

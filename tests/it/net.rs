@@ -18,6 +18,7 @@ use polyphase::port::field::{
     Registrar, ReportKept, ReportLost, TransactionError,
 };
 use polyphase::port::frames::{FrameRecorder, RawFrame};
+use polyphase::port::terminal_events::{KeptNowhere, TerminalEventLog};
 use polyphase::protocol::Request;
 use polyphase::protocol::dtu::Profile;
 use polyphase::protocol::modbus::{self, Function, Reply};
@@ -30,20 +31,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// A registry in small: the newest session of an SN wins.
-#[derive(Default)]
 struct Newest {
     links: Mutex<HashMap<String, Arc<dyn Link>>>,
     ends: Mutex<Vec<EndCause>>,
+    silence: Duration,
 }
 
-fn owner() -> Owner {
-    Owner {
-        session: SessionId(1),
-        dtu: DtuId(1),
-        account: AccountId(1),
-        silence: Duration::from_secs(2),
-        pause: Duration::ZERO,
-        profile: None,
+impl Newest {
+    fn owner(&self) -> Owner {
+        Owner {
+            session: SessionId(1),
+            dtu: DtuId(1),
+            account: AccountId(1),
+            silence: self.silence,
+            pause: Duration::ZERO,
+            profile: None,
+        }
     }
 }
 
@@ -54,7 +57,7 @@ impl Registrar for Newest {
         if let Some(older) = older {
             older.close(EndCause::Replaced);
         }
-        Admission::Owner(owner())
+        Admission::Owner(self.owner())
     }
 
     async fn connected(
@@ -65,7 +68,7 @@ impl Registrar for Newest {
         link: Arc<dyn Link>,
     ) -> Admission {
         self.links.lock().unwrap().insert("ours".into(), link);
-        Admission::Owner(owner())
+        Admission::Owner(self.owner())
     }
 
     async fn reported(&self, _report: FieldReport) -> Result<ReportKept, ReportLost> {
@@ -85,11 +88,13 @@ impl FrameRecorder for NoRecorder {
     }
 }
 
-struct Port {
+/// A device port that takes whoever dials for DTU 1.
+pub struct Port {
     registrar: Arc<Newest>,
     deps: NetDeps,
     gate: Arc<Gate>,
-    address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Drop for Port {
@@ -99,12 +104,22 @@ impl Drop for Port {
 }
 
 fn port(settings: NetSettings) -> Port {
-    let registrar = Arc::new(Newest::default());
+    port_with(settings, Arc::new(KeptNowhere), Duration::from_secs(2))
+}
+
+/// The same that keeps events of concentrators there, and ends a session after so much silence.
+pub fn port_with(settings: NetSettings, terminal_events: Arc<dyn TerminalEventLog>, silence: Duration) -> Port {
+    let registrar = Arc::new(Newest {
+        links: Mutex::default(),
+        ends: Mutex::default(),
+        silence,
+    });
     let deps = NetDeps {
         clock: Arc::new(SystemClock),
         registrar: Arc::clone(&registrar) as Arc<dyn Registrar>,
         recorder: Arc::new(NoRecorder),
         live: Arc::new(Unheard),
+        terminal_events,
         settings: Arc::new(settings),
         stop: CancellationToken::new(),
     };
@@ -142,7 +157,8 @@ impl Port {
         socket
     }
 
-    async fn link(&self, sn: &str) -> Arc<dyn Link> {
+    /// The way to a device, once it is known.
+    pub async fn link(&self, sn: &str) -> Arc<dyn Link> {
         until("registration", || self.registrar.links.lock().unwrap().get(sn).cloned()).await
     }
 

@@ -371,6 +371,7 @@ async fn start(host: &Rc<Host>, unpowered: &Rc<Notify>) -> anyhow::Result<Server
         registrar: Arc::new(RegistrarHandle(registry)),
         recorder: Arc::new(Frames::default()),
         live: Arc::new(Unheard),
+        terminal_events: Arc::new(polyphase::port::terminal_events::KeptNowhere),
         settings: Arc::new(NetSettings::default()),
         stop: CancellationToken::new(),
     };

@@ -8,6 +8,7 @@ use crate::domain::alarm::rule::{Check, Place, Rule};
 use crate::domain::alarm::{AlarmKind, Change, Detail, Key, Raise, Severity, Subject};
 use crate::port::alarms::{CommandFact, OpenAlarm};
 use crate::port::readiness::Readiness;
+use crate::protocol::gdw376::event;
 use crate::telemetry::alarm::AlarmsCounted;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -71,6 +72,7 @@ impl Engine {
         if slow {
             self.sweep.slow = Some(self.monotonic());
             changes.extend(self.conflicts(now).await);
+            changes.extend(self.terminal_events(now).await);
             changes.extend(self.shares(now).await);
             changes.extend(self.deviations(now).await);
         }
@@ -225,6 +227,32 @@ impl Engine {
                 ..Detail::default()
             };
             changes.push(raise(key, subject, rule, conflict.found_at, detail));
+        }
+        changes
+    }
+
+    /// What concentrators recorded: of each kind of event and concentrator one alarm, until somebody clears it.
+    async fn terminal_events(&mut self, now: DateTime<Utc>) -> Vec<Change> {
+        let log = Arc::clone(&self.parts.log);
+        let found = self.patiently(async || log.terminal_events(now - BACK).await).await;
+        let mut changes = Vec::new();
+        for event in found {
+            let Some(rule) = self.of_account(event.account, AlarmKind::TerminalEvent) else {
+                continue;
+            };
+            let subject = Subject::Dtu { dtu: event.dtu };
+            let variant = format!("erc{}", event.code);
+            let key = Key::new(Some(event.account), AlarmKind::TerminalEvent, &variant, subject);
+            let own_time = event
+                .happened_at
+                .map(|at| format!(", the last at {at} by its own clock"));
+            let detail = Detail {
+                count: Some(event.count),
+                names: vec![event::name(event.code).to_owned()],
+                note: Some(format!("ERC{}{}", event.code, own_time.unwrap_or_default())),
+                ..Detail::default()
+            };
+            changes.push(raise(key, subject, &rule, event.found_at, detail));
         }
         changes
     }

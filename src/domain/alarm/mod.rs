@@ -53,6 +53,8 @@ pub enum AlarmKind {
     Clone,
     /// Another value came under the key of a stored reading.
     ReadingConflict,
+    /// A concentrator recorded an important event.
+    TerminalEvent,
     /// Disconnections that exceed the brake wait for two people.
     BrakeHeld,
     /// A command whose outcome is not known.
@@ -85,6 +87,7 @@ impl AlarmKind {
         Self::StatusBits,
         Self::Clone,
         Self::ReadingConflict,
+        Self::TerminalEvent,
         Self::BrakeHeld,
         Self::CommandUnknown,
         Self::ReconnectFailed,
@@ -111,6 +114,7 @@ impl AlarmKind {
             Self::StatusBits => "status_bits",
             Self::Clone => "clone",
             Self::ReadingConflict => "reading_conflict",
+            Self::TerminalEvent => "terminal_event",
             Self::BrakeHeld => "brake_held",
             Self::CommandUnknown => "command_unknown",
             Self::ReconnectFailed => "reconnect_failed",
@@ -129,7 +133,7 @@ impl AlarmKind {
     pub fn stays(self) -> bool {
         matches!(
             self,
-            Self::RegisterBackward | Self::Clone | Self::ReadingConflict | Self::ReconnectFailed
+            Self::RegisterBackward | Self::Clone | Self::ReadingConflict | Self::TerminalEvent | Self::ReconnectFailed
         )
     }
 }

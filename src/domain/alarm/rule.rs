@@ -80,6 +80,7 @@ impl Check {
             Self::StatusBits(_) => AlarmKind::StatusBits,
             Self::Clone(_) => AlarmKind::Clone,
             Self::ReadingConflict(_) => AlarmKind::ReadingConflict,
+            Self::TerminalEvent(_) => AlarmKind::TerminalEvent,
             Self::BrakeHeld(_) => AlarmKind::BrakeHeld,
             Self::CommandUnknown(_) => AlarmKind::CommandUnknown,
             Self::ReconnectFailed(_) => AlarmKind::ReconnectFailed,
@@ -206,7 +207,11 @@ impl Check {
                 );
             }
             Self::CommandUnknown(check) => faults.span("after_s", check.after_s),
-            Self::Clone(_) | Self::ReadingConflict(_) | Self::BrakeHeld(_) | Self::ReconnectFailed(_) => {}
+            Self::Clone(_)
+            | Self::ReadingConflict(_)
+            | Self::TerminalEvent(_)
+            | Self::BrakeHeld(_)
+            | Self::ReconnectFailed(_) => {}
         }
         faults.0
     }
@@ -322,6 +327,7 @@ pub fn defaults() -> Vec<Rule> {
         built_in(true, Critical, status("magnetic_interferences", &[])),
         built_in(true, Critical, Check::Clone(PlainCheck {})),
         built_in(true, Warning, Check::ReadingConflict(PlainCheck {})),
+        built_in(true, Warning, Check::TerminalEvent(PlainCheck {})),
         built_in(true, Critical, Check::BrakeHeld(PlainCheck {})),
         built_in(true, Critical, Check::CommandUnknown(CommandCheck::default())),
         built_in(true, Critical, Check::ReconnectFailed(PlainCheck {})),

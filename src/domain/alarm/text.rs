@@ -35,6 +35,8 @@ pub(super) fn sentence(kind: AlarmKind, detail: &Detail) -> String {
         AlarmKind::StatusBits => format!("the meter reports: {names}"),
         AlarmKind::Clone => "two devices use the serial number of this DTU".to_owned(),
         AlarmKind::ReadingConflict => format!("{count} readings came again with other values"),
+        AlarmKind::TerminalEvent if count > 1 => format!("the concentrator recorded {count} times: {names}"),
+        AlarmKind::TerminalEvent => format!("the concentrator recorded: {names}"),
         AlarmKind::BrakeHeld => format!("{count} disconnections exceed the brake and wait for two people"),
         AlarmKind::CommandUnknown => format!("the outcome of {names} is not known"),
         AlarmKind::ReconnectFailed => format!("{names} did not come about"),

@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[path = "relay_tests.rs"]
-mod relays;
+mod event_tests;
+mod relay_tests;
 
 struct Mute;
 

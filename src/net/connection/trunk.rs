@@ -2,15 +2,65 @@
 
 use super::{Connection, EndCause, Moment};
 use crate::exchange::session::LearnedProfile;
-use crate::exchange::trunk::{Trunk, TrunkEvent, TrunkSettings};
+use crate::exchange::trunk::{Recorded, Trunk, TrunkEvent, TrunkSettings};
 use crate::exchange::visit::LineFrameKind;
 use crate::net::NetDeps;
 use crate::net::settings::NetSettings;
+use crate::port::terminal_events::TerminalEvent;
 use crate::protocol::dtu::Framing;
+use crate::protocol::gdw376::event::Record;
+use crate::protocol::gdw376::format::Value;
 use crate::protocol::gdw376::{Address, Advance};
-use crate::telemetry::concentrator::{EventsRecorded, FrameAsked, FrameUnfit, ReportLeft, ReportReplayed};
+use crate::telemetry::concentrator::{
+    EventsKept, EventsLeft, EventsRecorded, FrameAsked, FrameUnfit, ReportLeft, ReportReplayed,
+};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Lists of records that wait to be put away; more are told again by the terminal, or asked for again.
+const PUT_AWAY_MAX: usize = 8;
+
+/// Whether a list is durable, once that is known.
+type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// Records of events on their way to where they are durable, one list after the other.
+#[derive(Default)]
+pub(super) struct PutAway {
+    waiting: VecDeque<Recorded>,
+    under_way: Option<(Recorded, Keeping)>,
+}
+
+impl PutAway {
+    /// Waits until the list under way is durable, or is not; for ever while there is none.
+    pub(super) async fn ended(&mut self) -> (Recorded, bool) {
+        let kept = match self.under_way.as_mut() {
+            Some((_, keeping)) => keeping.await,
+            None => std::future::pending().await,
+        };
+        match self.under_way.take() {
+            Some((recorded, _)) => (recorded, kept),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A record as it is kept.
+fn event_of((important, record): &(bool, Record)) -> TerminalEvent {
+    let happened_at = match record.at() {
+        Ok(Value::Time(at)) => Some(at),
+        _ => None,
+    };
+    TerminalEvent {
+        important: *important,
+        code: record.code,
+        happened_at,
+        data: record.data.clone(),
+    }
+}
 
 /// The trunk of a peer that said who it is; none where it is no concentrator.
 pub(super) fn trunk_of(sn: &str, learned: &LearnedProfile, deps: &NetDeps) -> Option<Box<Trunk>> {
@@ -40,6 +90,9 @@ where
         let Some(trunk) = self.trunk.as_mut() else {
             return Ok(());
         };
+        if self.desk.owner_dtu().is_some() {
+            trunk.keep_events();
+        }
         trunk.tick(now);
         let mut dead = false;
         while let Some(event) = self.trunk.as_mut().and_then(|trunk| trunk.event()) {
@@ -69,6 +122,21 @@ where
                 why: &stray.to_string(),
             }
             .emit(),
+            TrunkEvent::Recorded(recorded) => {
+                let trunk = self.trunk.as_mut();
+                match (self.desk.owner_dtu(), trunk) {
+                    (Some(_), _) if self.put_away.waiting.len() < PUT_AWAY_MAX => {
+                        self.put_away.waiting.push_back(recorded);
+                        self.put_away_next();
+                    }
+                    // nobody's yet, or too many at once
+                    (_, Some(trunk)) => {
+                        EventsLeft { dtu }.emit();
+                        trunk.not_kept(self.deps.moment(), &recorded);
+                    }
+                    _ => {}
+                }
+            }
             TrunkEvent::Report(report) => {
                 let functions = report.first().map(|message| message.afn.name());
                 ReportLeft {
@@ -99,6 +167,50 @@ where
             // done by the caller
             TrunkEvent::Write(_) | TrunkEvent::Dead => {}
         }
+    }
+
+    /// Puts the next list away, if none is under way.
+    fn put_away_next(&mut self) {
+        let Some(dtu) = self.desk.owner_dtu().filter(|_| self.put_away.under_way.is_none()) else {
+            return;
+        };
+        let Some(recorded) = self.put_away.waiting.pop_front() else {
+            return;
+        };
+        let (log, now) = (Arc::clone(&self.deps.terminal_events), self.deps.clock.now());
+        let events: Vec<TerminalEvent> = recorded.records.iter().map(event_of).collect();
+        let keeping = async move {
+            match log.keep(dtu, &events, now).await {
+                Ok(fresh) => {
+                    EventsKept {
+                        dtu: dtu.0,
+                        fresh,
+                        told: events.len(),
+                    }
+                    .emit();
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(dtu.id = dtu.0, %error, "events of a concentrator not kept");
+                    false
+                }
+            }
+        };
+        self.put_away.under_way = Some((recorded, Box::pin(keeping)));
+    }
+
+    /// A list is durable, or is not.
+    pub(super) fn was_put_away(&mut self, (recorded, kept): (Recorded, bool)) {
+        let now = self.deps.moment();
+        if let Some(trunk) = self.trunk.as_mut() {
+            if kept {
+                trunk.kept(now, &recorded);
+            } else {
+                EventsLeft { dtu: self.desk.dtu() }.emit();
+                trunk.not_kept(now, &recorded);
+            }
+        }
+        self.put_away_next();
     }
 
     /// The session has ended: every job of the trunk ends.

@@ -2,7 +2,9 @@
 
 use crate::base::ids::{AccountId, CommandId, DtuId, MeterId, PointId};
 use crate::domain::quantity::Quantity;
-use crate::port::alarms::{CommandFact, ConflictFact, HourValue, HoursAsked, LastRegister, SlotShare};
+use crate::port::alarms::{
+    CommandFact, ConflictFact, HourValue, HoursAsked, LastRegister, SlotShare, TerminalEventFact,
+};
 use crate::store::StoreError;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -191,6 +193,31 @@ pub(super) async fn conflicts(tx: &mut PgConnection, since: DateTime<Utc>) -> Re
             meter: MeterId(row.meter_id),
             count: u64::try_from(row.count).unwrap_or_default(),
             found_at: row.found_at,
+        })
+        .collect())
+}
+
+/// Important events that concentrators recorded.
+pub(super) async fn terminal_events(
+    tx: &mut PgConnection,
+    since: DateTime<Utc>,
+) -> Result<Vec<TerminalEventFact>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT account_id, dtu_id, code, count(*) AS "count!", max(found_at) AS "found_at!", max(happened_at) AS happened_at
+           FROM terminal_event WHERE found_at >= $1 AND important GROUP BY 1, 2, 3"#,
+        since
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| TerminalEventFact {
+            account: AccountId(row.account_id),
+            dtu: DtuId(row.dtu_id),
+            code: u8::try_from(row.code).unwrap_or_default(),
+            count: u64::try_from(row.count).unwrap_or_default(),
+            found_at: row.found_at,
+            happened_at: row.happened_at,
         })
         .collect())
 }

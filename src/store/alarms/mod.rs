@@ -15,7 +15,7 @@ use crate::base::ids::{AccountId, AlarmId, AlarmRuleId, DtuId, MeterId, PointId}
 use crate::domain::alarm::{AlarmEdge, AlarmKind, Subject};
 use crate::port::alarms::{
     AlarmLog, CommandFact, ConflictFact, HourValue, HoursAsked, OpenAlarm, Resumed, Settled, Settlement, SlotShare,
-    Topology,
+    TerminalEventFact, Topology,
 };
 use crate::port::ledger::{PollRecord, StoreUnavailable};
 use crate::port::outage::DatabaseCondition;
@@ -181,6 +181,14 @@ impl AlarmLog for PgAlarmLog {
         let read = async {
             let mut connection = self.pool.acquire().await?;
             facts::conflicts(&mut connection, since).await
+        };
+        Ok(patiently(&self.condition, read).await?)
+    }
+
+    async fn terminal_events(&self, since: DateTime<Utc>) -> Result<Vec<TerminalEventFact>, StoreUnavailable> {
+        let read = async {
+            let mut connection = self.pool.acquire().await?;
+            facts::terminal_events(&mut connection, since).await
         };
         Ok(patiently(&self.condition, read).await?)
     }

@@ -154,6 +154,7 @@ fn port(field: &Field, stop: &CancellationToken) -> SocketAddr {
         registrar: Arc::new(field.registrar.clone()),
         recorder: Arc::new(Numbered),
         live: Arc::new(Unheard),
+        terminal_events: Arc::new(polyphase::port::terminal_events::KeptNowhere),
         settings: Arc::new(NetSettings::default()),
         stop: stop.clone(),
     };

@@ -113,6 +113,7 @@ fn a_connection_that_panics_ends_alone_and_its_dtu_comes_back() {
             registrar: Arc::new(field.registrar.clone()),
             recorder: Arc::clone(&mined) as Arc<dyn FrameRecorder>,
             live: Arc::new(Unheard),
+            terminal_events: Arc::new(polyphase::port::terminal_events::KeptNowhere),
             settings: Arc::clone(&settings),
             stop: stop.clone(),
         };

@@ -15,7 +15,7 @@ use polyphase::domain::quantity::Quantity;
 use polyphase::domain::reading::{Item, Measurand, Quality, Reading, Source, Value};
 use polyphase::port::alarms::{
     AlarmLog, CommandFact, ConflictFact, HourValue, HoursAsked, OpenAlarm, Resumed, Settled, Settlement, SlotShare,
-    Topology,
+    TerminalEventFact, Topology,
 };
 use polyphase::port::events::StoredPoll;
 use polyphase::port::ledger::{PollRecord, ReadingStore, StoreUnavailable};
@@ -84,6 +84,10 @@ impl AlarmLog for Counted {
 
     async fn conflicts(&self, since: DateTime<Utc>) -> Result<Vec<ConflictFact>, StoreUnavailable> {
         self.inner.conflicts(since).await
+    }
+
+    async fn terminal_events(&self, since: DateTime<Utc>) -> Result<Vec<TerminalEventFact>, StoreUnavailable> {
+        self.inner.terminal_events(since).await
     }
 }
 

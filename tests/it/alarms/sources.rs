@@ -178,6 +178,62 @@ async fn shares_of_slots_and_conflicts_are_looked_at() {
 }
 
 #[actix::test]
+async fn what_concentrators_record_is_told_until_somebody_clears_it() {
+    let bench = Bench::new(2).await;
+    let event = |dtu: i32, code: i16, important: bool, minute: i64, number: i64| {
+        let found_at = bench.clock.now() - TimeDelta::minutes(minute);
+        format!(
+            "INSERT INTO terminal_event (dtu_id, account_id, code, data, important, happened_at, found_at)
+             VALUES ({dtu}, 1, {code}, '{number}', {important}, '2026-03-03T20:0{number}', '{found_at}');"
+        )
+    };
+    // two of one kind, one that is not important, and one that was found days ago
+    let told = [
+        event(1, 14, true, 2, 1),
+        event(1, 14, true, 1, 2),
+        event(1, 9, false, 1, 3),
+        event(2, 37, true, 3 * 24 * 60, 4),
+    ];
+    bench.db.sql(&told.concat()).await;
+    bench.minutes(2).await;
+    assert_eq!(bench.steps().await, ["raised terminal_event:erc14@dtu/1"]);
+    let said = "SELECT sentence || ' | ' || occurrences FROM alarm ORDER BY id";
+    assert_eq!(
+        bench.rows(said).await,
+        [
+            "the concentrator recorded 2 times: terminal lost or regained supply: ERC14, the last at 2026-03-03 20:02:00 by its \
+             own clock | 1"
+        ]
+    );
+    // one more of it is the same alarm; of another concentrator it is another one
+    bench
+        .db
+        .sql(&[event(1, 14, true, 0, 5), event(2, 14, true, 0, 6)].concat())
+        .await;
+    bench.minutes(2).await;
+    assert_eq!(bench.steps().await[1..], ["raised terminal_event:erc14@dtu/2"]);
+    let shown = bench.rows(said).await;
+    assert!(
+        shown[0].starts_with("the concentrator recorded 3 times") && shown[0].ends_with("| 2"),
+        "{shown:?}"
+    );
+    assert!(
+        shown[1].starts_with("the concentrator recorded: terminal lost"),
+        "{shown:?}"
+    );
+    // somebody clears it: what was told does not raise it again, what is new does
+    bench
+        .db
+        .sql("UPDATE alarm SET cleared_at = '2026-03-03T12:05:00Z', cleared_by = 'ann' WHERE dtu_id = 1")
+        .await;
+    bench.minutes(2).await;
+    assert_eq!(bench.steps().await.len(), 2);
+    bench.db.sql(&event(1, 14, true, 0, 7)).await;
+    bench.minutes(2).await;
+    assert_eq!(bench.steps().await[2..], ["raised terminal_event:erc14@dtu/1"]);
+}
+
+#[actix::test]
 async fn a_rule_that_goes_takes_its_alarms_along() {
     let bench = Bench::new(2).await;
     bench

@@ -8,6 +8,7 @@ mod meters;
 mod readings;
 mod schedules;
 mod stream;
+mod terminal_events;
 
 use crate::harness::api::{Api, Someone};
 use crate::harness::http::Answer;

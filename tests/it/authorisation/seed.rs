@@ -58,6 +58,7 @@ const NUMBERED: &[&str] = &[
     "spare_group",
     "evidence",
     "integration",
+    "terminal_event",
 ];
 
 const ROWS: &str = "
@@ -86,6 +87,8 @@ INSERT INTO mesh_place (dtu_id, account_id, point, place, meter_address, meter_p
     VALUES ($dtu, $account, 1, 1, '$m', '$m', 31, '$m', 4, false, $then);
 INSERT INTO archive_entry (dtu_id, account_id, point, entry)
     VALUES ($dtu, $account, 1, '{\"point\": 1, \"place\": 1, \"meter_address\": \"$m\", \"meter_protocol\": \"$m\", \"port\": 31, \"collector\": \"\", \"tariffs\": 4}');
+INSERT INTO terminal_event (id, dtu_id, account_id, code, data, important, happened_at, found_at) OVERRIDING SYSTEM VALUE
+    VALUES ($terminal_event, $dtu, $account, 14, '$m', true, '2026-03-01T11:00', $then);
 INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at) VALUES ($session, $dtu, $account, '$m', $then);
 INSERT INTO metering_point (id, account_id, name, group_id, created_at) OVERRIDING SYSTEM VALUE
     VALUES ($point, $account, '$m', $group, $then);

@@ -8,6 +8,7 @@ mod ingest;
 mod meter_hours;
 mod rollup;
 mod slot_summary;
+mod terminal_events;
 
 use crate::harness::db::TestDb;
 use polyphase::base::ids::AccountId;

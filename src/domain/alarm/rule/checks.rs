@@ -311,6 +311,8 @@ pub enum Check {
     Clone(PlainCheck),
     /// Another value under the key of a stored reading.
     ReadingConflict(PlainCheck),
+    /// An important event that a concentrator recorded.
+    TerminalEvent(PlainCheck),
     /// Disconnections beyond the brake.
     BrakeHeld(PlainCheck),
     /// A command whose outcome is not known.
