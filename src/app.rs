@@ -11,42 +11,39 @@ pub mod field;
 pub mod integrations;
 pub mod lines;
 pub mod notices;
+mod parts;
 pub mod places;
 pub mod resources;
 pub mod seams;
+mod state;
 
 use crate::actor::alarm::feed::AlarmTap;
 use crate::actor::alarm::{Alarms, StopAlarms};
-use crate::actor::control_desk::{CloseDesk, ControlDesk, ControlHandle};
+use crate::actor::control_desk::{CloseDesk, ControlDesk};
 use crate::actor::handles::FleetHandle;
-use crate::actor::live::{LiveHub, LiveLimits};
+use crate::actor::live::LiveHub;
 use crate::actor::messages::{BeginSchedules, CloseSessions, GetOpenSlots, StopSchedules};
 use crate::actor::session_log::SessionLog;
 use crate::actor::shard::Shard;
 use crate::actor::storage::{MeterIndex, Storage, StorageParts};
 use crate::actor::supervise::RestartPolicy;
-use crate::api::imports::{ImportDesk, ImportSettings};
-use crate::api::limits::{LimitSettings, Limits};
-use crate::api::{ApiSettings, ApiState, ClaimRule, HttpSettings, RunningServer, TlsFiles};
+use crate::api::RunningServer;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::GrowingIds;
-use crate::base::server_key::ServerKey;
-use crate::config::{Claims, Config};
+use crate::config::Config;
 use crate::device::catalogue::Catalogue;
-use crate::port::integrations::IntegrationDesk;
 use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::port::live::LiveFeed;
-use crate::port::notices::NoticeDesk;
-use crate::report::{ExportSettings, Exports, SheetBounds, Sheets};
-use crate::spool::{OsDisk, Recorder, RecorderSettings, Spool, SpoolHandle, SpoolSettings};
+use crate::spool::SpoolHandle;
+use crate::store::Database;
 use crate::store::directory::PgDirectory;
 use crate::store::ingest::{PgReadingStore, Retention};
 use crate::store::ledger::PgSlotLedger;
-use crate::store::{Database, PgAuth, PgStores};
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
 use database::Opened;
 use secrecy::SecretString;
+use state::{Desks, api_state};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -164,9 +161,9 @@ async fn begin(
     let directory: Arc<dyn DeviceDirectory> = Arc::new(PgDirectory::new(database));
     patiently(async || store.maintain(clock.now()).await).await?;
 
-    let (spool, drain) = open_spool(config, &clock)?;
-    let recorder = Arc::new(open_recorder(config, &clock)?);
-    let live = LiveHub::new(&*clock, live_limits(config));
+    let (spool, drain) = parts::open_spool(config, &clock)?;
+    let recorder = Arc::new(parts::open_recorder(config, &clock)?);
+    let live = LiveHub::new(&*clock, parts::live_limits(config));
     let (alarm_feed, alarm_inbox) = crate::actor::alarm::feed::queue(config.alarms.queue_records_max);
     // sessions and commands are told through it, so that alarms hear of them
     let tap: Arc<dyn LiveFeed> = Arc::new(AlarmTap::new(Arc::new(live.clone()), alarm_feed.clone()));
@@ -244,23 +241,24 @@ async fn begin(
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
     let stop_exports = CancellationToken::new();
-    let exports = open_exports(config, database, &live, &clock, stop_exports.clone())?;
+    let exports = parts::open_exports(config, database, &live, &clock, stop_exports.clone())?;
     let backups = backup::Backups::new(config, url.clone(), Arc::clone(&clock));
     actix::spawn(backups.clone().keep(stop_exports.clone()));
-    let imports = open_imports(config, database, &clock, stop_exports.clone());
+    let imports = parts::open_imports(config, database, &clock, stop_exports.clone());
 
     let mut state = api_state(
         config,
         database,
-        (
-            &fleet,
-            &desk,
-            outbound.desk,
-            integrators.desk,
+        Desks {
+            fleet: &fleet,
+            control: &desk,
+            notices: outbound.desk,
+            integrations: integrators.desk,
             key,
-            (exports, imports),
+            exports,
+            imports,
             backups,
-        ),
+        },
         &live,
         recorder,
         catalogue,
@@ -270,7 +268,7 @@ async fn begin(
     state.readiness.push(Arc::new(load.check()));
     actix::spawn(load.watch());
     let alarms = field::start_alarms(config, database, &fleet, live.clone(), &state.readiness, alarm_inbox);
-    let server = crate::api::serve(state, http_settings(config, sockets.http)).await?;
+    let server = crate::api::serve(state, parts::http_settings(config, sockets.http)).await?;
     let running = Running {
         http: server.address,
         devices,
@@ -308,91 +306,6 @@ async fn patiently<T>(work: impl AsyncFn() -> Result<T, StoreUnavailable>) -> Re
             }
             done => return done,
         }
-    }
-}
-
-fn open_spool(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(SpoolHandle, crate::spool::Drain)> {
-    let settings = SpoolSettings {
-        capacity_bytes: config.limits.spool_bytes,
-        reserve_bytes: config.limits.spool_reserve_bytes,
-        segment_bytes: config.limits.spool_segment_bytes,
-        ..SpoolSettings::default()
-    };
-    let folder = config.data.folder.join("spool");
-    Ok(Spool::open(Arc::new(OsDisk), &folder, settings, Arc::clone(clock))?)
-}
-
-fn open_recorder(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Recorder> {
-    let settings = RecorderSettings {
-        ring_bytes: config.limits.frames_bytes,
-        age: Duration::from_secs(86_400 * u64::from(config.limits.frames_days)),
-        ..RecorderSettings::default()
-    };
-    let folder = config.data.folder.join("frames");
-    Ok(Recorder::open(Arc::new(OsDisk), &folder, settings, Arc::clone(clock))?)
-}
-
-fn open_exports(
-    config: &Config,
-    database: &Database,
-    live: &LiveHub,
-    clock: &Arc<dyn Clock>,
-    stop: CancellationToken,
-) -> anyhow::Result<Exports> {
-    let exports = &config.exports;
-    let settings = ExportSettings {
-        folder: config.data.folder.join("exports"),
-        at_once: exports.at_once,
-        account_open_max: exports.account_open_max,
-        open_max: exports.open_max,
-        rows_max: exports.rows_max,
-        bytes_max: exports.bytes_max,
-        folder_bytes: exports.folder_bytes,
-        kept: chrono::TimeDelta::hours(exports.kept_h.into()),
-    };
-    let stores = Arc::new(PgStores::new(database.clone()));
-    let place = settings.folder.display().to_string();
-    Exports::open(stores, Arc::new(live.clone()), Arc::clone(clock), settings, stop).context(place)
-}
-
-fn open_imports(config: &Config, database: &Database, clock: &Arc<dyn Clock>, stop: CancellationToken) -> ImportDesk {
-    let imports = &config.imports;
-    let settings = ImportSettings {
-        bytes_max: imports.bytes_max,
-        arrival: Duration::from_secs(imports.arrival_s.into()),
-        faults_max: imports.faults_max,
-        at_once: imports.at_once,
-        open_max: imports.open_max,
-    };
-    let sheets = Sheets(SheetBounds {
-        unpacked_max: imports.unpacked_max,
-        rows_max: imports.rows_max,
-        columns_max: imports.columns_max,
-        cell_chars_max: imports.cell_chars_max,
-    });
-    let stores = Arc::new(PgStores::new(database.clone()));
-    ImportDesk::open(stores, Arc::new(sheets), Arc::clone(clock), settings, stop)
-}
-
-fn live_limits(config: &Config) -> LiveLimits {
-    LiveLimits {
-        events_per_account: config.limits.stream_events_kept,
-        listeners_total: config.limits.streams_max,
-        ..LiveLimits::default()
-    }
-}
-
-fn http_settings(config: &Config, connections_max: usize) -> HttpSettings {
-    let tls = (!config.http.tls_cert.as_os_str().is_empty()).then(|| TlsFiles {
-        cert: config.http.tls_cert.clone(),
-        key: config.http.tls_key.clone(),
-    });
-    HttpSettings {
-        bind: config.http.bind,
-        tls,
-        tls_look_every: crate::api::server::TLS_LOOK_EVERY,
-        workers: config.http.workers,
-        connections_max,
     }
 }
 
@@ -436,82 +349,6 @@ pub async fn recover(
             .context("a shard is gone")?;
     }
     Ok(())
-}
-
-/// Whom the API asks.
-type Desks<'a> = (
-    &'a FleetHandle,
-    &'a Addr<ControlDesk>,
-    Arc<dyn NoticeDesk>,
-    Arc<dyn IntegrationDesk>,
-    ServerKey,
-    (Exports, ImportDesk),
-    backup::Backups,
-);
-
-fn api_state(
-    config: &Config,
-    database: &Database,
-    (fleet, desk, notices, integrations, key, (exports, imports), backups): Desks<'_>,
-    live: &LiveHub,
-    recorder: Arc<Recorder>,
-    catalogue: Arc<Catalogue>,
-    spool: &SpoolHandle,
-    up: watch::Receiver<bool>,
-) -> anyhow::Result<ApiState> {
-    let bounds = &config.limits;
-    let limits = LimitSettings {
-        requests_per_s: bounds.requests_per_s,
-        requests_burst: bounds.requests_burst,
-        heavy_per_account: bounds.heavy_per_account,
-        heavy_total: bounds.heavy_total,
-        heavy_waiting_max: bounds.heavy_waiting_max,
-    };
-    Ok(ApiState {
-        stores: Arc::new(PgStores::new(database.clone())),
-        auth: Arc::new(PgAuth::new(database.clone())),
-        fleet: Arc::new(fleet.clone()),
-        control: Arc::new(ControlHandle(desk.clone())),
-        notices,
-        integrations,
-        exports: Arc::new(exports),
-        imports,
-        backups: Arc::new(backups),
-        frames: recorder,
-        live: Arc::new(live.clone()),
-        feed: Arc::new(live.clone()),
-        scans: Arc::default(),
-        watches: Arc::default(),
-        clock: Arc::clone(&fleet.clock),
-        database: database.condition(),
-        readiness: vec![
-            Arc::new(checks::DatabaseCheck(database.condition())),
-            Arc::new(checks::SpoolCheck(spool.clone())),
-            Arc::new(checks::FieldCheck(up)),
-        ],
-        settings: ApiSettings {
-            session_hours: config.access.session_hours,
-            secure_cookies: config.http.secure_cookies || !config.http.tls_cert.as_os_str().is_empty(),
-            sign_ins_days: config.access.sign_ins_days,
-            second_factor_platform: config.access.second_factor_platform,
-            proxies: places::proxies(config).map_err(anyhow::Error::msg)?,
-            claims: match config.access.claims {
-                Claims::Code => ClaimRule::Code,
-                Claims::Platform => ClaimRule::Platform,
-                Claims::Open => ClaimRule::Open,
-            },
-            limits,
-        },
-        limits: Arc::new(Limits::new(limits)),
-        passwords: Default::default(),
-        throttle: Default::default(),
-        explainer: Arc::new(seams::Explainer),
-        check_profile: seams::check_profile,
-        models: catalogue,
-        reads: Arc::default(),
-        places: places::open(config).map_err(anyhow::Error::msg)?,
-        key,
-    })
 }
 
 /// Writes checkpoints of the audit until the server stops, and the last one then.
