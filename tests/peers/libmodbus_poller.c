@@ -31,8 +31,14 @@ int main(int argc, char **argv) {
     modbus_t **slaves = calloc(count, sizeof *slaves);
     for (int i = 0; i < count; i++) {
         slaves[i] = modbus_new_tcp(argv[1], atoi(argv[2]));
+        if (!slaves[i]) {
+            fprintf(stderr, "connection %d: no memory\n", i);
+            return 1;
+        }
         modbus_set_slave(slaves[i], 1);
-        if (!slaves[i] || modbus_connect(slaves[i])) {
+        /* of a connect, too: on a busy host the default of half a second is short for a thousand of them */
+        modbus_set_response_timeout(slaves[i], 10, 0);
+        if (modbus_connect(slaves[i])) {
             fprintf(stderr, "connection %d: %s\n", i, modbus_strerror(errno));
             return 1;
         }
