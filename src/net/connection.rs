@@ -12,6 +12,7 @@
 //! It knows no meaning of a reading. Whatever happens, panic included, it tells the registrar once that it has ended, and
 //! every asker gets an answer.
 
+mod in_turn;
 mod terminal;
 mod trunk;
 

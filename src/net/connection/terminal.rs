@@ -1,6 +1,7 @@
 //! A connection on which a terminal of DL/T 698.45 logged in: its links are answered with our time, and its jobs go through
 //! a proxy instead of a line.
 
+use super::in_turn::InTurn;
 use super::{Connection, EndCause, Moment};
 use crate::base::ids::FrameRange;
 use crate::exchange::proxy::{ClockSaid, Proxy, ProxyEvent, ProxySettings, Reported};
@@ -13,9 +14,6 @@ use crate::protocol::dlt698::{Address, LinkKind, Next, link_response, next};
 use crate::protocol::dtu::{Framing, terminal};
 use crate::telemetry::concentrator::{FrameAsked, ReportLeft, ReportReplayed, ReportStored, TerminalSpoke};
 use chrono::{DateTime, Utc};
-use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,12 +23,11 @@ const REPORTS_MAX: usize = 8;
 /// How long keeping a report may take; it is not confirmed then, and comes again.
 const KEEP_WITHIN: Duration = Duration::from_secs(60);
 
-type Kept = Result<ReportKept, ReportLost>;
-type Keeping = Pin<Box<dyn Future<Output = Kept> + Send>>;
+pub(super) type Kept = Result<ReportKept, ReportLost>;
 
 /// A report, without its rows: they are on their way to where they are durable.
 #[derive(Debug)]
-struct Told {
+pub(super) struct Told {
     ticket: u64,
     kind: &'static str,
     /// Rows that nobody could place.
@@ -38,38 +35,14 @@ struct Told {
 }
 
 /// What goes to be kept.
-struct Fresh {
+pub(super) struct Fresh {
     rows: Vec<ReportedRow>,
     read_at: DateTime<Utc>,
     frames: FrameRange,
 }
 
-/// Reports on their way to where they are durable, one after the other.
-#[derive(Default)]
-pub(super) struct Reports {
-    waiting: VecDeque<(Told, Fresh)>,
-    under_way: Option<(Told, Keeping)>,
-}
-
-/// What became of a report.
-pub(super) struct ReportEnded {
-    report: Told,
-    kept: Kept,
-}
-
-impl Reports {
-    /// Waits until the report under way is durable, or is not; for ever while there is none.
-    pub(super) async fn ended(&mut self) -> ReportEnded {
-        let kept = match self.under_way.as_mut() {
-            Some((_, keeping)) => keeping.await,
-            None => std::future::pending().await,
-        };
-        match self.under_way.take() {
-            Some((report, _)) => ReportEnded { report, kept },
-            None => std::future::pending().await,
-        }
-    }
-}
+/// Reports on their way to where they are durable, one after the other, and what became of each.
+pub(super) type Reports = InTurn<(Told, Fresh), Told, Kept>;
 
 /// The way to a terminal's meters; none where the peer is none.
 pub(super) fn proxy_of(sn: &str, learned: &LearnedProfile, deps: &NetDeps) -> Option<Box<Proxy>> {
@@ -156,7 +129,7 @@ where
         let (ticket, kind, left) = (report.ticket, report.kind, report.left);
         // whose it is may be told in a moment
         let owned = self.desk.owner_dtu().is_some() || self.introduction.is_some();
-        if report.rows.is_empty() || !owned || self.reports.waiting.len() >= REPORTS_MAX {
+        if report.rows.is_empty() || !owned || self.reports.waiting() >= REPORTS_MAX {
             return self.leave(ticket, kind);
         }
         let fresh = Fresh {
@@ -164,7 +137,7 @@ where
             read_at: now.at,
             frames,
         };
-        self.reports.waiting.push_back((Told { ticket, kind, left }, fresh));
+        self.reports.push((Told { ticket, kind, left }, fresh));
         self.keep_next();
     }
 
@@ -173,17 +146,17 @@ where
         if self.desk.owner_dtu().is_some() {
             return self.keep_next();
         }
-        for (report, _) in std::mem::take(&mut self.reports.waiting) {
+        while let Some((report, _)) = self.reports.pop() {
             self.leave(report.ticket, report.kind);
         }
     }
 
     /// Has the next report kept, if none is under way.
     fn keep_next(&mut self) {
-        let Some(dtu) = self.desk.owner_dtu().filter(|_| self.reports.under_way.is_none()) else {
+        let Some(dtu) = self.desk.owner_dtu().filter(|_| !self.reports.is_busy()) else {
             return;
         };
-        let Some((report, fresh)) = self.reports.waiting.pop_front() else {
+        let Some((report, fresh)) = self.reports.pop() else {
             return;
         };
         let told = FieldReport {
@@ -197,11 +170,11 @@ where
             let kept = tokio::time::timeout(KEEP_WITHIN, registrar.reported(told)).await;
             kept.unwrap_or_else(|_| Err(ReportLost(format!("not durable within {} s", KEEP_WITHIN.as_secs()))))
         };
-        self.reports.under_way = Some((report, Box::pin(keeping)));
+        self.reports.begin(report, keeping);
     }
 
     /// What is durable as a whole is confirmed.
-    pub(super) fn report_ended(&mut self, ReportEnded { report, kept }: ReportEnded) {
+    pub(super) fn report_ended(&mut self, (report, kept): (Told, Kept)) {
         let now = self.deps.moment();
         let dtu = self.desk.dtu();
         match kept {

@@ -1,5 +1,6 @@
 //! A connection on which a concentrator logged in: its jobs go through a trunk instead of a line.
 
+use super::in_turn::InTurn;
 use super::{Connection, EndCause, Moment};
 use crate::exchange::session::LearnedProfile;
 use crate::exchange::trunk::{Recorded, Trunk, TrunkEvent, TrunkSettings};
@@ -14,9 +15,6 @@ use crate::protocol::gdw376::{Address, Advance};
 use crate::telemetry::concentrator::{
     EventsKept, EventsLeft, EventsRecorded, FrameAsked, FrameUnfit, ReportLeft, ReportReplayed,
 };
-use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,29 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Lists of records that wait to be put away; more are told again by the terminal, or asked for again.
 const PUT_AWAY_MAX: usize = 8;
 
-/// Whether a list is durable, once that is known.
-type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
-
-/// Records of events on their way to where they are durable, one list after the other.
-#[derive(Default)]
-pub(super) struct PutAway {
-    waiting: VecDeque<Recorded>,
-    under_way: Option<(Recorded, Keeping)>,
-}
-
-impl PutAway {
-    /// Waits until the list under way is durable, or is not; for ever while there is none.
-    pub(super) async fn ended(&mut self) -> (Recorded, bool) {
-        let kept = match self.under_way.as_mut() {
-            Some((_, keeping)) => keeping.await,
-            None => std::future::pending().await,
-        };
-        match self.under_way.take() {
-            Some((recorded, _)) => (recorded, kept),
-            None => std::future::pending().await,
-        }
-    }
-}
+/// Records of events on their way to where they are durable, one list after the other, and whether each got there.
+pub(super) type PutAway = InTurn<Recorded, Recorded, bool>;
 
 /// A record as it is kept.
 fn event_of((important, record): &(bool, Record)) -> TerminalEvent {
@@ -125,8 +102,8 @@ where
             TrunkEvent::Recorded(recorded) => {
                 let trunk = self.trunk.as_mut();
                 match (self.desk.owner_dtu(), trunk) {
-                    (Some(_), _) if self.put_away.waiting.len() < PUT_AWAY_MAX => {
-                        self.put_away.waiting.push_back(recorded);
+                    (Some(_), _) if self.put_away.waiting() < PUT_AWAY_MAX => {
+                        self.put_away.push(recorded);
                         self.put_away_next();
                     }
                     // nobody's yet, or too many at once
@@ -171,10 +148,10 @@ where
 
     /// Puts the next list away, if none is under way.
     fn put_away_next(&mut self) {
-        let Some(dtu) = self.desk.owner_dtu().filter(|_| self.put_away.under_way.is_none()) else {
+        let Some(dtu) = self.desk.owner_dtu().filter(|_| !self.put_away.is_busy()) else {
             return;
         };
-        let Some(recorded) = self.put_away.waiting.pop_front() else {
+        let Some(recorded) = self.put_away.pop() else {
             return;
         };
         let (log, now) = (Arc::clone(&self.deps.terminal_events), self.deps.clock.now());
@@ -196,7 +173,7 @@ where
                 }
             }
         };
-        self.put_away.under_way = Some((recorded, Box::pin(keeping)));
+        self.put_away.begin(recorded, keeping);
     }
 
     /// A list is durable, or is not.
