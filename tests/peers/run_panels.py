@@ -49,7 +49,9 @@ SCRAPE_S = 1
 BLOCKS_MAX = 60_000
 # What a server that has just begun has not counted yet, it counts within this time.
 COUNTED_S = 60
-RAW_ROWS_MAX = 200
+# A meter's year is some 4,900 raw rows. A day's partition that still fits a few pages is cheaper read whole than by its index,
+# for the newest reading of a meter: how many rows that are depends on the hour of the day.
+RAW_ROWS_MAX = 1_000
 YEAR = timedelta(days=365)
 
 
