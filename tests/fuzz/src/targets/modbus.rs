@@ -52,7 +52,8 @@ fn line_of(request: &Request, input: &mut Input<'_>) {
         answer: &answer,
         seal: &|bytes| seal(bytes),
         is_frame: &is_frame,
-        held_max: FRAME_MAX,
+        // a whole stray, and an answer that begins in its last byte
+        held_max: FRAME_MAX + any.answer_len_max().max(5),
         answer_max: any.answer_len_max().max(5),
     };
     let stream = line.stream(input);
