@@ -28,7 +28,7 @@ use super::visit::{LineFrame, LineFrameKind, Queue, QueueFull, Ticket};
 use crate::protocol::Protocol;
 use crate::protocol::gdw376::{Address, Advance, Answer, DENIED, Found, Message, Said, find};
 use batch::{Batch, Question};
-pub use events::Recorded;
+pub use events::{Recorded, UnreadEvents};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,8 @@ pub enum TrunkEvent {
     Strayed(Stray),
     /// Records of events, to be kept.
     Recorded(Recorded),
+    /// Records were asked for, and what came cannot be read; they are not asked for again.
+    Unread(UnreadEvents),
     /// The terminal reports something else of its own accord; not confirmed until [`Trunk::confirm`].
     Report(Vec<Message>),
     /// A report that was confirmed before came again.

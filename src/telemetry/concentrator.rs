@@ -58,6 +58,12 @@ static EVENTS_LEFT: LazyLock<IntCounter> = LazyLock::new(|| {
         "Lists of events of concentrators that could not be kept; they are reported or asked for again.",
     )
 });
+static EVENTS_UNREAD: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "polyphase_concentrator_events_unread_total",
+        "Answers to questions for events of concentrators that could not be read; these records are not asked for again.",
+    )
+});
 static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "polyphase_concentrator_stamps_refused_total",
@@ -85,6 +91,7 @@ pub(super) fn touch() {
         &REPLAYS,
         &EVENTS_KEPT,
         &EVENTS_LEFT,
+        &EVENTS_UNREAD,
     ] {
         LazyLock::force(counter);
     }
@@ -256,6 +263,27 @@ impl EventsLeft {
     pub fn emit(self) {
         EVENTS_LEFT.inc();
         tracing::debug!(dtu.id = self.dtu, "events of a concentrator left");
+    }
+}
+
+/// A concentrator was asked for records of events, and its answer cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub struct EventsUnread<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// Why.
+    pub why: &'a str,
+}
+
+impl EventsUnread<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        EVENTS_UNREAD.inc();
+        tracing::warn!(
+            dtu.id = self.dtu,
+            why = self.why,
+            "events of a concentrator not readable"
+        );
     }
 }
 

@@ -14,6 +14,11 @@ struct Field {
     told: usize,
     confirmed: usize,
     asked: usize,
+    unread: usize,
+    /// How many records the terminal says at once.
+    at_once: u8,
+    /// What it says instead of a list.
+    instead: Option<Vec<u8>>,
 }
 
 fn record(number: u8) -> Record {
@@ -35,6 +40,9 @@ impl Field {
             told: 0,
             confirmed: 0,
             asked: 0,
+            unread: 0,
+            at_once: u8::MAX,
+            instead: None,
         }
     }
 
@@ -62,6 +70,7 @@ impl Field {
                             self.trunk.not_kept(self.now, &recorded);
                         }
                     }
+                    TrunkEvent::Unread(_) => self.unread += 1,
                     _ => {}
                 }
             }
@@ -75,7 +84,7 @@ impl Field {
     }
 
     fn hear(&mut self, wire: &[u8], arrives: &impl std::ops::Fn() -> bool) {
-        let message = Message::of(&Frame::parse(wire).unwrap()).unwrap();
+        let mut message = Message::of(&Frame::parse(wire).unwrap()).unwrap();
         if message.afn == Afn::CONFIRM {
             self.confirmed += 1;
             return;
@@ -84,7 +93,19 @@ impl Field {
         if !arrives() {
             return;
         }
-        for frame in self.terminal.answer(&message, &mut Mute) {
+        if message.afn == Afn::EVENTS {
+            let [.., from, to] = message.body.as_mut_slice() else {
+                panic!()
+            };
+            *to = from.wrapping_add(to.wrapping_sub(*from).min(self.at_once));
+        }
+        for mut frame in self.terminal.answer(&message, &mut Mute) {
+            if let Some(instead) = self.instead.as_ref().filter(|_| message.afn == Afn::EVENTS) {
+                let mut answer = Message::of(&frame).unwrap();
+                answer.body.truncate(4);
+                answer.body.extend_from_slice(instead);
+                frame = answer.frame().unwrap();
+            }
             self.now = later(self.now, Duration::from_millis(50));
             self.trunk.feed(self.now, &frame.wire());
         }
@@ -145,6 +166,46 @@ fn events_that_the_counters_tell_of_are_asked_for_once() {
     field.run(Duration::from_secs(600), || true, || true);
     assert!((8..110).all(|number| field.kept.contains(&(true, record(number).data))));
     assert_eq!(field.asked, 5);
+}
+
+#[test]
+fn what_an_answer_leaves_out_of_the_span_is_asked_for() {
+    let mut field = Field::new();
+    field.at_once = 5;
+    (0..23).for_each(|number| field.terminal.happen(true, record(number)));
+    field.visit();
+    field.run(Duration::from_secs(600), || true, || true);
+    assert_eq!(field.kept, (0..23).map(|number| (true, record(number).data)).collect());
+    assert_eq!((field.asked, field.unread), (5, 0));
+    // one that says nothing of the span ends it: it is not asked for ever
+    field.at_once = 0;
+    (23..30).for_each(|number| field.terminal.happen(true, record(number)));
+    field.visit();
+    field.run(Duration::from_secs(600), || true, || true);
+    assert_eq!((field.asked, field.kept.len()), (6, 23));
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_told_and_not_asked_for_again() {
+    let mut field = Field::new();
+    (0..3).for_each(|number| field.terminal.happen(true, record(number)));
+    // counters, pointers that promise three, and one
+    field.instead = Some(vec![3, 0, 0, 3, 14, 2, 0, 0]);
+    field.visit();
+    field.run(Duration::from_secs(600), || true, || true);
+    assert_eq!((field.asked, field.unread, field.kept.len()), (1, 1, 0));
+    // from elsewhere
+    field.terminal.happen(true, record(3));
+    field.instead = Some(vec![4, 0, 9, 10, 14, 2, 0, 0]);
+    field.visit();
+    field.run(Duration::from_secs(600), || true, || true);
+    assert_eq!((field.asked, field.unread, field.kept.len()), (2, 2, 0));
+    // what comes behind is asked for
+    field.terminal.happen(true, record(4));
+    field.instead = None;
+    field.visit();
+    field.run(Duration::from_secs(600), || true, || true);
+    assert_eq!(field.kept, BTreeSet::from([(true, record(4).data)]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::base::ids::{MeterId, PollId};
 use crate::exchange::job::{PollJob, Priority, TransactionError};
 use crate::exchange::visit::{Ticket, VisitOutcome};
 use crate::protocol;
-use crate::protocol::gdw376::event::{self, Events, Record};
+use crate::protocol::gdw376::event::{self, EventError, Events, Record};
 use crate::protocol::gdw376::{Afn, Edition, Fn, Found, Id, Message, Pn, Request, find};
 use std::time::Duration;
 
@@ -31,6 +31,28 @@ enum By {
     Asked(Span),
     /// Reported: these frames wait for their confirmation.
     Report(Vec<Message>, Vec<Span>),
+}
+
+/// Why the answer to an own question says nothing of its records.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadEvents {
+    /// There is no list in it.
+    #[error("no list of events")]
+    Nothing,
+    /// It does not fit the question.
+    #[error("{0}")]
+    Answer(String),
+    /// The list cannot be read.
+    #[error(transparent)]
+    List(#[from] EventError),
+    /// It begins elsewhere.
+    #[error("asked from record {asked}, told from record {found}")]
+    Place {
+        /// The first that was asked for.
+        asked: u8,
+        /// The first that is told.
+        found: u8,
+    },
 }
 
 /// Of which kind a list of records is.
@@ -133,11 +155,15 @@ impl Trunk {
         let report = outcome.reports.into_iter().next();
         match report.map(|report| report.result) {
             Some(Ok(bytes)) => match self.read(span, &bytes) {
-                Some(records) => self.events.push_back(TrunkEvent::Recorded(Recorded {
+                Ok((told, records)) => self.events.push_back(TrunkEvent::Recorded(Recorded {
                     records,
-                    by: By::Asked(span),
+                    by: By::Asked(told),
                 })),
-                None => self.watch.ended(span, Became::Over, now.on),
+                // it would say the same again
+                Err(why) => {
+                    self.events.push_back(TrunkEvent::Unread(why));
+                    self.watch.ended(span, Became::Over, now.on);
+                }
             },
             // it has them no longer, or never had them
             Some(Err(TransactionError::Refused(_))) => self.watch.ended(span, Became::Over, now.on),
@@ -145,15 +171,36 @@ impl Trunk {
         }
     }
 
-    /// The records of an answer that is of the span asked for, or of its beginning.
-    fn read(&self, span: Span, bytes: &[u8]) -> Option<Records> {
+    /// The records of an answer, and which of the span asked for they are: a terminal may answer with the beginning of it
+    /// only, and what it did not say is asked for next. An answer that comes no further ends the whole span.
+    fn read(&self, span: Span, bytes: &[u8]) -> Result<(Span, Records), UnreadEvents> {
         let Found::Frame { frame, .. } = find(bytes) else {
-            return None;
+            return Err(UnreadEvents::Nothing);
         };
-        let request = Request::events(self.terminal, span.important, span.from, span.to).ok()?;
-        let answer = request.answer(&[Message::of(&frame).ok()?], Edition::default()).ok()?;
-        let events = answer.event_records().ok()?.into_iter().next()?;
-        (events.from == span.from).then(|| of(span.important, events).1)
+        let request = Request::events(self.terminal, span.important, span.from, span.to)
+            .map_err(|error| UnreadEvents::Answer(error.to_string()))?;
+        let answer = Message::of(&frame)
+            .map_err(|error| UnreadEvents::Answer(error.to_string()))
+            .and_then(|message| {
+                let answer = request.answer(&[message], Edition::default());
+                answer.map_err(|error| UnreadEvents::Answer(error.to_string()))
+            })?;
+        let events = answer
+            .event_records()?
+            .into_iter()
+            .next()
+            .ok_or(UnreadEvents::Nothing)?;
+        if events.from != span.from {
+            let (asked, found) = (span.from, events.from);
+            return Err(UnreadEvents::Place { asked, found });
+        }
+        let (asked, told) = (span.to.wrapping_sub(span.from), events.to.wrapping_sub(span.from));
+        let to = if (1..=asked).contains(&told) {
+            events.to
+        } else {
+            span.to
+        };
+        Ok((Span { to, ..span }, of(span.important, events).1))
     }
 
     /// Records are durable: a report of them is confirmed.

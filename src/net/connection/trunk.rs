@@ -13,7 +13,7 @@ use crate::protocol::gdw376::event::Record;
 use crate::protocol::gdw376::format::Value;
 use crate::protocol::gdw376::{Address, Advance};
 use crate::telemetry::concentrator::{
-    EventsKept, EventsLeft, EventsRecorded, FrameAsked, FrameUnfit, ReportLeft, ReportReplayed,
+    EventsKept, EventsLeft, EventsRecorded, EventsUnread, FrameAsked, FrameUnfit, ReportLeft, ReportReplayed,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,11 @@ where
                     _ => {}
                 }
             }
+            TrunkEvent::Unread(why) => EventsUnread {
+                dtu,
+                why: &why.to_string(),
+            }
+            .emit(),
             TrunkEvent::Report(report) => {
                 let functions = report.first().map(|message| message.afn.name());
                 ReportLeft {
