@@ -32,7 +32,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::GrowingIds;
 use crate::config::Config;
 use crate::device::catalogue::Catalogue;
-use crate::port::ledger::{DeviceDirectory, ReadingStore, SlotLedger, StoreUnavailable};
+use crate::port::ledger::{DeviceDirectory, Hours, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::port::live::LiveFeed;
 use crate::spool::SpoolHandle;
 use crate::store::Database;
@@ -53,6 +53,9 @@ use tokio_util::sync::CancellationToken;
 
 const WATERMARK_EVERY: Duration = Duration::from_secs(10);
 const ROLL_UP_EVERY: Duration = Duration::from_secs(10);
+/// One roll-up of so many looks at the running hour, too: it changes with every poll and has no figures of consumption before it
+/// has ended, but what it says of the hour before it has to come soon.
+const RUNNING_HOUR_EVERY: u64 = 6;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(3);
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1800);
 const STOP_SCHEDULES: Duration = Duration::from_secs(15);
@@ -373,10 +376,16 @@ impl Running {
             async move { move_watermark(&shards, &*ledger, &*clock).await }
         }));
         let (rollers, roll_clock) = (Arc::clone(&store), Arc::clone(&clock));
+        let mut rounds = 0u64;
         actix::spawn(every(ROLL_UP_EVERY, self.closing.subscribe(), move || {
             let (store, clock) = (Arc::clone(&rollers), Arc::clone(&roll_clock));
+            let hours = match rounds % RUNNING_HOUR_EVERY {
+                0 => Hours::All,
+                _ => Hours::Ended,
+            };
+            rounds = rounds.wrapping_add(1);
             async move {
-                if let Err(error) = store.roll_up(clock.now()).await {
+                if let Err(error) = store.roll_up(clock.now(), hours).await {
                     tracing::warn!(%error, "consumption is not rolled up now");
                 }
             }
@@ -481,7 +490,11 @@ impl Running {
 }
 
 /// Runs `work` at intervals, from the end of one to the beginning of the next, until told to stop.
-async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, work: impl Fn() -> F) {
+async fn every<F: Future<Output = ()>>(
+    interval: Duration,
+    mut stop: watch::Receiver<bool>,
+    mut work: impl FnMut() -> F,
+) {
     loop {
         tokio::select! {
             biased;

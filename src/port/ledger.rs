@@ -121,11 +121,20 @@ pub trait ReadingStore: Send + Sync + 'static {
     /// [`StoreUnavailable`].
     async fn maintain(&self, now: DateTime<Utc>) -> Result<(), StoreUnavailable>;
 
-    /// Brings hourly and daily consumption up to date for points whose readings changed.
+    /// Brings hourly and daily consumption up to date for points whose readings changed, in these hours.
     ///
     /// # Errors
     /// [`StoreUnavailable`].
-    async fn roll_up(&self, now: DateTime<Utc>) -> Result<u64, StoreUnavailable>;
+    async fn roll_up(&self, now: DateTime<Utc>, hours: Hours) -> Result<u64, StoreUnavailable>;
+}
+
+/// Which hours a roll-up is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hours {
+    /// Every hour that changed.
+    All,
+    /// Those that have ended. The running one changes with every poll, and has no figures before it has ended.
+    Ended,
 }
 
 /// A session's row in history.

@@ -24,6 +24,10 @@ use std::time::Duration;
 const IDS_PER_SECOND_BITS: u32 = 21;
 /// How often age is looked at without traffic.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// What comes so soon after a frame is written along with it.
+const GATHER: Duration = Duration::from_millis(10);
+/// Who looks something up waits so long for what is being written.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// Frames written at once, at most.
 const BATCH_FRAMES: usize = 2048;
 /// Frames of a DTU that one look-up walks over, at most.
@@ -61,8 +65,16 @@ struct Queue {
     frames: VecDeque<(FrameId, RawFrame)>,
     bytes: usize,
     next_id: i64,
-    /// The writing thread has taken frames and not written them yet.
-    busy: bool,
+    /// The last frame that the writing thread took.
+    taken: i64,
+    /// The last one that it wrote.
+    done: i64,
+    /// It waits for a frame.
+    asleep: bool,
+    /// It waits for more frames.
+    gathering: bool,
+    /// So many wait until all is written.
+    waiting: usize,
     stop: bool,
     ended: bool,
 }
@@ -74,9 +86,11 @@ struct Shared {
     settings: RecorderSettings,
     clock: Arc<dyn Clock>,
     queue: Mutex<Queue>,
-    /// Something came, or it is time to stop.
+    /// Something came, or it is time to stop. Told to a thread that sleeps only: telling costs a system call.
     came: Condvar,
-    /// The queue is written.
+    /// More need not be waited for.
+    enough: Condvar,
+    /// Some of the queue is written, and somebody waits for it.
     written: Condvar,
     index: Arc<Mutex<Index>>,
     _lock: Box<dyn DiskLock>,
@@ -93,8 +107,7 @@ struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.queue().stop = true;
-        self.0.came.notify_all();
+        self.0.stop(&mut self.0.queue());
     }
 }
 
@@ -107,6 +120,35 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn stop(&self, queue: &mut Queue) {
+        queue.stop = true;
+        self.came.notify_all();
+        self.enough.notify_all();
+    }
+
+    /// Whether as much waits as should be written now.
+    fn is_plenty(&self, queue: &Queue) -> bool {
+        let (frames, bytes) = (self.settings.queue_frames / 2, self.settings.queue_bytes / 2);
+        queue.frames.len() >= frames.min(BATCH_FRAMES) || queue.bytes >= bytes
+    }
+
+    /// Waits until what was recorded so far is written, at most so long.
+    fn settle(&self, longest: Duration) {
+        let mut queue = self.queue();
+        let last = queue.frames.back().map_or(queue.taken, |(id, _)| id.0);
+        if queue.done >= last {
+            return;
+        }
+        queue.waiting += 1;
+        self.enough.notify_all();
+        let mut queue = self
+            .written
+            .wait_timeout_while(queue, longest, |queue| queue.done < last && !queue.ended)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        queue.waiting -= 1;
+    }
+
     fn now_ms(&self) -> i64 {
         self.clock.now().timestamp_millis()
     }
@@ -114,17 +156,32 @@ impl Shared {
     /// The next frames to write; none: stop.
     fn take(&self) -> Option<Vec<(FrameId, RawFrame)>> {
         let mut queue = self.queue();
-        queue.busy = false;
-        if queue.frames.is_empty() {
+        queue.done = queue.taken;
+        if queue.waiting > 0 {
             self.written.notify_all();
+        }
+        if queue.frames.is_empty() {
             if queue.stop {
                 return None;
             }
+            queue.asleep = true;
             queue = self
                 .came
                 .wait_timeout_while(queue, TIDY_EVERY, |queue| queue.frames.is_empty() && !queue.stop)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            queue.asleep = false;
+        }
+        if !queue.frames.is_empty() {
+            queue.gathering = true;
+            queue = self
+                .enough
+                .wait_timeout_while(queue, GATHER, |queue| {
+                    !queue.stop && queue.waiting == 0 && !self.is_plenty(queue)
+                })
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            queue.gathering = false;
         }
         // a batch stays far below a segment, so that the ring's size is kept closely
         let bytes_max = usize::try_from(self.settings.segment_bytes / 8).unwrap_or(usize::MAX);
@@ -138,7 +195,9 @@ impl Shared {
             }
         }
         queue.bytes = queue.bytes.saturating_sub(bytes);
-        queue.busy = true;
+        if let Some((last, _)) = batch.last() {
+            queue.taken = last.0;
+        }
         Some(batch)
     }
 
@@ -238,11 +297,16 @@ impl Recorder {
                 frames: VecDeque::new(),
                 bytes: 0,
                 next_id,
-                busy: false,
+                taken: i64::MIN,
+                done: i64::MIN,
+                asleep: false,
+                gathering: false,
+                waiting: 0,
                 stop: false,
                 ended: false,
             }),
             came: Condvar::new(),
+            enough: Condvar::new(),
             written: Condvar::new(),
             index,
             _lock: lock,
@@ -259,22 +323,14 @@ impl Recorder {
 
     /// Waits until what was recorded so far can be looked up. Blocks.
     pub fn flush(&self) {
-        let shared = &self.owner.0;
-        let queue = shared.queue();
-        drop(
-            shared
-                .written
-                .wait_while(queue, |queue| (!queue.frames.is_empty() || queue.busy) && !queue.ended)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        self.owner.0.settle(Duration::MAX);
     }
 
     /// Writes what waits and ends; frames recorded later are dropped. Blocks.
     pub fn close(&self) {
         let shared = &self.owner.0;
         let mut queue = shared.queue();
-        queue.stop = true;
-        shared.came.notify_all();
+        shared.stop(&mut queue);
         drop(
             shared
                 .written
@@ -306,8 +362,18 @@ impl FrameRecorder for Recorder {
             }
         }
         queue.next_id = first.saturating_add(i64::from(count));
+        let told = if std::mem::take(&mut queue.asleep) {
+            Some(&shared.came)
+        } else if queue.gathering && shared.is_plenty(&queue) {
+            queue.gathering = false;
+            Some(&shared.enough)
+        } else {
+            None
+        };
         drop(queue);
-        shared.came.notify_one();
+        if let Some(told) = told {
+            told.notify_one();
+        }
         if kept < offered {
             FramesPassed {
                 recorded: 0,
@@ -407,6 +473,7 @@ impl FrameLog for Recorder {
         each: &mut dyn FnMut(RecordedFrame) -> ControlFlow<()>,
     ) -> Result<(), FrameLogError> {
         let shared = &self.owner.0;
+        shared.settle(SETTLE_MAX);
         let failed = |error: io::Error| FrameLogError(error.to_string());
         let mut spot = match before {
             // a frame that has left the ring has taken all older ones with it
@@ -440,6 +507,7 @@ impl FrameLog for Recorder {
         let Ok(wanted) = u64::try_from(id.0) else {
             return Ok(None);
         };
+        shared.settle(SETTLE_MAX);
         let Some((number, facts)) = shared.segment_of(wanted) else {
             return Ok(None);
         };

@@ -5,8 +5,9 @@
 //!   on, and answer every Modbus RTU read of holding registers at once; the last `--silent` of them never answer, and nobody answers for unit U. Says `{"connected":N}`
 //!   when all are there and runs until it is killed.
 //! - `fleet listen --bind HOST:PORT [--tcp]`: a slave that is dialled, RTU over TCP or Modbus TCP, for peers that are clients.
-//! - `fleet poller --bind HOST:PORT --dtus N --warm S --seconds S [--stored]`: takes N DTUs, then polls all of them in
-//!   closed loops: write the question, read the answer under a time-out, check its CRC, make numbers of its registers.
+//! - `fleet poller --bind HOST:PORT --dtus N --warm S --seconds S [--round N --every-ms MS]`: takes N DTUs, then polls all of them in
+//!   closed loops: write the question, read the answer under a time-out, check its CRC, make numbers of its registers. With a round,
+//!   each asks so many questions in a row and then waits for its next turn, so that the load is that of a server with schedules.
 //! - `fleet accept --bind HOST:PORT --dtus N`: takes connections and reads registrations until there are N; tells the
 //!   seconds since the first.
 #![allow(
@@ -63,7 +64,19 @@ async fn main() {
             .await
         }
         "listen" => listen(&text("bind"), options.contains_key("tcp")).await,
-        "poller" => poller(&text("bind"), number("dtus"), number("warm"), number("seconds")).await,
+        "poller" => {
+            poller(
+                &text("bind"),
+                number("dtus"),
+                number("warm"),
+                number("seconds"),
+                Pace {
+                    round: number("round"),
+                    every: Duration::from_millis(number("every-ms") as u64),
+                },
+            )
+            .await
+        }
         "accept" => accept(&text("bind"), number("dtus")).await,
         other => panic!("unknown command {other}"),
     }
@@ -202,13 +215,33 @@ async fn listen(bind: &str, tcp: bool) {
     }
 }
 
-/// One DTU's closed loop.
-async fn poll(mut socket: TcpStream, done: Arc<AtomicU64>) {
+/// How a DTU is polled: so many questions in a row, once in so long; a round of none is a closed loop.
+#[derive(Clone, Copy)]
+struct Pace {
+    round: usize,
+    every: Duration,
+}
+
+impl Pace {
+    /// The turn of DTU `at` of `of`: they are spread over the time between two rounds.
+    fn turns(self, at: usize, of: usize) -> Option<tokio::time::Interval> {
+        let first = tokio::time::Instant::now() + self.every.mul_f64(at as f64 / of as f64);
+        (self.round > 0).then(|| tokio::time::interval_at(first, self.every))
+    }
+}
+
+/// One DTU's closed loop, or its rounds.
+async fn poll(mut socket: TcpStream, done: Arc<AtomicU64>, round: usize, mut turns: Option<tokio::time::Interval>) {
     let mut question = vec![1, 3, 0, 0, 0, COUNT as u8];
     let sum = crc(&question);
     question.extend(sum.to_le_bytes());
     let mut buffer = [0u8; 256];
+    let mut asked = 0;
     loop {
+        if let Some(turns) = turns.as_mut().filter(|_| asked % round == 0) {
+            turns.tick().await;
+        }
+        asked += 1;
         socket.write_all(&question).await.unwrap();
         let mut have = 0;
         let whole = tokio::time::timeout(Duration::from_secs(2), async {
@@ -234,18 +267,18 @@ async fn poll(mut socket: TcpStream, done: Arc<AtomicU64>) {
     }
 }
 
-async fn poller(bind: &str, dtus: usize, warm: usize, seconds: usize) {
+async fn poller(bind: &str, dtus: usize, warm: usize, seconds: usize, pace: Pace) {
     let listener = TcpListener::bind(bind).await.unwrap();
     println!("{{\"listening\":true}}");
     let done = Arc::new(AtomicU64::new(0));
-    for _ in 0..dtus {
+    for at in 0..dtus {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.set_nodelay(true).unwrap();
         let done = Arc::clone(&done);
         tokio::spawn(async move {
             let mut sn = [0u8; 64];
             assert!(socket.read(&mut sn).await.unwrap() > 0);
-            poll(socket, done).await;
+            poll(socket, done, pace.round, pace.turns(at, dtus)).await;
         });
     }
     tokio::time::sleep(Duration::from_secs(warm as u64)).await;

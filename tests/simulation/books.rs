@@ -9,7 +9,7 @@ use polyphase::domain::device::DtuRecord;
 use polyphase::domain::reading::{Reading, Source};
 use polyphase::domain::slot::SlotEnding;
 use polyphase::port::ledger::{
-    DeviceDirectory, EndedSlot, PollRecord, ReadingStore, SessionRow, SlotLedger, StoreUnavailable, WriteReport,
+    DeviceDirectory, EndedSlot, Hours, PollRecord, ReadingStore, SessionRow, SlotLedger, StoreUnavailable, WriteReport,
 };
 use polyphase::port::live::{LiveFeed, Topic};
 use polyphase::simulator::faults::Dice;
@@ -167,7 +167,7 @@ impl ReadingStore for Books {
         self.reach().await
     }
 
-    async fn roll_up(&self, _now: DateTime<Utc>) -> Result<u64, StoreUnavailable> {
+    async fn roll_up(&self, _now: DateTime<Utc>, _hours: Hours) -> Result<u64, StoreUnavailable> {
         self.reach().await.map(|()| 0)
     }
 }

@@ -14,7 +14,7 @@ mod rest;
 pub use partitions::Retention;
 
 use crate::base::clock::Clock;
-use crate::port::ledger::{PollRecord, ReadingStore, StoreUnavailable, WriteReport};
+use crate::port::ledger::{Hours, PollRecord, ReadingStore, StoreUnavailable, WriteReport};
 use crate::port::outage::DatabaseCondition;
 use crate::store::watch::patiently;
 use crate::store::{Database, StoreError};
@@ -137,8 +137,8 @@ impl ReadingStore for PgReadingStore {
         Ok(patiently(&self.condition, work).await?)
     }
 
-    async fn roll_up(&self, now: DateTime<Utc>) -> Result<u64, StoreUnavailable> {
-        let work = super::rollup::run(&self.pool, now);
+    async fn roll_up(&self, now: DateTime<Utc>, hours: Hours) -> Result<u64, StoreUnavailable> {
+        let work = super::rollup::run(&self.pool, now, hours);
         let hours = patiently(&self.condition, work).await?;
         super::grafana::end_excess(&self.pool).await?;
         Ok(hours)

@@ -5,12 +5,16 @@ use crate::domain::consumption::{Installation, RegisterReading};
 use crate::domain::quantity::{Kind, Quantity};
 use crate::domain::reading::Quality;
 use crate::store::StoreError;
-use crate::store::wide::{self, Cell, Table};
+use crate::store::wide::{QualityExceptions, Table};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use futures::TryStreamExt;
 use rust_decimal::Decimal;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 /// Registers so far beside the marked hours are loaded at once; most meters are read more often than that.
 const BESIDE: TimeDelta = TimeDelta::hours(3);
@@ -78,23 +82,60 @@ impl Registers {
             found.entry(*quantity).or_default().extend(readings.iter().cloned());
         }
         for readings in found.values_mut() {
-            readings.sort_by_key(|reading| reading.at);
+            // a row that was loaded twice, for two spans or with a neighbour, stands beside itself then
+            readings.sort_by_key(|reading| (reading.at, reading.meter, reading.value, reading.quality));
+            readings.dedup();
         }
         found
     }
 
-    fn add(&mut self, rows: Vec<RegisterRow>) {
-        for row in rows {
-            let place = self
-                .by_meter
-                .entry(row.reading.meter)
-                .or_default()
-                .entry(row.quantity)
-                .or_default();
-            if !place.contains(&row.reading) {
-                place.push(row.reading);
+    /// Loads what meters' registers showed in a span.
+    async fn load(
+        &mut self,
+        connection: &mut PgConnection,
+        meters: &[i32],
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        for (table, columns) in Table::ALL.into_iter().zip(COLUMNS.iter()) {
+            let statement = format!(
+                "SELECT meter_id, read_at, meter_time, quality{} FROM {} WHERE meter_id = ANY($1) AND ts >= $2 AND ts < $3",
+                columns.list,
+                table.name()
+            );
+            // row by row: a meter that is read every second has thousands of them
+            let mut rows = sqlx::query(AssertSqlSafe(statement))
+                .bind(meters)
+                .bind(from)
+                .bind(to)
+                .fetch(&mut *connection);
+            while let Some(row) = rows.try_next().await? {
+                self.take(&row, &columns.quantities)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes a row of [`Registers::load`].
+    fn take(&mut self, row: &PgRow, quantities: &[Quantity]) -> Result<(), StoreError> {
+        let meter = MeterId(row.try_get(0)?);
+        let read_at: DateTime<Utc> = row.try_get(1)?;
+        let at = row.try_get::<Option<DateTime<Utc>>, _>(2)?.unwrap_or(read_at);
+        let exceptions: Option<Json<QualityExceptions>> = row.try_get(3)?;
+        let registers = self.by_meter.entry(meter).or_default();
+        for (place, quantity) in quantities.iter().enumerate() {
+            let Some(value) = row.try_get::<Option<Decimal>, _>(place + 4)? else {
+                continue;
+            };
+            let exception = exceptions.as_ref().and_then(|named| named.0.get(quantity.name()));
+            registers.entry(*quantity).or_default().push(RegisterReading {
+                meter,
+                at,
+                value,
+                quality: exception.copied().unwrap_or(Quality::Measured),
+            });
+        }
+        Ok(())
     }
 
     /// Whether the hours beside a span can be computed whole: a span changes the hour that its neighbour reading lies
@@ -138,11 +179,41 @@ fn consumes(quantity: Quantity) -> bool {
     quantity.kind() == Kind::Register && !other
 }
 
-/// Spreads the oldest marks made before `round` over the two work lists; returns their ids, none when there are none left.
-pub(super) async fn spread(connection: &mut PgConnection, round: i64, limit: i64) -> Result<Vec<i64>, StoreError> {
+/// The columns of a wide table that a roll-up reads.
+struct Columns {
+    /// As a statement has them behind others.
+    list: String,
+    quantities: Vec<Quantity>,
+}
+
+static COLUMNS: LazyLock<[Columns; 2]> = LazyLock::new(|| {
+    Table::ALL.map(|table| {
+        let quantities: Vec<Quantity> = table
+            .quantities()
+            .iter()
+            .copied()
+            .filter(|quantity| consumes(*quantity))
+            .collect();
+        let list = quantities
+            .iter()
+            .map(|quantity| format!(", {}", quantity.name()))
+            .collect();
+        Columns { list, quantities }
+    })
+});
+
+/// Spreads the oldest marks made before `round`, of hours that began before `before`, over the two work lists; returns their ids,
+/// none when there are none left.
+pub(super) async fn spread(
+    connection: &mut PgConnection,
+    round: i64,
+    before: Option<DateTime<Utc>>,
+    limit: i64,
+) -> Result<Vec<i64>, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"WITH step AS MATERIALIZED (
-               SELECT id, hour, round, account_id, registers, polls, meters FROM hour_mark WHERE round < $1
+               SELECT id, hour, round, account_id, registers, polls, meters FROM hour_mark
+               WHERE round < $1 AND ($3::timestamptz IS NULL OR hour < $3)
                ORDER BY hour, id LIMIT $2
            ), consumption AS (
                INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
@@ -157,7 +228,8 @@ pub(super) async fn spread(connection: &mut PgConnection, round: i64, limit: i64
            )
            SELECT id FROM step"#,
         round,
-        limit
+        limit,
+        before
     )
     .fetch_all(connection)
     .await?)
@@ -291,7 +363,7 @@ pub(super) async fn registers(connection: &mut PgConnection, points: &[Point]) -
     }
     for ((from, to), meters) in by_span {
         let all: Vec<i32> = meters.iter().map(|meter| meter.0).collect();
-        registers.add(select(connection, &all, from - BESIDE, to + BESIDE).await?);
+        registers.load(connection, &all, from - BESIDE, to + BESIDE).await?;
         widen(connection, &mut registers, &meters, from, Side::Before).await?;
         widen(connection, &mut registers, &meters, to, Side::After).await?;
     }
@@ -320,7 +392,7 @@ async fn widen(
                 Side::Before => (ts - BESIDE, ts + TimeDelta::microseconds(1), ts - BESIDE),
                 Side::After => (ts, ts + BESIDE, ts + BESIDE),
             };
-            registers.add(select(connection, &[meter.0], from, to).await?);
+            registers.load(connection, &[meter.0], from, to).await?;
             cursors.insert(meter, cursor);
         }
     }
@@ -329,57 +401,6 @@ async fn widen(
 
 fn near(stand: &Stand, point: &Point) -> bool {
     stand.from < point.to + REACH && stand.to.is_none_or(|to| to > point.from - REACH)
-}
-
-struct RegisterRow {
-    quantity: Quantity,
-    reading: RegisterReading,
-}
-
-async fn select(
-    connection: &mut PgConnection,
-    meters: &[i32],
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-) -> Result<Vec<RegisterRow>, StoreError> {
-    let mut found = Vec::new();
-    for table in Table::ALL {
-        let statement = format!(
-            "SELECT {} FROM {} WHERE meter_id = ANY($1) AND ts >= $2 AND ts < $3",
-            table.columns(),
-            table.name()
-        );
-        let rows = sqlx::query(AssertSqlSafe(statement))
-            .bind(meters)
-            .bind(from)
-            .bind(to)
-            .fetch_all(&mut *connection)
-            .await?;
-        for row in &rows {
-            let meter = MeterId(row.try_get("meter_id")?);
-            let read_at: DateTime<Utc> = row.try_get("read_at")?;
-            let at = row
-                .try_get::<Option<DateTime<Utc>>, _>("meter_time")?
-                .unwrap_or(read_at);
-            let laid = wide::from_row(table, row)?;
-            for (quantity, cell) in table.quantities().iter().zip(&laid.cells) {
-                let (Some(Cell::Numeric(value)), true) = (cell, consumes(*quantity)) else {
-                    continue;
-                };
-                let quality = laid.quality.get(quantity.name()).copied().unwrap_or(Quality::Measured);
-                found.push(RegisterRow {
-                    quantity: *quantity,
-                    reading: RegisterReading {
-                        meter,
-                        at,
-                        value: *value,
-                        quality,
-                    },
-                });
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Each meter's nearest reading beyond its cursor, within reach of the edge.

@@ -14,6 +14,7 @@ mod write;
 use super::StoreError;
 use crate::domain::consumption::{self, Installation, IntervalReading, Per, boundaries};
 use crate::domain::quantity::Quantity;
+use crate::port::ledger::Hours;
 use crate::telemetry::storage::RolledUp;
 use chrono::{DateTime, TimeDelta, Utc};
 use load::{Point, Registers};
@@ -30,8 +31,12 @@ const CHUNK: i64 = 2_000;
 /// The same for hours of meters' polls, which the database computes itself.
 const METER_HOURS: i32 = 5_000;
 
-/// Works off every mark made so far; returns how many hours of consumption were written.
-pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
+/// Works off every mark of such hours made so far; returns how many hours of consumption were written.
+pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>, hours: Hours) -> Result<u64, StoreError> {
+    let before = match hours {
+        Hours::All => None,
+        Hours::Ended => Some(now - TimeDelta::minutes(59)),
+    };
     let mut connection = pool.acquire().await?;
     let any = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM hour_mark) AS "any!""#)
         .fetch_one(&mut *connection)
@@ -46,7 +51,7 @@ pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreE
     let mut hours = 0u64;
     let mut meters = 0usize;
     loop {
-        let step = load::spread(&mut connection, round, STEP).await?;
+        let step = load::spread(&mut connection, round, before, STEP).await?;
         if step.is_empty() {
             break;
         }

@@ -6,7 +6,7 @@ use polyphase::domain::quantity::Quantity;
 use polyphase::domain::reading::{Item, Measurand, Quality, Source, Value};
 use polyphase::domain::slot::MissReason;
 use polyphase::port::fleet::ReadFailure;
-use polyphase::port::ledger::{PollRecord, ReadingStore};
+use polyphase::port::ledger::{Hours, PollRecord, ReadingStore};
 use polyphase::store::ingest::{PgReadingStore, Retention};
 use serde_json::{Value as Json, json};
 
@@ -261,7 +261,7 @@ async fn the_roll_up_and_the_readings_give_the_same() {
     let days: Vec<&Json> = live[1].iter().map(|day| &day["value"]).collect();
     assert_eq!(days, [&json!("12"), &json!("24"), &json!("12.25")]);
     let store = PgReadingStore::new(house.api.db.database(), house.api.clock.clone(), Retention::default());
-    store.roll_up(house.api.now()).await.expect("roll up");
+    store.roll_up(house.api.now(), Hours::All).await.expect("roll up");
     for (path, live) in asked.iter().zip(&live) {
         assert_eq!(house.items(path).await, *live, "{path}");
     }

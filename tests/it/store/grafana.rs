@@ -6,7 +6,7 @@
 use crate::harness::db::TestDb;
 use polyphase::base::clock::{Clock, SystemClock};
 use polyphase::base::ids::AccountId;
-use polyphase::port::ledger::ReadingStore;
+use polyphase::port::ledger::{Hours, ReadingStore};
 use polyphase::store::grafana::{self, GrafanaLogin};
 use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, Row, TypeInfo, ValueRef};
@@ -625,7 +625,7 @@ async fn what_runs_too_long_or_holds_locks_is_ended_by_the_server() {
         .execute("SET statement_timeout = 0; SELECT pg_advisory_lock(hashtext('polyphase.audit'))")
         .await
         .unwrap();
-    storage.roll_up(super::ingest::now()).await.unwrap();
+    storage.roll_up(super::ingest::now(), Hours::All).await.unwrap();
     // the lock is free and the work goes on
     login.db.sql("SELECT audit_append(1, now(), 'x', 'x', 'x', '{}')").await;
     assert!(locker.execute("SELECT 1").await.is_err());

@@ -6,7 +6,7 @@ use crate::harness::db::TestDb;
 use chrono::{DateTime, TimeDelta, Utc};
 use polyphase::base::ids::{AccountId, MeterId, ScheduleId};
 use polyphase::domain::slot::{MissReason, SlotEnding, SlotState};
-use polyphase::port::ledger::{PollRecord, ReadingStore};
+use polyphase::port::ledger::{Hours, PollRecord, ReadingStore};
 use polyphase::store::ingest::PgReadingStore;
 
 /// Meter 1 in a zone with half an hour and without a changing clock, meter 2 where the clock goes back in that night.
@@ -91,7 +91,7 @@ async fn counted(db: &TestDb, per: &str) -> Vec<String> {
 }
 
 async fn agree(db: &TestDb, storage: &PgReadingStore) {
-    storage.roll_up(at("2026-11-21T10:00:10Z")).await.unwrap();
+    storage.roll_up(at("2026-11-21T10:00:10Z"), Hours::All).await.unwrap();
     for per in ["hour", "day"] {
         assert_eq!(rolled(db, per).await, counted(db, per).await, "by {per}");
     }

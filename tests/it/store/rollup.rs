@@ -4,7 +4,7 @@ use super::ingest::{at, reading, record, store};
 use crate::harness::db::TestDb;
 use chrono::{DateTime, TimeDelta, Utc};
 use polyphase::domain::reading::Reading;
-use polyphase::port::ledger::ReadingStore;
+use polyphase::port::ledger::{Hours, ReadingStore};
 use rust_decimal::{Decimal, dec};
 
 async fn point(db: &TestDb) {
@@ -52,6 +52,14 @@ fn hour(start: &str, value: Decimal, quality: i16, interpolated: bool, incomplet
     (start.to_owned(), value, quality, interpolated, incomplete)
 }
 
+/// The hours that wait to be rolled up.
+async fn marked(db: &TestDb) -> Vec<DateTime<Utc>> {
+    sqlx::query_scalar("SELECT DISTINCT hour FROM hour_mark ORDER BY hour")
+        .fetch_all(&mut db.superuser().await)
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
 async fn ended_hours_follow_the_registers_with_the_ratio_and_a_second_run_writes_nothing() {
     let db = TestDb::new().await;
@@ -69,7 +77,11 @@ async fn ended_hours_follow_the_registers_with_the_ratio_and_a_second_run_writes
         .collect();
     store.write(&records).await.unwrap();
     let now = at("2026-11-20T10:16:00Z");
-    assert_eq!(store.roll_up(now).await.unwrap(), 2);
+    assert_eq!(store.roll_up(now, Hours::Ended).await.unwrap(), 2);
+    // what came in since ten o'clock is left
+    assert_eq!(store.roll_up(now, Hours::Ended).await.unwrap(), 0);
+    assert_eq!(marked(&db).await, [at("2026-11-20T10:00:00Z")]);
+    assert_eq!(store.roll_up(now, Hours::All).await.unwrap(), 0);
     // 4 kWh an hour on the register, times 2; the running hour is not written
     assert_eq!(
         hours(&db).await,
@@ -78,10 +90,10 @@ async fn ended_hours_follow_the_registers_with_the_ratio_and_a_second_run_writes
             hour("20 09:00", dec!(8), 0, false, false)
         ]
     );
-    assert_eq!(store.roll_up(now).await.unwrap(), 0);
+    assert_eq!(store.roll_up(now, Hours::All).await.unwrap(), 0);
     // a replay marks nothing
     store.write(&records).await.unwrap();
-    assert_eq!(store.roll_up(now).await.unwrap(), 0);
+    assert_eq!(store.roll_up(now, Hours::All).await.unwrap(), 0);
     assert_eq!(days(&db).await, [hour("19 23:00", dec!(16), 1, false, true)]);
 }
 
@@ -106,27 +118,40 @@ async fn a_run_after_each_reading_gives_what_one_run_over_all_gives() {
     for reading in &readings {
         store_stepwise.write(&[record(reading.clone())]).await.unwrap();
         store_stepwise
-            .roll_up(reading.ts + TimeDelta::seconds(1))
+            .roll_up(reading.ts + TimeDelta::seconds(1), Hours::All)
             .await
             .unwrap();
     }
+    // the running hour is left for later but for every fourth reading
+    let waiting = TestDb::new().await;
+    point(&waiting).await;
+    let store_waiting = store(&waiting).await;
+    for (place, reading) in readings.iter().enumerate() {
+        store_waiting.write(&[record(reading.clone())]).await.unwrap();
+        let hours = if place % 4 == 0 { Hours::All } else { Hours::Ended };
+        let now = reading.ts + TimeDelta::seconds(1);
+        store_waiting.roll_up(now, hours).await.unwrap();
+        assert!(hours == Hours::Ended || marked(&waiting).await.is_empty());
+    }
+    store_waiting.roll_up(now, Hours::All).await.unwrap();
     let whole = TestDb::new().await;
     point(&whole).await;
     let store_whole = store(&whole).await;
     let records: Vec<_> = readings.iter().cloned().map(record).collect();
     store_whole.write(&records).await.unwrap();
-    store_whole.roll_up(now).await.unwrap();
+    store_whole.roll_up(now, Hours::All).await.unwrap();
     let backwards = TestDb::new().await;
     point(&backwards).await;
     let store_backwards = store(&backwards).await;
     for chunk in readings.chunks(9).rev() {
         let records: Vec<_> = chunk.iter().cloned().map(record).collect();
         store_backwards.write(&records).await.unwrap();
-        store_backwards.roll_up(now).await.unwrap();
+        store_backwards.roll_up(now, Hours::All).await.unwrap();
     }
     let expected = hours(&whole).await;
     assert!(expected.len() > 35, "{}", expected.len());
     assert_eq!(hours(&stepwise).await, expected, "in order");
+    assert_eq!(hours(&waiting).await, expected, "the running hour later");
     assert_eq!(hours(&backwards).await, expected, "newest first");
     assert_eq!(days(&stepwise).await, days(&whole).await);
     // the sum of all whole hours is the register's difference between their edges
@@ -148,7 +173,7 @@ async fn a_meter_exchange_keeps_the_point_whole() {
         })
         .collect();
     store.write(&before).await.unwrap();
-    store.roll_up(at("2026-11-20T09:31:00Z")).await.unwrap();
+    store.roll_up(at("2026-11-20T09:31:00Z"), Hours::All).await.unwrap();
     db.sql(
         "UPDATE installation SET valid_to = '2026-11-20T09:30:00Z', closing = '{\"active_energy_import\": \"9006\"}';
          INSERT INTO installation (account_id, point_id, meter_id, valid_from, ct_ratio, opening)
@@ -177,7 +202,7 @@ async fn a_meter_exchange_keeps_the_point_whole() {
         })
         .collect();
     store.write(&after).await.unwrap();
-    store.roll_up(at("2026-11-20T11:01:00Z")).await.unwrap();
+    store.roll_up(at("2026-11-20T11:01:00Z"), Hours::All).await.unwrap();
     assert_eq!(
         hours(&db).await,
         [

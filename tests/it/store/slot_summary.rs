@@ -5,7 +5,7 @@ use crate::harness::db::TestDb;
 use chrono::{DateTime, Utc};
 use polyphase::base::ids::{AccountId, DtuId, MeterId};
 use polyphase::domain::schedule::parse_zone;
-use polyphase::port::ledger::ReadingStore;
+use polyphase::port::ledger::{Hours, ReadingStore};
 use polyphase::port::scope::{Actor, InAccount, Scope};
 use polyphase::port::slots::{SlotStore, SlotSummaryItem, SlotSummaryQuery, SummaryBy};
 use polyphase::store::handles::PgStores;
@@ -105,7 +105,7 @@ fn same(before: &[Vec<SlotSummaryItem>], after: &[Vec<SlotSummaryItem>], when: &
 }
 
 async fn rolled_up(db: &TestDb, now: DateTime<Utc>) {
-    store(db).await.roll_up(now).await.unwrap();
+    store(db).await.roll_up(now, Hours::All).await.unwrap();
 }
 
 #[tokio::test]
