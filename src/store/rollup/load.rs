@@ -202,18 +202,18 @@ static COLUMNS: LazyLock<[Columns; 2]> = LazyLock::new(|| {
     })
 });
 
-/// Spreads the oldest marks made before `round`, of hours that began before `before`, over the two work lists; returns their ids,
+/// Spreads the oldest marks made before `round`, of hours that began before `running`, over the two work lists; returns their ids,
 /// none when there are none left.
 pub(super) async fn spread(
     connection: &mut PgConnection,
     round: i64,
-    before: Option<DateTime<Utc>>,
+    running: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<i64>, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"WITH step AS MATERIALIZED (
                SELECT id, hour, round, account_id, registers, polls, meters FROM hour_mark
-               WHERE round < $1 AND ($3::timestamptz IS NULL OR hour < $3)
+               WHERE round < $1 AND hour < $3
                ORDER BY hour, id LIMIT $2
            ), consumption AS (
                INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
@@ -229,10 +229,65 @@ pub(super) async fn spread(
            SELECT id FROM step"#,
         round,
         limit,
-        before
+        running
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// The same for hours that began at `running` or later. Of their registers those are looked at that nobody looked at in that hour: a
+/// meter's first reading in an hour ends the hour before, and the others say nothing of any hour that has ended. What somebody edited is
+/// looked at always.
+pub(super) async fn spread_running(
+    connection: &mut PgConnection,
+    round: i64,
+    running: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"WITH fresh AS MATERIALIZED (
+               SELECT id, hour, round, account_id, registers, polls, meters FROM hour_mark
+               WHERE round < $1 AND hour >= $3 AND NOT looked
+               ORDER BY hour, id LIMIT $2
+           ), looked AS MATERIALIZED (
+               SELECT id, hour, account_id, meters FROM hour_mark k
+               WHERE hour >= $3 AND looked AND EXISTS (
+                   SELECT FROM fresh f WHERE f.registers AND f.hour = k.hour AND f.account_id = k.account_id)
+           ), consumption AS (
+               INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
+               SELECT DISTINCT m.meter, f.hour, f.round, f.account_id
+               FROM fresh f CROSS JOIN LATERAL unnest(f.meters) AS m (meter)
+               WHERE f.registers AND (NOT f.polls OR NOT EXISTS (
+                   SELECT FROM looked k WHERE k.hour = f.hour AND k.account_id = f.account_id AND m.meter = ANY (k.meters)))
+               ON CONFLICT DO NOTHING
+           ), polls AS (
+               INSERT INTO meter_hour_dirty (meter_id, hour, round, account_id)
+               SELECT DISTINCT m.meter, f.hour, f.round, f.account_id
+               FROM fresh f CROSS JOIN LATERAL unnest(f.meters) AS m (meter) WHERE f.polls
+               ON CONFLICT DO NOTHING
+           )
+           SELECT id AS "id!" FROM fresh UNION ALL SELECT id FROM looked WHERE EXISTS (SELECT FROM fresh)"#,
+        round,
+        limit,
+        running
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Takes away marks of running hours that are worked off; one an hour stays, for when it has ended, with the meters that were looked at.
+pub(super) async fn keep_running(connection: &mut PgConnection, round: i64, step: &[i64]) -> Result<(), StoreError> {
+    sqlx::query!(
+        "WITH gone AS (DELETE FROM hour_mark WHERE id = ANY($1) RETURNING hour, account_id, registers, meters)
+         INSERT INTO hour_mark (hour, round, account_id, registers, polls, looked, meters)
+         SELECT g.hour, $2, g.account_id, true, false, true, array_agg(DISTINCT m.meter)
+         FROM gone g CROSS JOIN LATERAL unnest(g.meters) AS m (meter) WHERE g.registers GROUP BY g.hour, g.account_id",
+        step,
+        round
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Takes away marks whose hours are computed.

@@ -26,17 +26,15 @@ pub(crate) const GAP_MAX: TimeDelta = TimeDelta::hours(25);
 /// Marks (each of an account's hour, with all meters of a batch) that are spread and worked off in one go. What they say is
 /// forgotten only then: a run that is cut off does so much again.
 const STEP: i64 = 200;
+/// The same of running hours, whose marks are many and alike.
+const STEP_RUNNING: i64 = 1_000;
 /// Meters' hours that one transaction works off.
 const CHUNK: i64 = 2_000;
 /// The same for hours of meters' polls, which the database computes itself.
 const METER_HOURS: i32 = 5_000;
 
 /// Works off every mark of such hours made so far; returns how many hours of consumption were written.
-pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>, hours: Hours) -> Result<u64, StoreError> {
-    let before = match hours {
-        Hours::All => None,
-        Hours::Ended => Some(now - TimeDelta::minutes(59)),
-    };
+pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>, which: Hours) -> Result<u64, StoreError> {
     let mut connection = pool.acquire().await?;
     let any = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM hour_mark) AS "any!""#)
         .fetch_one(&mut *connection)
@@ -48,48 +46,75 @@ pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>, hours: Hours) -> Resu
     let round = sqlx::query_scalar!("UPDATE consumption_round SET round = round + 1 RETURNING round")
         .fetch_one(&mut *connection)
         .await?;
-    let mut hours = 0u64;
-    let mut meters = 0usize;
+    // hours that began since then run
+    let running = now - TimeDelta::hours(1) + TimeDelta::microseconds(1);
+    let mut done = Done::default();
     loop {
-        let step = load::spread(&mut connection, round, before, STEP).await?;
+        let step = load::spread(&mut connection, round, running, STEP).await?;
         if step.is_empty() {
             break;
         }
-        let done = consumption_of(&mut connection, round, now).await?;
-        hours = hours.saturating_add(done.0);
-        meters = meters.saturating_add(done.1);
-        // each call is a transaction of its own
-        while sqlx::query_scalar!(r#"SELECT roll_up_meters($1, $2) AS "marks!""#, round, METER_HOURS)
-            .fetch_one(&mut *connection)
-            .await?
-            > 0
-        {}
+        work_off(&mut connection, round, now, &mut done).await?;
         load::forget_step(&mut connection, &step).await?;
     }
+    while which == Hours::All {
+        let step = load::spread_running(&mut connection, round, running, STEP_RUNNING).await?;
+        if step.is_empty() {
+            break;
+        }
+        work_off(&mut connection, round, now, &mut done).await?;
+        load::keep_running(&mut connection, round, &step).await?;
+    }
+    let Done { meters, hours } = done;
     RolledUp { meters, hours }.emit();
     Ok(hours)
 }
 
-/// Works off the list of hours of registers; returns hours written and meters looked at.
+/// What was done.
+#[derive(Default)]
+struct Done {
+    meters: usize,
+    hours: u64,
+}
+
+/// Works off the two lists.
+async fn work_off(
+    connection: &mut PgConnection,
+    round: i64,
+    now: DateTime<Utc>,
+    done: &mut Done,
+) -> Result<(), StoreError> {
+    consumption_of(connection, round, now, done).await?;
+    // each call is a transaction of its own
+    while sqlx::query_scalar!(r#"SELECT roll_up_meters($1, $2) AS "marks!""#, round, METER_HOURS)
+        .fetch_one(&mut *connection)
+        .await?
+        > 0
+    {}
+    Ok(())
+}
+
+/// Works off the list of hours of registers.
 async fn consumption_of(
     connection: &mut PgConnection,
     round: i64,
     now: DateTime<Utc>,
-) -> Result<(u64, usize), StoreError> {
-    let mut hours = 0u64;
-    let mut meters = 0usize;
+    done: &mut Done,
+) -> Result<(), StoreError> {
     loop {
         let mut transaction = connection.begin().await?;
         let marks = load::marks(&mut transaction, round, CHUNK).await?;
         if marks.is_empty() {
-            return Ok((hours, meters));
+            return Ok(());
         }
-        meters = meters.saturating_add(marks.iter().map(|mark| mark.meter).collect::<BTreeSet<_>>().len());
+        let meters = marks.iter().map(|mark| mark.meter).collect::<BTreeSet<_>>().len();
+        done.meters = done.meters.saturating_add(meters);
         let points = load::points(&mut transaction, &marks).await?;
         let registers = load::registers(&mut transaction, &points).await?;
         for point in &points {
             let computed = compute(point, &registers, now)?;
-            hours = hours.saturating_add(write::hours(&mut transaction, point, &computed).await?);
+            let hours = write::hours(&mut transaction, point, &computed).await?;
+            done.hours = done.hours.saturating_add(hours);
             write::days(&mut transaction, point, &computed).await?;
         }
         load::forget(&mut transaction, round, &marks).await?;

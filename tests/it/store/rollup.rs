@@ -97,6 +97,54 @@ async fn ended_hours_follow_the_registers_with_the_ratio_and_a_second_run_writes
     assert_eq!(days(&db).await, [hour("19 23:00", dec!(16), 1, false, true)]);
 }
 
+/// A meter that is read every minute is looked at twice an hour: at its first reading, which ends the hour before, and when the hour is over.
+#[tokio::test]
+async fn registers_of_a_running_hour_are_looked_at_once() {
+    let db = TestDb::new().await;
+    point(&db).await;
+    let store = store(&db).await;
+    let begin = at("2026-11-20T08:00:00Z");
+    let read = |minute: i64| {
+        record(sharp(
+            1,
+            begin + TimeDelta::minutes(minute),
+            dec!(100) + Decimal::from(minute),
+        ))
+    };
+    store.write(&[read(1), read(31), read(59)]).await.unwrap();
+    store.roll_up(at("2026-11-20T08:59:30Z"), Hours::All).await.unwrap();
+    assert_eq!(hours(&db).await, []);
+    // the first of the next hour ends the one before; a late one in front of it does not hold that up, but waits itself
+    store.write(&[read(63)]).await.unwrap();
+    store.roll_up(at("2026-11-20T09:03:30Z"), Hours::All).await.unwrap();
+    let ended = hours(&db).await;
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    let second = record(sharp(2, begin + TimeDelta::minutes(64), dec!(7)));
+    let late = record(sharp(1, begin + TimeDelta::minutes(61), dec!(161.5)));
+    store.write(&[read(65), late, second]).await.unwrap();
+    store.roll_up(at("2026-11-20T09:05:30Z"), Hours::All).await.unwrap();
+    assert_eq!(hours(&db).await, ended, "looked at already");
+    let waits: Vec<(bool, Vec<i32>)> = sqlx::query_as("SELECT looked, meters FROM hour_mark")
+        .fetch_all(&mut db.superuser().await)
+        .await
+        .unwrap();
+    assert_eq!(waits, [(true, vec![1, 2])], "one mark for the account's hour");
+    // what somebody edits is looked at at once
+    db.sql("SELECT mark_consumption(1, 1, '2026-11-20T09:00:00Z', '2026-11-20T09:04:00Z')")
+        .await;
+    store.roll_up(at("2026-11-20T09:06:30Z"), Hours::All).await.unwrap();
+    let edited = hours(&db).await;
+    assert_ne!(edited, ended, "the late reading counts now");
+    // and when the hour is over, everything
+    store.write(&[read(121)]).await.unwrap();
+    store.roll_up(at("2026-11-20T10:01:30Z"), Hours::Ended).await.unwrap();
+    store.roll_up(at("2026-11-20T10:01:30Z"), Hours::All).await.unwrap();
+    let all = hours(&db).await;
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(all.first(), edited.first());
+    assert_eq!(marked(&db).await, [at("2026-11-20T10:00:00Z")]);
+}
+
 #[tokio::test]
 async fn a_run_after_each_reading_gives_what_one_run_over_all_gives() {
     let begin = at("2026-11-20T07:50:00Z");
@@ -131,7 +179,12 @@ async fn a_run_after_each_reading_gives_what_one_run_over_all_gives() {
         let hours = if place % 4 == 0 { Hours::All } else { Hours::Ended };
         let now = reading.ts + TimeDelta::seconds(1);
         store_waiting.roll_up(now, hours).await.unwrap();
-        assert!(hours == Hours::Ended || marked(&waiting).await.is_empty());
+        // the mark of a running hour waits for its end, were it looked at or not
+        let ended = marked(&waiting)
+            .await
+            .into_iter()
+            .any(|hour| hour + TimeDelta::hours(1) <= now);
+        assert!(!ended, "{place}");
     }
     store_waiting.roll_up(now, Hours::All).await.unwrap();
     let whole = TestDb::new().await;
