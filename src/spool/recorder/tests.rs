@@ -81,6 +81,24 @@ fn frames_get_consecutive_ids_at_once_and_are_found_by_them() {
 }
 
 #[test]
+fn what_is_being_written_is_waited_for() {
+    let recorder = open(&ModelDisk::new(), small(), clock());
+    for n in 0..50u8 {
+        let range = recorder.record(vec![frame(Some(1), &[n])]);
+        let found = recorder.get(range.first).unwrap().unwrap();
+        assert_eq!(found.frame.bytes, [n]);
+        let newest = recorder.recent(DtuId(1), None, 1).unwrap();
+        assert_eq!(newest, [found]);
+    }
+    recorder.close();
+    assert_eq!(
+        recorder.recent(DtuId(1), None, 100).unwrap().len(),
+        50,
+        "nobody waits for a thread that has ended"
+    );
+}
+
+#[test]
 fn recent_is_newest_first_by_dtu_and_pages_back() {
     let recorder = open(&ModelDisk::new(), small(), clock());
     let ids = fill(&recorder, 300);

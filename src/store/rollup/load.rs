@@ -253,12 +253,14 @@ pub(super) async fn spread_running(
                SELECT id, hour, account_id, meters FROM hour_mark k
                WHERE hour >= $3 AND looked AND EXISTS (
                    SELECT FROM fresh f WHERE f.registers AND f.hour = k.hour AND f.account_id = k.account_id)
+           ), seen AS MATERIALIZED (
+               SELECT k.hour, k.account_id, m.meter FROM looked k CROSS JOIN LATERAL unnest(k.meters) AS m (meter)
            ), consumption AS (
                INSERT INTO consumption_dirty (meter_id, hour, round, account_id)
                SELECT DISTINCT m.meter, f.hour, f.round, f.account_id
                FROM fresh f CROSS JOIN LATERAL unnest(f.meters) AS m (meter)
-               WHERE f.registers AND (NOT f.polls OR NOT EXISTS (
-                   SELECT FROM looked k WHERE k.hour = f.hour AND k.account_id = f.account_id AND m.meter = ANY (k.meters)))
+               LEFT JOIN seen s ON s.hour = f.hour AND s.account_id = f.account_id AND s.meter = m.meter AND f.polls
+               WHERE f.registers AND s.meter IS NULL
                ON CONFLICT DO NOTHING
            ), polls AS (
                INSERT INTO meter_hour_dirty (meter_id, hour, round, account_id)
