@@ -57,13 +57,8 @@ pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>, which: Hours) -> Resu
         work_off(&mut connection, round, now, &mut done).await?;
         load::forget_step(&mut connection, &step).await?;
     }
-    while which == Hours::All {
-        let step = load::spread_running(&mut connection, round, running, STEP_RUNNING).await?;
-        if step.is_empty() {
-            break;
-        }
-        work_off(&mut connection, round, now, &mut done).await?;
-        load::keep_running(&mut connection, round, &step).await?;
+    if which == Hours::All {
+        look_at_running(&mut connection, round, now, running, &mut done).await?;
     }
     let Done { meters, hours } = done;
     RolledUp { meters, hours }.emit();
@@ -75,6 +70,24 @@ pub(super) async fn run(pool: &PgPool, now: DateTime<Utc>, which: Hours) -> Resu
 struct Done {
     meters: usize,
     hours: u64,
+}
+
+/// Works off what hours that run say of those that have ended.
+async fn look_at_running(
+    connection: &mut PgConnection,
+    round: i64,
+    now: DateTime<Utc>,
+    running: DateTime<Utc>,
+    done: &mut Done,
+) -> Result<(), StoreError> {
+    loop {
+        let step = load::spread_running(connection, round, running, STEP_RUNNING).await?;
+        if step.is_empty() {
+            return Ok(());
+        }
+        work_off(connection, round, now, done).await?;
+        load::keep_running(connection, round, &step).await?;
+    }
 }
 
 /// Works off the two lists.
