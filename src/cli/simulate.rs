@@ -38,9 +38,12 @@ pub struct SimulateArgs {
     /// A measuring point whose route over the mesh fails in an hour: it shows older values, or is not reached (DL/T 698.45)
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     mesh_failure: f64,
-    /// An event recorded with an answer of a concentrator of Q/GDW 1376.1
+    /// An event recorded with an answer of a concentrator; one of DL/T 698.45 reports it
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     events: f64,
+    /// A report of its own accord behind an answer of a concentrator: values of a meter, or (Q/GDW 1376.1) its newest event
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    reports: f64,
     /// Meters behind each DTU, at Modbus units 1, 2, 3 …; CJ/T 188 and DL/T 645 meters behind the n-th DTU at n001, n002, n003 …;
     /// behind a concentrator at points 1, 2, 3 … up to 2040
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=2040))]
@@ -157,6 +160,13 @@ pub fn run(args: SimulateArgs) -> ExitCode {
         stats.requests.load(Ordering::Relaxed),
         stats.replies.load(Ordering::Relaxed)
     );
+    if args.events > 0.0 || args.reports > 0.0 {
+        eprintln!(
+            "reports of their own accord {}, confirmed {}",
+            stats.reports.load(Ordering::Relaxed),
+            stats.confirmed.load(Ordering::Relaxed)
+        );
+    }
     ExitCode::SUCCESS
 }
 
@@ -176,6 +186,7 @@ fn terminals(args: &SimulateArgs) -> Result<Terminals, String> {
         faults: args.faults.clone(),
         mesh_failure: args.mesh_failure,
         events: args.events,
+        reports: args.reports,
         ..Habits::default()
     };
     Ok(match args.concentrator_kind {

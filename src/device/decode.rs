@@ -7,6 +7,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand};
 use crate::protocol::Request;
 use crate::protocol::dlt698::{Data, Oad};
+use crate::protocol::gdw376::{Afn, Unit};
 use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 
@@ -133,6 +134,24 @@ pub fn decode_reported(model: &MeterModel, values: &[(Oad, Data)]) -> DecodedPol
     match &model.profile {
         Profile::Dlt698(profile) => dlt698::decode::decode_reported(profile, values),
         _ => DecodedPoll::default(),
+    }
+}
+
+/// What was reported of a meter at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedState {
+    /// The moment, in the terminal's local time.
+    pub at: NaiveDateTime,
+    /// What it says in the words of the model; empty where the terminal has no value.
+    pub items: Vec<Item>,
+}
+
+/// What an item says that a concentrator of Q/GDW 1376.1 reported of a measuring point; none where the model does not have the
+/// item, or nothing says of which moment it is.
+pub fn decode_reported_item(model: &MeterModel, afn: Afn, unit: &Unit) -> Option<ReportedState> {
+    match &model.profile {
+        Profile::Gdw376(profile) => gdw376::decode::decode_reported(profile, afn, unit),
+        _ => None,
     }
 }
 

@@ -13,6 +13,9 @@
 
 mod batch;
 mod clock;
+#[cfg(test)]
+#[path = "proxy/event_tests.rs"]
+mod event_tests;
 mod excerpt;
 mod hearing;
 mod parts;

@@ -17,6 +17,7 @@ mod events;
 #[cfg(test)]
 #[path = "trunk/tests.rs"]
 mod tests;
+mod values;
 mod watch;
 
 use super::Moment;
@@ -31,6 +32,7 @@ use batch::{Batch, Question};
 pub use events::{Recorded, UnreadEvents};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+pub use values::{PointRow, Values};
 
 /// The number under which we ask; a terminal that speaks of its own accord uses 0.
 const MASTER: u8 = 1;
@@ -81,6 +83,8 @@ pub enum TrunkEvent {
     Recorded(Recorded),
     /// Records were asked for, and what came cannot be read; they are not asked for again.
     Unread(UnreadEvents),
+    /// The terminal reports values of its own accord, to be kept.
+    Values(Box<Values>),
     /// The terminal reports something else of its own accord; not confirmed until [`Trunk::confirm`].
     Report(Vec<Message>),
     /// A report that was confirmed before came again.
@@ -207,12 +211,14 @@ impl Trunk {
     }
 
     fn feed_frame(&mut self, now: Moment, frame: &[u8]) {
-        let events = self.dialogue.feed(now.on, frame);
-        let kind = kind_of(&events);
-        if kind == LineFrameKind::Stray {
-            self.stats.strays += 1;
+        let mut events = self.dialogue.feed(now.on, frame);
+        if !self.take_values(now, &mut events, frame) {
+            let kind = kind_of(&events);
+            if kind == LineFrameKind::Stray {
+                self.stats.strays += 1;
+            }
+            self.keep(now, kind, frame.to_vec());
         }
-        self.keep(now, kind, frame.to_vec());
         self.hear(now, events);
     }
 

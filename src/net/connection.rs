@@ -334,6 +334,7 @@ where
             Admission::Refused(cause) => return Err(cause),
         }
         self.admitted();
+        self.parcels_admitted();
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use crate::exchange::job::{Effect, PollJob, PollOutcome, Priority, TransactionError, TransactionReport};
 pub use crate::exchange::proxy::ReportedRow;
+pub use crate::exchange::trunk::PointRow;
 
 /// Why a job was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,6 +197,8 @@ pub struct FieldReport {
     pub dtu: DtuId,
     /// What it says of which meter.
     pub rows: Vec<ReportedRow>,
+    /// What it says of measuring points, where it is a concentrator of Q/GDW 1376.1.
+    pub points: Vec<PointRow>,
     /// When it came, our clock.
     pub read_at: DateTime<Utc>,
     /// The raw frame.

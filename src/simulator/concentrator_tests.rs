@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::protocol::gdw376::{Ask, Fn, Pn, Request, Said};
-use rust_decimal::dec;
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::prelude::FromPrimitive;
+use rust_decimal::{Decimal, dec};
 
 #[derive(Debug)]
 struct Still(DateTime<Utc>);
@@ -200,4 +202,28 @@ fn a_relay_is_moved_and_read_through_the_concentrator_by_its_own_address_alone()
     let answer = answered(&sim, &mut points, &request);
     let unit = answer.units().next().unwrap().clone();
     assert_eq!(unit.reading.unwrap().number("active power", None), Some(Decimal::ZERO));
+}
+
+#[test]
+fn what_it_reports_is_its_newest_event_or_the_registers_of_a_point() {
+    let (sim, mut points) = sim(Habits::default());
+    let (mut terminal, mut dice) = (sim.terminal(), Dice::new(3));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        terminal.happen(true, record(points.local()));
+        let message = sim.report(&mut terminal, &mut points, &mut dice).unwrap();
+        assert!(message.seq.wants_confirmation() && message.control.is_from_terminal());
+        let units = message.units(Edition::E2013).unwrap();
+        seen.insert(message.afn.0);
+        if message.afn == Afn::EVENTS {
+            let events = event::read(&units[0].data).unwrap();
+            assert_eq!(events.records, [record(points.local())]);
+            assert_eq!((events.counters.0, events.to), (events.to, events.from + 1));
+        } else {
+            let reading = units[0].reading.as_ref().unwrap();
+            assert!(reading.time("terminal read at").is_some());
+            assert!((1..=500).contains(&units[0].id.pn.number().unwrap()));
+        }
+    }
+    assert_eq!(seen, [Afn::REALTIME.0, Afn::EVENTS.0].into());
 }

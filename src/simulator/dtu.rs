@@ -57,6 +57,10 @@ pub struct FleetStats {
     pub requests: AtomicU64,
     /// Replies sent.
     pub replies: AtomicU64,
+    /// Reports that concentrators made of their own accord.
+    pub reports: AtomicU64,
+    /// Those that were confirmed.
+    pub confirmed: AtomicU64,
 }
 
 const HEARTBEAT: &[u8] = b"HB";

@@ -13,5 +13,7 @@ pub mod line;
 pub mod mbus;
 pub mod meter;
 pub mod physics;
+mod points;
+mod reports;
 pub mod switch;
 pub mod terminal;

@@ -2,16 +2,21 @@
 //! meters, each with a load of its own. A meter whose route over the mesh fails is not reached for an hour.
 
 use crate::base::clock::Clock;
+use crate::device::dlt645::history::Kind;
 use crate::device::dlt698::ObjectProfile;
 use crate::device::model::{MeterModel, Profile};
 use crate::protocol::dlt698::archive::{ARCHIVE, ArchiveMeter, MeterProtocol, Wiring};
 use crate::protocol::dlt698::terminal::{Device, Objects};
-use crate::protocol::dlt698::{Address, Dar, Data, Frame, GetRecord, LinkKind, Next, Oad, Omd, Piid, Tsa, next};
+use crate::protocol::dlt698::{
+    Address, Apdu, Csd, Dar, Data, DateTimeS, FROZEN_AT, Frame, GetRecord, LinkKind, Many, Next, Oad, Omd, Piid,
+    ROW_OF, RecordResult, Report, Road, Rows, Rsd, TASK_ROWS, Tsa, event, next,
+};
 use crate::simulator::concentrator::Habits;
 use crate::simulator::dlt698::Shown;
 use crate::simulator::dtu::FleetStats;
 use crate::simulator::faults::{Dice, Fate};
 use crate::simulator::physics::Load;
+use crate::simulator::reports::Reports;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::io;
@@ -43,7 +48,7 @@ pub struct StationPlan {
     pub seed: u64,
     /// Between heartbeats.
     pub heartbeat: Duration,
-    /// How they behave; events are not theirs.
+    /// How they behave.
     pub habits: Habits,
     /// What each meter is.
     pub model: Arc<MeterModel>,
@@ -151,9 +156,15 @@ impl SimTerminal {
         let mut known = false;
         let mut speaks_at = Instant::now();
         let mut number = Piid::new(0);
+        station.reports.reconnected();
         loop {
+            while let Some(report) = station.reports.next(Instant::now()) {
+                stream.write_all(&report).await?;
+            }
+            let report_at = station.reports.due(Instant::now());
             tokio::select! {
                 ready = stream.readable() => ready?,
+                () = tokio::time::sleep_until(report_at.unwrap_or(speaks_at)), if report_at.is_some() => continue,
                 () = tokio::time::sleep_until(speaks_at) => {
                     let (kind, again) = if known { (LinkKind::Heartbeat, self.heartbeat) } else { (LinkKind::Login, LOGIN_AGAIN) };
                     stream.write_all(&self.link(&device, number, kind, station)).await?;
@@ -175,6 +186,12 @@ impl SimTerminal {
                     known = true;
                     continue;
                 }
+                if let Ok(Apdu::ReportAck(ack)) = Apdu::parse(frame.data()) {
+                    if station.reports.confirmed(ack.piid.number()) {
+                        stats.confirmed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    continue;
+                }
                 stats.requests.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(self.habits.thinks).await;
                 station.now = station.clock.now();
@@ -185,8 +202,35 @@ impl SimTerminal {
                 if !self.reply(stream, &answer, &beat, stats, dice).await? {
                     return Ok(());
                 }
+                self.speak(&device, &mut number, station, stats, dice);
             }
             pending.drain(..pending.len().saturating_sub(PENDING_MAX));
+        }
+    }
+
+    /// Any of its meters.
+    fn place(&self, dice: &mut Dice) -> u16 {
+        let place = dice.below(self.meters.into()).saturating_add(1);
+        u16::try_from(place).unwrap_or(1)
+    }
+
+    /// What it says of its own accord behind an answer, if anything: that an event happened, and a freeze of a meter.
+    fn speak(&self, device: &Device, number: &mut Piid, station: &mut Station, stats: &FleetStats, dice: &mut Dice) {
+        let mut lists = Vec::new();
+        if self.habits.events > 0.0 && dice.chance(self.habits.events) {
+            station.happened = station.happened.saturating_add(1);
+            lists.extend(event_of(station, &self.meter_address(self.place(dice))));
+        }
+        if self.habits.reports > 0.0 && dice.chance(self.habits.reports) {
+            lists.extend(station.freeze_of(&self.meter_address(self.place(dice))));
+        }
+        for list in lists {
+            let Some(frame) = device.report(*number, Report::Records(Many::one(list))) else {
+                continue;
+            };
+            stats.reports.fetch_add(1, Ordering::Relaxed);
+            station.reports.push(number.number(), frame.wire());
+            *number = number.next();
         }
     }
 
@@ -237,6 +281,33 @@ struct Station {
     archive: Data,
     meters: BTreeMap<Vec<u8>, (u64, Shown)>,
     mesh_failure: f64,
+    /// Events so far.
+    happened: u32,
+    reports: Reports,
+}
+
+/// The record of an event: the clock of a meter is off (3105).
+fn event_of(station: &Station, meter: &str) -> Option<RecordResult> {
+    let meter = Address::parse(meter).ok()?;
+    let row = vec![
+        Data::UInt32(station.happened),
+        Data::DateTimeS(DateTimeS::of(station.now.naive_utc())),
+        Data::Null,
+        Data::Tsa(Tsa::of(&meter)),
+        Data::Array(Vec::new()),
+    ];
+    let columns = [
+        event::NUMBER,
+        event::BEGAN_AT,
+        event::ENDED_AT,
+        event::SOURCE,
+        event::REPORTED,
+    ];
+    Some(RecordResult {
+        oad: Oad::new(0x3105, 2),
+        columns: columns.map(Csd::Oad).to_vec(),
+        rows: Rows::Rows(vec![row]),
+    })
 }
 
 impl Station {
@@ -276,8 +347,39 @@ impl Station {
             own: shown(of.address, of.seed),
             meters: meters.collect(),
             mesh_failure: of.habits.mesh_failure,
+            happened: 0,
+            reports: Reports::default(),
             clock,
         }
+    }
+
+    /// The last daily freeze of a meter, as its task brings it; none where the model has none.
+    fn freeze_of(&mut self, meter: &str) -> Option<RecordResult> {
+        let meter = Tsa::of(&Address::parse(meter).ok()?);
+        let now = self.now;
+        let (_, shown) = self.meters.get_mut(meter.bytes())?;
+        shown.now = now;
+        let profile = Arc::clone(&shown.profile);
+        let kept = profile.history.iter().find(|kept| kept.kind == Kind::Daily)?;
+        let mut columns = vec![FROZEN_AT];
+        for point in &kept.points {
+            let whole = Oad { index: 0, ..point.oad };
+            if !columns.contains(&whole) {
+                columns.push(whole);
+            }
+        }
+        let asked = GetRecord {
+            oad: kept.oad,
+            rows: Rsd::Back(1),
+            columns: columns.iter().copied().map(Csd::Oad).collect(),
+        };
+        let row = shown.rows(&asked).ok()?.into_iter().next()?;
+        let road = Road { oad: kept.oad, columns };
+        Some(RecordResult {
+            oad: TASK_ROWS,
+            columns: vec![Csd::Oad(ROW_OF), Csd::Road(road)],
+            rows: Rows::Rows(vec![vec![Data::Tsa(meter), Data::Structure(row)]]),
+        })
     }
 
     /// Whether the route to a meter holds in this hour.
@@ -320,3 +422,7 @@ impl Objects for Station {
         Some(meter)
     }
 }
+
+#[cfg(test)]
+#[path = "terminal_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! What concentrators recorded of events: written with role ingest, each record once, however often it is told; shown within
+//! What concentrators and terminals recorded of events: written with role ingest, each record once, however often it is told; shown within
 //! an account.
 
 use super::Database;
@@ -7,7 +7,7 @@ use crate::base::hex;
 use crate::base::ids::{DtuId, TerminalEventId};
 use crate::port::scope::{InAccount, Scope, StoreError};
 use crate::port::terminal_events::{
-    TerminalEvent, TerminalEventLog, TerminalEventStore, TerminalEventView, event_name,
+    TerminalEvent, TerminalEventLog, TerminalEventStore, TerminalEventView, event_detail, event_name,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -35,7 +35,10 @@ impl PgTerminalEvents {
     }
 
     async fn write(&self, dtu: DtuId, events: &[TerminalEvent], now: DateTime<Utc>) -> Result<u64, StoreError> {
-        let codes: Vec<i16> = events.iter().map(|event| event.code.into()).collect();
+        let codes: Vec<i16> = events
+            .iter()
+            .map(|event| i16::try_from(event.code).unwrap_or(i16::MAX))
+            .collect();
         let data: Vec<Vec<u8>> = events.iter().map(|event| event.data.clone()).collect();
         let important: Vec<bool> = events.iter().map(|event| event.important).collect();
         let happened: Vec<Option<NaiveDateTime>> = events.iter().map(|event| event.happened_at).collect();
@@ -112,7 +115,7 @@ impl TerminalEventStore for AccountHandle {
         .await?;
         let view = rows.into_iter().map(|row| {
             // the table holds no other codes
-            let code = u8::try_from(row.code).unwrap_or_default();
+            let code = u16::try_from(row.code).unwrap_or_default();
             TerminalEventView {
                 id: TerminalEventId(row.id),
                 code,
@@ -120,6 +123,7 @@ impl TerminalEventStore for AccountHandle {
                 important: row.important,
                 happened_at: row.happened_at,
                 found_at: row.found_at,
+                detail: event_detail(code, &row.data),
                 data: hex::encode(&row.data),
             }
         });

@@ -8,7 +8,7 @@ use crate::domain::alarm::rule::{Check, Place, Rule};
 use crate::domain::alarm::{AlarmKind, Change, Detail, Key, Raise, Severity, Subject};
 use crate::port::alarms::{CommandFact, OpenAlarm};
 use crate::port::readiness::Readiness;
-use crate::protocol::gdw376::event;
+use crate::port::terminal_events::{event_label, event_name};
 use crate::telemetry::alarm::AlarmsCounted;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -241,15 +241,16 @@ impl Engine {
                 continue;
             };
             let subject = Subject::Dtu { dtu: event.dtu };
-            let variant = format!("erc{}", event.code);
+            let label = event_label(event.code);
+            let variant = label.to_lowercase().replace(' ', "");
             let key = Key::new(Some(event.account), AlarmKind::TerminalEvent, &variant, subject);
             let own_time = event
                 .happened_at
                 .map(|at| format!(", the last at {at} by its own clock"));
             let detail = Detail {
                 count: Some(event.count),
-                names: vec![event::name(event.code).to_owned()],
-                note: Some(format!("ERC{}{}", event.code, own_time.unwrap_or_default())),
+                names: vec![event_name(event.code).to_owned()],
+                note: Some(format!("{label}{}", own_time.unwrap_or_default())),
                 ..Detail::default()
             };
             changes.push(raise(key, subject, &rule, event.found_at, detail));

@@ -1,13 +1,13 @@
 //! From a concentrator's answers to reading items.
 
 use super::{Point, PointProfile, Source};
-use crate::device::decode::{DecodedPoll, Problem, ProblemKind};
+use crate::device::decode::{DecodedPoll, Problem, ProblemKind, ReportedState};
 use crate::device::dlt645::history::{DecodedPast, Past};
 use crate::device::dlt645::item;
 use crate::domain::reading::Item;
 use crate::protocol::gdw376::format::Value;
 use crate::protocol::gdw376::layout::Stamped;
-use crate::protocol::gdw376::{Answer, Edition, Fn, Found, Id, Message, Request, Said, Unit, find};
+use crate::protocol::gdw376::{Afn, Answer, Edition, Fn, Found, Id, Message, Request, Said, Unit, find};
 use chrono::{Days, Months, NaiveDateTime};
 use rust_decimal::Decimal;
 
@@ -72,6 +72,37 @@ pub(in crate::device) fn decode_past<'a>(
         }
     }
     out
+}
+
+/// What an item says that a concentrator reported of its own accord: present values with the time at which it read the meter,
+/// or frozen ones with the end of their day or month; none of an item that the model does not have. An item without its own
+/// moment says nothing: it may come again, and nobody would know that it is the same.
+pub(in crate::device) fn decode_reported(profile: &PointProfile, afn: Afn, unit: &Unit) -> Option<ReportedState> {
+    let units = std::slice::from_ref(unit);
+    let of_item = |point: &&Point| point.source.afn == afn && point.source.item == unit.id.item;
+    let history = profile.history.iter().flat_map(|kept| &kept.points);
+    let (points, at): (Vec<&Point>, _) = match afn {
+        Afn::HISTORY => (history.filter(of_item).collect(), end_of(unit)),
+        _ => (
+            profile.points.iter().filter(of_item).collect(),
+            time(units, unit.id, READ_AT),
+        ),
+    };
+    if points.is_empty() {
+        return None;
+    }
+    let mut items: Vec<Item> = Vec::new();
+    for point in points {
+        let number = number(&point.source, unit.id, units).ok();
+        // days and months of one item may bring the same quantity
+        let fresh = !items.iter().any(|known| known.measurand == point.measurand);
+        items.extend(
+            number
+                .filter(|_| fresh)
+                .map(|number| item(&point.measurand, number, point.factor)),
+        );
+    }
+    Some(ReportedState { at: at?, items })
 }
 
 /// All frames of an answer, judged once more against the question; else what is wrong with them.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::catalogue::Catalogue;
-use crate::device::decode::{decode, decode_past};
+use crate::device::decode::{ReportedState, decode, decode_past, decode_reported_item};
 use crate::device::dlt645::history::Past;
 use crate::device::model::{Folder, MeterModel};
 use crate::device::parse::parse;
@@ -191,4 +191,43 @@ parity = "none"
     let faults = parse("own.toml".as_ref(), Folder::Gdw376, text).unwrap_err();
     let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
     assert_eq!(lines, [7, 8, 9, 10, 11, 12, 14], "{faults:#?}");
+}
+
+/// What an item says that is reported of a point, with every number `value` and every time `time`.
+fn reported(afn: Afn, item: u8, stamp: &[u8], value: Decimal, time: NaiveDateTime) -> Option<ReportedState> {
+    let layout = item_layout(afn, Fn::new(item).unwrap(), Way::Up, Edition::E2013).unwrap();
+    let supply = |field: &'static crate::protocol::gdw376::layout::Field, rate: Option<u8>, _| match field.format {
+        format::Format::A1 | format::Format::A15 => Said::Time(time),
+        _ => Said::Number(value + Decimal::from(rate.unwrap_or_default()) / dec!(10)),
+    };
+    let data = layout.write(stamp, 4, 0, supply).unwrap();
+    let id = Id {
+        pn: Pn::new(7).unwrap(),
+        item: Fn::new(item).unwrap(),
+    };
+    let reading = layout
+        .read(&mut crate::base::bytes::Reader::new(&data))
+        .and_then(Result::ok);
+    let unit = Unit {
+        id,
+        data,
+        start: 0,
+        reading,
+    };
+    decode_reported_item(&model("gdw376_three_phase"), afn, &unit)
+}
+
+#[test]
+fn reported_items_are_of_the_moment_that_stands_in_them() {
+    let read_at = at("2026-11-21T08:15:00");
+    let present = reported(Afn::REALTIME, 129, &[], dec!(100), read_at).unwrap();
+    assert_eq!((present.at, present.items.len()), (read_at, 5));
+    let import = |items: &[Item]| value(items, Quantity::ActiveEnergyImport);
+    assert_eq!(import(&present.items), Some(Value::Decimal(dec!(100))));
+    // the freeze of the 20th is of its end, whenever it was read
+    let frozen = reported(Afn::HISTORY, 161, &[0x20, 0x11, 0x26], dec!(90), read_at).unwrap();
+    assert_eq!((frozen.at, frozen.items.len()), (at("2026-11-21T00:00:00"), 5));
+    assert_eq!(import(&frozen.items), Some(Value::Decimal(dec!(90))));
+    // an item that the model does not have
+    assert_eq!(reported(Afn::REALTIME, 33, &[], dec!(1), read_at), None);
 }

@@ -16,10 +16,18 @@ use crate::protocol::{Finding, Protocol, Verdict};
 impl Proxy {
     pub(super) fn heard(&mut self, now: Moment, frame: &Frame, bytes: &[u8]) {
         if frame.control.is_from_device() && !frame.control.is_of_ours() {
-            let reports = [Control::REPORT, Control::REPORT.scrambled()].contains(&frame.control);
+            let is_of = |control: Control| [control, control.scrambled()].contains(&frame.control);
+            let ours = self.terminal.covers(&frame.address);
+            if is_of(Control::REPORT.segmented()) {
+                return match ours {
+                    true => self.part_reported(now, frame, bytes),
+                    false => self.stray(now, bytes),
+                };
+            }
+            let reports = is_of(Control::REPORT);
             return match Apdu::parse(frame.data()) {
-                Ok(Apdu::Report(_)) if reports && !self.terminal.covers(&frame.address) => self.stray(now, bytes),
-                Ok(Apdu::Report(report)) if reports => self.reported(now, frame, &report, bytes),
+                Ok(Apdu::Report(_)) if reports && !ours => self.stray(now, bytes),
+                Ok(Apdu::Report(report)) if reports => self.reported(now, frame, &report, (bytes, bytes)),
                 _ => self.keep_unasked(now, LineFrameKind::Answer, bytes),
             };
         }
@@ -80,9 +88,13 @@ impl Proxy {
                     self.write(now, &next);
                     return true;
                 }
-                if let Ok(Apdu::ConnectResponse(response)) = request.reply(answers) {
+                let reply = request.reply(answers);
+                if let Ok(Apdu::ConnectResponse(response)) = &reply {
                     let most = usize::from(response.parameters.receive_max).saturating_sub(FRAME_HEAD);
                     self.settings.question_max = self.settings.question_max.min(most.max(QUESTION_MIN));
+                }
+                if let Ok(apdu) = &reply {
+                    self.followed(apdu);
                 }
             }
             Verdict::Refused(_) => {}
@@ -106,6 +118,7 @@ impl Proxy {
         self.stats.round_trip = Some(trip);
         match reply {
             Ok(apdu) => {
+                self.followed(&apdu);
                 if let Some(batch) = self.batch(priority) {
                     batch.silent = 0;
                     batch.answered(&way.question, now, &apdu);
@@ -173,7 +186,7 @@ impl Proxy {
         self.batches.iter_mut().find(|batch| batch.priority == priority)
     }
 
-    fn stray(&mut self, now: Moment, bytes: &[u8]) {
+    pub(super) fn stray(&mut self, now: Moment, bytes: &[u8]) {
         self.stats.strays += 1;
         self.keep(now, LineFrameKind::Stray, bytes.to_vec());
     }

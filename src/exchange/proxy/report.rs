@@ -1,4 +1,8 @@
-//! What a terminal reports of its own accord: cut into rows of meters, confirmed once it is durable and not before.
+//! What a terminal reports of its own accord: cut into rows of meters and records of events, confirmed once it is durable and
+//! not before. What it reports beside an answer is taken the same way; nobody confirms that, the answer was asked for.
+//!
+//! A report in several frames is joined: each part but the last is confirmed at once, so that the next comes, the report as any
+//! other.
 //!
 //! A row is taken when it says of which meter it is (202A) and of which moment: its freeze's (2021), or, of present values,
 //! when they were collected (6041, 6040) or stored (6042). A row that mixes present and frozen values, or freezes of two kinds, has
@@ -7,9 +11,10 @@
 use super::{Proxy, ProxyEvent};
 use crate::exchange::Moment;
 use crate::exchange::visit::{LineFrame, LineFrameKind};
+use crate::protocol::dlt698::event::{self, Event, Told};
 use crate::protocol::dlt698::{
-    ADDRESS, Answered, Csd, Data, FROZEN_AT, Frame, Oad, ROW_OF, RecordResult, Report, Road, Rows, STORED_AT, Tsa,
-    confirm_report,
+    ADDRESS, Answered, Apdu, Csd, Data, FROZEN_AT, FollowReport, Frame, Joined, Joiner, Oad, ROW_OF, RecordResult,
+    Report, Road, Rows, STORED_AT, Segment, Tsa, confirm_part_of_report, confirm_report,
 };
 use chrono::NaiveDateTime;
 use std::collections::VecDeque;
@@ -31,12 +36,14 @@ const FREEZES: std::ops::RangeInclusive<u16> = 0x5000..=0x5011;
 pub struct Reported {
     /// Names it.
     pub ticket: u64,
-    /// The frame, not recorded yet.
-    pub frame: LineFrame,
+    /// The frame, the last one of several, not recorded yet; none where it came beside an answer.
+    pub frame: Option<LineFrame>,
     /// What it is of.
     pub kind: &'static str,
     /// Its rows.
     pub rows: Vec<ReportedRow>,
+    /// Its records of events.
+    pub events: Vec<Event>,
     /// Rows, or other things that it says, of which nobody knows the meter or the moment.
     pub left: usize,
 }
@@ -59,6 +66,8 @@ pub(super) struct Reports {
     waiting: VecDeque<Waiting>,
     /// Frames of confirmed reports with their confirmations.
     confirmed: VecDeque<(Vec<u8>, Vec<u8>)>,
+    /// The one that comes in parts; its bounds are those of an APDU.
+    joiner: Joiner,
 }
 
 #[derive(Debug)]
@@ -69,9 +78,57 @@ struct Waiting {
 }
 
 impl Proxy {
-    /// A report came.
-    pub(super) fn reported(&mut self, now: Moment, frame: &Frame, report: &Answered<Report>, bytes: &[u8]) {
-        let line = super::hearing::line_frame(now, LineFrameKind::Answer, bytes);
+    /// A part of a report came; `bytes` are its frame's.
+    pub(super) fn part_reported(&mut self, now: Moment, frame: &Frame, bytes: &[u8]) {
+        let Some(joined) = Segment::parse(frame.data())
+            .and_then(|part| self.reports.joiner.take(&part))
+            .ok()
+        else {
+            return self.stray(now, bytes);
+        };
+        match joined {
+            Joined::More { confirm } | Joined::Again { confirm } => {
+                let line = super::hearing::line_frame(now, LineFrameKind::Answer, bytes);
+                self.events.push_back(ProxyEvent::Unasked(line));
+                if let Some(confirmation) = confirm_part_of_report(frame, confirm) {
+                    self.confirm(now, confirmation.wire());
+                }
+            }
+            Joined::Whole(apdu) => match Apdu::parse(&apdu) {
+                Ok(Apdu::Report(report)) => self.reported(now, frame, &report, (bytes, &apdu)),
+                _ => self.stray(now, bytes),
+            },
+        }
+    }
+
+    /// What an answer reports besides.
+    pub(super) fn followed(&mut self, apdu: &Apdu) {
+        let Some(follow) = apdu.follow() else { return };
+        let (rows, told, left) = follows(follow);
+        if rows.is_empty() && told.events.is_empty() {
+            // status words, and what cannot be placed: nobody waits for it
+            return;
+        }
+        self.reports.last += 1;
+        self.events.push_back(ProxyEvent::Report(Box::new(Reported {
+            ticket: self.reports.last,
+            frame: None,
+            kind: "beside an answer",
+            rows,
+            left,
+            events: told.events,
+        })));
+    }
+
+    /// A report came: the frame that ended it, what it is known by when it comes again, and it.
+    pub(super) fn reported(
+        &mut self,
+        now: Moment,
+        frame: &Frame,
+        report: &Answered<Report>,
+        (wire, bytes): (&[u8], &[u8]),
+    ) {
+        let line = super::hearing::line_frame(now, LineFrameKind::Answer, wire);
         let known = self.reports.confirmed.iter().find(|(known, _)| known == bytes);
         if let Some(confirmation) = known.map(|(_, confirmation)| confirmation.clone()) {
             self.events.push_back(ProxyEvent::Unasked(line));
@@ -82,19 +139,27 @@ impl Proxy {
             // it is being kept
             return self.events.push_back(ProxyEvent::Unasked(line));
         }
-        let (rows, left) = rows_of(&report.body);
+        let mut events = Told::of_report(&report.body);
+        let (mut rows, mut left) = rows_of(&report.body);
+        if let Some(follow) = &report.follow {
+            let (more_rows, more, more_left) = follows(follow);
+            rows.extend(more_rows);
+            events.events.extend(more.events);
+            left += more_left;
+        }
         self.reports.last += 1;
         let ticket = self.reports.last;
         let reported = Reported {
             ticket,
-            frame: line,
+            frame: Some(line),
             kind: match report.body {
                 Report::Items(_) => "attributes",
                 Report::Records(_) => "records",
                 Report::Transparent(_) => "bytes of a meter",
             },
             rows,
-            left,
+            left: left + events.left,
+            events: events.events,
         };
         if self.reports.waiting.len() >= WAITING_MAX {
             // the oldest is confirmed no more; it comes again
@@ -142,16 +207,34 @@ impl Reports {
     }
 }
 
-/// The rows of a report, and how much of it is none that can be placed.
-fn rows_of(report: &Report) -> (Vec<ReportedRow>, usize) {
-    let records = match report {
-        Report::Records(records) => records.iter(),
-        // attributes are the terminal's own, and bytes of a meter have no moment
-        Report::Items(items) => return (Vec::new(), items.len()),
-        Report::Transparent(_) => return (Vec::new(), 1),
+/// The rows and events of what is reported beside something, and how much of it is a row or an event that cannot be placed.
+/// Attributes are the terminal's own.
+fn follows(follow: &FollowReport) -> (Vec<ReportedRow>, Told, usize) {
+    let (rows, left) = match follow {
+        FollowReport::Items(_) => (Vec::new(), 0),
+        FollowReport::Records(records) => rows_of_records(records),
     };
+    let told = Told::of_follow(follow);
+    let left = left + told.left;
+    (rows, told, left)
+}
+
+/// The rows of a report, and how much of it is none that can be placed. Events are no rows.
+fn rows_of(report: &Report) -> (Vec<ReportedRow>, usize) {
+    match report {
+        Report::Records(records) => rows_of_records(records),
+        // attributes are the terminal's own, and bytes of a meter have no moment
+        Report::Items(items) => {
+            let left = items.iter().filter(|item| !event::is_event(item.oad.oi));
+            (Vec::new(), left.count())
+        }
+        Report::Transparent(_) => (Vec::new(), 1),
+    }
+}
+
+fn rows_of_records(records: &[RecordResult]) -> (Vec<ReportedRow>, usize) {
     let (mut rows, mut left) = (Vec::new(), 0);
-    for record in records {
+    for record in records.iter().filter(|record| !event::is_of_events(record)) {
         match &record.rows {
             Rows::Dar(_) => left += 1,
             Rows::Rows(of_record) => {

@@ -87,7 +87,9 @@ pub(super) struct Heard {
     written: Vec<Vec<u8>>,
     pub(super) done: BTreeMap<Ticket, VisitOutcome>,
     unasked: Vec<LineFrame>,
-    reports: usize,
+    pub(super) reports: usize,
+    /// Records of events in them.
+    pub(super) events: usize,
     dead: usize,
 }
 
@@ -102,7 +104,10 @@ pub(super) fn take(proxy: &mut Proxy, heard: &mut Heard) -> Vec<Vec<u8>> {
                 }
             }
             ProxyEvent::Unasked(frame) => heard.unasked.push(frame),
-            ProxyEvent::Report(_) => heard.reports += 1,
+            ProxyEvent::Report(report) => {
+                heard.reports += 1;
+                heard.events += report.events.len();
+            }
             ProxyEvent::Answered | ProxyEvent::Replay => {}
             ProxyEvent::Dead => heard.dead += 1,
         }

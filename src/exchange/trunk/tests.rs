@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod event_tests;
 mod relay_tests;
+mod value_tests;
 
 struct Mute;
 
@@ -429,7 +430,7 @@ fn a_report_is_told_once_and_confirmed_when_it_is_durable() {
     let mut reporting = terminal([]);
     let mut report = reporting.say(gdw376::Link::Heartbeat);
     report.control = gdw376::Control::REPORT;
-    report.afn = Afn::REALTIME;
+    report.afn = Afn::TASK;
     report.body = [gdw376_body(3), energy(3)].concat();
     let wire = report.frame().unwrap().wire();
     let mut heard = Heard::default();

@@ -10,9 +10,11 @@ use crate::exchange::visit::LineFrameKind;
 use crate::net::NetDeps;
 use crate::net::settings::NetSettings;
 use crate::port::field::{FieldReport, ReportKept, ReportLost, ReportedRow};
+use crate::port::terminal_events::{EVENT_MAX, TerminalEvent};
+use crate::protocol::dlt698::event::Event;
 use crate::protocol::dlt698::{Address, LinkKind, Next, link_response, next};
 use crate::protocol::dtu::{Framing, terminal};
-use crate::telemetry::concentrator::{FrameAsked, ReportLeft, ReportReplayed, ReportStored, TerminalSpoke};
+use crate::telemetry::concentrator::{EventsKept, FrameAsked, ReportLeft, ReportReplayed, ReportStored, TerminalSpoke};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Reports that wait to be kept; a terminal repeats what it gets no confirmation of.
 const REPORTS_MAX: usize = 8;
 /// How long keeping a report may take; it is not confirmed then, and comes again.
-const KEEP_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const KEEP_WITHIN: Duration = Duration::from_secs(60);
 
+/// What became of its rows; its events are kept then, too.
 pub(super) type Kept = Result<ReportKept, ReportLost>;
 
 /// A report, without its rows: they are on their way to where they are durable.
@@ -37,12 +40,23 @@ pub(super) struct Told {
 /// What goes to be kept.
 pub(super) struct Fresh {
     rows: Vec<ReportedRow>,
+    events: Vec<TerminalEvent>,
     read_at: DateTime<Utc>,
     frames: FrameRange,
 }
 
 /// Reports on their way to where they are durable, one after the other, and what became of each.
 pub(super) type Reports = InTurn<(Told, Fresh), Told, Kept>;
+
+/// A record as it is kept. A terminal reports of its own accord what it was told to: all of it is important.
+fn event_of(event: &Event) -> TerminalEvent {
+    TerminalEvent {
+        important: true,
+        code: event.oad.oi,
+        happened_at: event.began_at(),
+        data: event.bytes(),
+    }
+}
 
 /// The way to a terminal's meters; none where the peer is none.
 pub(super) fn proxy_of(sn: &str, learned: &LearnedProfile, deps: &NetDeps) -> Option<Box<Proxy>> {
@@ -125,15 +139,24 @@ where
     /// A report came: it is recorded, and what is known in it goes to be kept. One of which nothing is, one of a terminal
     /// that is nobody's, and one too many is left.
     fn reported(&mut self, now: Moment, report: Reported) {
-        let frames = self.desk.record_line(report.frame, |_| false);
+        let frames = match report.frame {
+            Some(frame) => self.desk.record_line(frame, |_| false),
+            // it is recorded with the answer that it came with
+            None => FrameRange::EMPTY,
+        };
         let (ticket, kind, left) = (report.ticket, report.kind, report.left);
         // whose it is may be told in a moment
         let owned = self.desk.owner_dtu().is_some() || self.introduction.is_some();
-        if report.rows.is_empty() || !owned || self.reports.waiting() >= REPORTS_MAX {
+        let empty = report.rows.is_empty() && report.events.is_empty();
+        if empty || !owned || self.reports.waiting() >= REPORTS_MAX {
             return self.leave(ticket, kind);
         }
+        let events: Vec<TerminalEvent> = report.events.iter().map(event_of).collect();
+        let (events, long): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.data.len() <= EVENT_MAX);
+        let left = left + long.len();
         let fresh = Fresh {
             rows: report.rows,
+            events,
             read_at: now.at,
             frames,
         };
@@ -159,15 +182,34 @@ where
         let Some((report, fresh)) = self.reports.pop() else {
             return;
         };
+        let Fresh {
+            rows,
+            events,
+            read_at,
+            frames,
+        } = fresh;
         let told = FieldReport {
             dtu,
-            rows: fresh.rows,
-            read_at: fresh.read_at,
-            frames: fresh.frames,
+            rows,
+            points: Vec::new(),
+            read_at,
+            frames,
         };
-        let registrar = Arc::clone(&self.deps.registrar);
+        let (registrar, log) = (Arc::clone(&self.deps.registrar), Arc::clone(&self.deps.terminal_events));
         let keeping = async move {
-            let kept = tokio::time::timeout(KEEP_WITHIN, registrar.reported(told)).await;
+            let keep = async {
+                if !events.is_empty() {
+                    let fresh = log.keep(dtu, &events, read_at).await;
+                    let fresh = fresh.map_err(|error| ReportLost(error.to_string()))?;
+                    let (dtu, told) = (dtu.0, events.len());
+                    EventsKept { dtu, fresh, told }.emit();
+                }
+                match told.rows.is_empty() {
+                    true => Ok(ReportKept::default()),
+                    false => registrar.reported(told).await,
+                }
+            };
+            let kept = tokio::time::timeout(KEEP_WITHIN, keep).await;
             kept.unwrap_or_else(|_| Err(ReportLost(format!("not durable within {} s", KEEP_WITHIN.as_secs()))))
         };
         self.reports.begin(report, keeping);

@@ -172,8 +172,8 @@ pub struct TerminalEventFact {
     pub account: AccountId,
     /// The concentrator.
     pub dtu: DtuId,
-    /// ERC: what happened.
-    pub code: u8,
+    /// What happened ([`event_name`](crate::port::terminal_events::event_name)).
+    pub code: u16,
     /// How many.
     pub count: u64,
     /// The newest of them, when we learned of it.

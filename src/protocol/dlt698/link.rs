@@ -3,6 +3,7 @@
 
 use super::apdu::{Answered, Apdu, Asked, LinkRequest, LinkResponse, Report};
 use super::moments::DateTime;
+use super::segment::Segment;
 use super::{Control, Frame};
 use chrono::NaiveDateTime;
 
@@ -40,5 +41,16 @@ pub fn confirm_report(frame: &Frame, report: &Answered<Report>) -> Option<Frame>
         true => Control::CONFIRMATION.scrambled(),
         false => Control::CONFIRMATION,
     };
+    Frame::new(control, frame.address, frame.client, data).ok()
+}
+
+/// The confirmation of a part of a report that comes in several frames: the terminal may send the next. It says nothing of
+/// the report, which is confirmed as a whole.
+pub fn confirm_part_of_report(frame: &Frame, number: u16) -> Option<Frame> {
+    let control = match frame.control.is_scrambled() {
+        true => Control::CONFIRMATION.segmented().scrambled(),
+        false => Control::CONFIRMATION.segmented(),
+    };
+    let data = Segment::confirmation(number).wire();
     Frame::new(control, frame.address, frame.client, data).ok()
 }

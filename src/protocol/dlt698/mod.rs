@@ -11,6 +11,7 @@ mod apdu;
 pub mod archive;
 mod dar;
 mod data;
+pub mod event;
 mod explain;
 mod explain_items;
 mod frame;
@@ -37,7 +38,7 @@ pub use explain::explain;
 pub use frame::{
     Control, FRAME_MAX, Frame, FrameError, Next, PREAMBLE, PREAMBLES_MAX, checksum, frames, front_len, next, open,
 };
-pub use link::{confirm_report, link_response};
+pub use link::{confirm_part_of_report, confirm_report, link_response};
 pub use matching::Mismatch;
 pub use moments::{Date, DateTime, DateTimeS, Time};
 pub use request::{ADDRESS, CLIENT, CLOCK, FROZEN_AT, ROW_OF, Request, RequestError, STORED_AT, TASK_ROWS};

@@ -20,6 +20,7 @@ mod assembly;
 mod confirm;
 mod control;
 pub mod event;
+pub mod event_detail;
 mod explain;
 pub mod format;
 pub mod forward;

@@ -137,6 +137,57 @@ impl Terminal {
         }
     }
 
+    /// A report of the newest event of a kind; none where nothing has happened.
+    pub fn report_event(&mut self, important: bool) -> Option<Message> {
+        let counters = self.counters();
+        let to = if important {
+            counters.important
+        } else {
+            counters.ordinary
+        };
+        let from = to.checked_sub(1)?;
+        let id = Id::terminal(if important { Fn::F1 } else { Fn::F2 });
+        let data = self.records(important, &[from, to])?;
+        Some(self.report(Afn::EVENTS, vec![(id, data)]))
+    }
+
+    /// A report of items, as a task has it: of the past ones with the stamp of when; none where it has none of them.
+    pub fn report_data(&mut self, afn: Afn, items: &[(Id, Vec<u8>)], spoken: &mut dyn Spoken) -> Option<Message> {
+        let found = items.iter().flat_map(|(id, stamp)| {
+            let unit = Unit {
+                id: *id,
+                data: stamp.clone(),
+                start: 0,
+                reading: None,
+            };
+            self.look_up(afn, &unit, spoken)
+        });
+        let found: Vec<(Id, Vec<u8>)> = found.collect();
+        (!found.is_empty()).then(|| self.report(afn, found))
+    }
+
+    /// To be confirmed.
+    fn report(&mut self, afn: Afn, found: Vec<(Id, Vec<u8>)>) -> Message {
+        self.number = (self.number + 1) & 0x0F;
+        let counters = self.counters();
+        let waits = counters.important > 0;
+        Message {
+            dialect: super::Dialect::Gdw376,
+            control: if waits {
+                Control::REPORT.with_events()
+            } else {
+                Control::REPORT
+            },
+            address: self.address,
+            afn,
+            seq: Seq::single(self.number).to_confirm(),
+            body: body(found),
+            password: None,
+            events: waits.then_some(counters),
+            tag: None,
+        }
+    }
+
     /// Whether a message is for it.
     fn is_meant(&self, message: &Message) -> bool {
         let everybody = message.address.is_broadcast();

@@ -214,7 +214,7 @@ pub(super) async fn terminal_events(
         .map(|row| TerminalEventFact {
             account: AccountId(row.account_id),
             dtu: DtuId(row.dtu_id),
-            code: u8::try_from(row.code).unwrap_or_default(),
+            code: u16::try_from(row.code).unwrap_or_default(),
             count: u64::try_from(row.count).unwrap_or_default(),
             found_at: row.found_at,
             happened_at: row.happened_at,

@@ -10,7 +10,7 @@ use polyphase::store::PgStores;
 use polyphase::store::terminal_events::PgTerminalEvents;
 use sqlx::{Acquire, Executor};
 
-fn event(code: u8, number: u8) -> TerminalEvent {
+fn event(code: u16, number: u8) -> TerminalEvent {
     TerminalEvent {
         important: code == 14,
         code,

@@ -284,6 +284,22 @@ impl Apdu {
         Some(piid)
     }
 
+    /// What a device reports beside what it was asked.
+    pub fn follow(&self) -> Option<&FollowReport> {
+        match self {
+            Self::ConnectResponse(response) => response.follow.as_ref(),
+            Self::ReleaseResponse(response) => response.follow.as_ref(),
+            Self::ReleaseNotice(notice) => notice.follow.as_ref(),
+            Self::GetAnswer(answered) => answered.follow.as_ref(),
+            Self::SetAnswer(answered) => answered.follow.as_ref(),
+            Self::ActionAnswer(answered) => answered.follow.as_ref(),
+            Self::Report(answered) => answered.follow.as_ref(),
+            Self::ProxyAnswer(answered) => answered.follow.as_ref(),
+            Self::Error(error) => error.follow.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The service in words.
     pub fn name(&self) -> &'static str {
         match self {
