@@ -5,6 +5,7 @@ mod back_fill;
 mod books;
 mod faults;
 mod field;
+mod point_reports;
 mod reports;
 mod schedules;
 mod sessions;

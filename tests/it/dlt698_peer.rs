@@ -9,7 +9,10 @@
     reason = "a test's helper may fail its test"
 )]
 
-use chrono::{NaiveDate, NaiveDateTime};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use polyphase::exchange::Moment;
+use polyphase::exchange::proxy::{Proxy, ProxyEvent, ProxySettings, Reported};
+use polyphase::protocol::dlt698::event::Event;
 use polyphase::protocol::dlt698::{
     self, ADDRESS, Address, AnswerError, Answered, Apdu, Auth, CLOCK, ConnectRequest, Csd, Dar, Data, DateTimeS, Frame,
     GetResult, LinkKind, Next, Oad, Omd, Parameters, Piid, ProxyResult, Refusal, Report, Request, Rows, Rsd, Tsa,
@@ -21,7 +24,7 @@ use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ENERGY: Oad = Oad::new(0x0010, 2);
 const DAYS: Oad = Oad::new(0x5004, 2);
@@ -388,5 +391,83 @@ fn an_independent_concentrator_dials_in_and_reads_its_meter_for_us() {
     assert_eq!(items[0].oad, Oad::new(0x200F, 2));
     assert_eq!(items[0].result, ValueResult::Data(Data::UInt16(4998)));
     link.send(&dlt698::confirm_report(&frame, &report).unwrap());
+    assert_eq!(peer.says(), "done");
+}
+
+/// What the proxy says, until it reports: the report. What it writes is sent.
+fn reported(proxy: &mut Proxy, link: &mut Link) -> (Reported, usize) {
+    let mut written = 0;
+    loop {
+        let frame = link.frame();
+        proxy.feed(moment(), &frame.wire());
+        if let Some(report) = said(proxy, link, &mut written) {
+            return (report, written);
+        }
+    }
+}
+
+/// Sends what the proxy writes; the report, if there is one.
+fn said(proxy: &mut Proxy, link: &mut Link, written: &mut usize) -> Option<Reported> {
+    let mut reported = None;
+    while let Some(event) = proxy.event() {
+        match event {
+            ProxyEvent::Write(wire) => {
+                *written += 1;
+                link.send(&dlt698::open(&wire).unwrap());
+            }
+            ProxyEvent::Report(report) => reported = Some(*report),
+            _ => {}
+        }
+    }
+    reported
+}
+
+fn moment() -> Moment {
+    Moment {
+        at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
+        on: Instant::now(),
+    }
+}
+
+#[test]
+fn an_independent_concentrator_reports_events_and_freezes_in_one_frame_and_in_several() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut peer = Peer::start(&["terminal", &port, "parts"]);
+    let mut link = Link::new(peer.comes(&listener));
+    let login = link.frame();
+    let Ok(Apdu::LinkRequest(request)) = Apdu::parse(login.data()) else {
+        panic!("{login:?}")
+    };
+    link.send(&dlt698::link_response(&login, &request, 0, now(), now()).unwrap());
+    link.connect();
+    let mut proxy = Proxy::new(ProxySettings::default(), link.address);
+    // the second is longer than a frame of the peer's
+    for (records, in_parts) in [(1u32, false), (60, true)] {
+        peer.tell(&format!("events 202611210001 {records}"));
+        let (report, written) = reported(&mut proxy, &mut link);
+        assert_eq!(written > 0, in_parts, "each part but the last is confirmed");
+        assert_eq!((report.left, report.rows.len()), (0, 0));
+        let numbers: Vec<u32> = report.events.iter().filter_map(Event::number).collect();
+        assert_eq!(numbers, (0..records).collect::<Vec<u32>>());
+        for event in &report.events {
+            assert_eq!(event.device().as_deref(), Some("202611210001"));
+            assert_eq!(event.oad, Oad::new(0x3105, 2));
+            let began = day(22).and_hms_opt(8, event.number().unwrap() % 60, 0);
+            assert_eq!(event.began_at(), began);
+        }
+        proxy.kept(moment(), report.ticket);
+        assert!(said(&mut proxy, &mut link, &mut 0).is_none());
+        assert_eq!(peer.says(), "done", "confirmed as it wants it");
+    }
+    peer.tell("freeze 202611210001 2026-11-22 1234.56");
+    let (report, _) = reported(&mut proxy, &mut link);
+    assert_eq!((report.left, report.events.len()), (0, 0));
+    let row = &report.rows[0];
+    assert_eq!(row.meter, Tsa::of(&Address::parse("202611210001").unwrap()));
+    assert_eq!(row.at, day(22).and_hms_opt(0, 0, 0).unwrap());
+    assert_eq!(row.values, [(ENERGY, Data::Array(vec![Data::UInt32(123_456); 5]))]);
+    proxy.kept(moment(), report.ticket);
+    said(&mut proxy, &mut link, &mut 0);
     assert_eq!(peer.says(), "done");
 }

@@ -36,4 +36,5 @@ mod net;
 mod notices;
 mod store;
 mod terminal_events;
+mod terminal_reports;
 mod tls;

@@ -6,9 +6,11 @@
     target/peers/bin/python tests/peers/dlt698_peer.py line CLOCK
         the same as it hangs on a line: nobody has to connect to it first; its clock stands at CLOCK (2026-11-21T08:23:59),
         and it froze every day before
-    target/peers/bin/python tests/peers/dlt698_peer.py terminal PORT
-        a concentrator that dials in, logs in, and has one meter behind it; each line `heartbeat` or `report` of its input
-        has it send one, and `done` is printed when it was answered
+    target/peers/bin/python tests/peers/dlt698_peer.py terminal PORT [parts]
+        a concentrator that dials in, logs in, and has one meter behind it, with small frames if wanted; each line `heartbeat` or `report` of its input
+        has it send one, `freeze METER DAY KWH` (202611210001 2026-11-22 1234.56) the report of a meter's freeze, `events METER N`
+        that of N records of its clock being off, in several frames where they do not fit one (an APDU of more than 1024 bytes only with small frames); `done` is printed when it was
+        answered
 """
 
 import select
@@ -106,11 +108,15 @@ def commands():
     return line.strip() if line else None
 
 
+def small(how):
+    """parts: small frames around large APDUs; blocks: small APDUs"""
+    parameters = n.AssociationParameters(apdu_bytes=128 if how == "blocks" else 4096, send_frame_bytes=128)
+    parameters.protocol = n.SessionOptions().parameters.protocol
+    return parameters
+
+
 def meter(how):
-    # parts: small frames around large APDUs; blocks: small APDUs
-    small = n.AssociationParameters(apdu_bytes=128 if how == "blocks" else 4096, send_frame_bytes=128)
-    small.protocol = n.SessionOptions().parameters.protocol
-    engine = Engine(options(parameters=small, prefer_get_blocks=how == "blocks"), registry())
+    engine = Engine(options(parameters=small(how), prefer_get_blocks=how == "blocks"), registry())
     print(engine.listen("127.0.0.1", 0, d.ConnectionProfile.local_public), flush=True)
     while commands() is not None:
         engine.poll(0.01)
@@ -139,11 +145,39 @@ def behind():
     raise SystemExit("the meter behind the terminal is not reached")
 
 
-def terminal(port):
+def oad(oi, attribute=2):
+    return d.Oad(oi=oi, attribute=attribute)
+
+
+def tsa(meter):
+    of = bytes.fromhex(meter)
+    return D.tsa(bytes([len(of) - 1]) + of)
+
+
+def freeze(meter, day, kwh):
+    """The report of what a task brought: the freeze of a meter at the midnight that began a day."""
+    frozen = n.Road(attribute=oad(0x5004), associated=[oad(0x2021), oad(0x0010)])
+    energies = D.array([D.uint32(round(float(kwh) * 100))] * 5)
+    values = D.structure([D.date_time_s(moment(datetime.fromisoformat(day))), energies])
+    result = n.RecordResult(attribute=oad(0x6012, 3), columns=[oad(0x202A), frozen], result=[[tsa(meter), values]])
+    return n.ReportNotification(payload=[result])
+
+
+def events(meter, count):
+    """The report of records of an event: the clock of a meter is off, minute by minute."""
+    columns = [oad(oi) for oi in (0x2022, 0x201E, 0x2020, 0x2024, 0x3300)]
+    began = datetime(2026, 11, 22, 8, 0, 0)
+    rows = [[D.uint32(number), D.date_time_s(moment(began + timedelta(minutes=number))), D.null(), tsa(meter), D.array([])]
+            for number in range(int(count))]
+    return n.ReportNotification(payload=[n.RecordResult(attribute=oad(0x3105), columns=columns, result=rows)])
+
+
+def terminal(port, how=None):
     server, client = behind()
     router = ProxyRouter()
     router.bind(n.Tsa(value=bytes([len(METER) - 1]) + METER), client.session_at())
-    engine = Engine(options(heartbeat_seconds=300), registry(), advanced=AdvancedServiceOptions(proxy=router))
+    more = {"parameters": small(how)} if how else {}
+    engine = Engine(options(heartbeat_seconds=300, **more), registry(), advanced=AdvancedServiceOptions(proxy=router))
     engine.connect_tcp("127.0.0.1", port, d.ConnectionProfile.remote_public, role=n.Role.server)
     waiting = {}
     while (command := commands()) is not None:
@@ -152,6 +186,10 @@ def terminal(port):
         elif command == "report":
             result = n.AttributeResult(attribute=d.Oad(oi=0x200F, attribute=2), result=D.uint16(4998))
             waiting[engine.exchange(n.ReportNotification(payload=[result]))] = command
+        elif command.startswith("freeze "):
+            waiting[engine.exchange(freeze(*command.split()[1:]))] = command
+        elif command.startswith("events "):
+            waiting[engine.exchange(events(*command.split()[1:]))] = command
         for event in engine.poll(0.01):
             if event.token in waiting:
                 del waiting[event.token]
@@ -167,4 +205,4 @@ if __name__ == "__main__":
     elif sys.argv[1] == "line":
         line(sys.argv[2])
     else:
-        terminal(int(sys.argv[2]))
+        terminal(int(sys.argv[2]), *sys.argv[3:])

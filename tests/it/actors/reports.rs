@@ -148,7 +148,7 @@ impl Peer {
     }
 }
 
-fn port(field: &Field, stop: &CancellationToken) -> SocketAddr {
+pub(super) fn port(field: &Field, stop: &CancellationToken) -> SocketAddr {
     let deps = NetDeps {
         clock: Arc::clone(&field.clock) as Arc<dyn Clock>,
         registrar: Arc::new(field.registrar.clone()),
@@ -177,7 +177,7 @@ fn essence(reading: &Reading) -> (MeterId, DateTime<Utc>, Source, Option<Decimal
     (reading.meter, reading.ts, reading.source, energy)
 }
 
-fn stored(books: &Books) -> Vec<(MeterId, DateTime<Utc>, Source, Option<Decimal>)> {
+pub(super) fn stored(books: &Books) -> Vec<(MeterId, DateTime<Utc>, Source, Option<Decimal>)> {
     let mut readings: Vec<_> = books.readings().iter().map(essence).collect();
     readings.sort_by_key(|(meter, ts, ..)| (*meter, *ts));
     readings
