@@ -34,6 +34,8 @@ use crate::config::Config;
 use crate::device::catalogue::Catalogue;
 use crate::port::ledger::{DeviceDirectory, Hours, ReadingStore, SlotLedger, StoreUnavailable};
 use crate::port::live::LiveFeed;
+use crate::port::parameters::ParameterHouse;
+use crate::port::scope::{AcrossAccounts, StoreError};
 use crate::spool::SpoolHandle;
 use crate::store::Database;
 use crate::store::directory::PgDirectory;
@@ -243,6 +245,7 @@ async fn begin(
     integrations::start(config, database, &integrators, &clock, stop_notices.clone());
     let devices = field::open_ports(config, &deps, &shards, &stop_accept)?;
     let (field_up, up) = watch::channel(true);
+    interrupt_parameters(database, &clock).await?;
     let stop_exports = CancellationToken::new();
     let exports = parts::open_exports(config, database, &live, &clock, stop_exports.clone())?;
     let backups = backup::Backups::new(config, url.clone(), Arc::clone(&clock));
@@ -297,6 +300,27 @@ async fn begin(
     };
     running.keep_house(store, clock);
     Ok(running)
+}
+
+/// Runs of settings that the process before left open have ended: what was being written is told to be unknown.
+async fn interrupt_parameters(database: &Database, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+    let stores = crate::store::PgStores::new(database.clone());
+    let actor = crate::port::scope::Actor::parameter_desk();
+    let house: Box<dyn ParameterHouse> = stores.across_accounts(actor);
+    loop {
+        match house.interrupt(clock.now()).await {
+            Ok(0) => return Ok(()),
+            Ok(runs) => {
+                crate::telemetry::concentrator::ParameterRunsInterrupted { runs }.emit();
+                return Ok(());
+            }
+            Err(StoreError::Unavailable(why)) => {
+                tracing::warn!(%why, "the start waits for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Tries until the database has done it: it may go away again while the server starts.

@@ -4,6 +4,7 @@
 //! It is a plain future, not an actor: it ends with the question that started it, and holds nothing but a link.
 
 mod archive;
+mod settings;
 mod station;
 
 use crate::base::clock::Clock;
@@ -25,7 +26,7 @@ use crate::protocol::dtu::Framing;
 use crate::protocol::{Protocol, Request};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one question may wait for an idle line.
 const IDLE_WAIT: Duration = Duration::from_secs(300);
@@ -91,6 +92,9 @@ pub(crate) async fn run(plan: &ScanPlan, parts: ScanParts) -> Result<(), ScanFai
         written: Vec::new(),
     };
     let framing = scan.framing().await;
+    if let Some(settings) = &plan.settings {
+        return scan.settings(settings, &framing).await;
+    }
     if framing == Framing::Gdw376.name() {
         if !plan.writes.is_empty() {
             scan.write_archive(&plan.writes).await?;
@@ -144,6 +148,7 @@ impl Scan {
             searching: self.survey.protocol().map(|protocol| protocol.name().to_owned()),
             found: self.meters.clone(),
             written: Vec::new(),
+            settings: Vec::new(),
             notes: self
                 .survey
                 .notes()
@@ -187,6 +192,24 @@ impl Scan {
         }
     }
 
+    /// Questions as the line takes them: once, when nobody else wants it.
+    fn job(&self, requests: Vec<Request>, timeout: Duration, deadline: Instant) -> PollJob {
+        PollJob {
+            poll: PollId(self.parts.polls.take()),
+            meter: MeterId::NOBODY,
+            priority: Priority::Discovery,
+            attempts: 1,
+            timeout,
+            byte_time: self.byte_time(&requests),
+            requests,
+            instead: Vec::new(),
+            pause: Duration::ZERO,
+            evidence: false,
+            deadline,
+            effect: None,
+        }
+    }
+
     /// Hands questions to the line, as often as it takes to have them asked.
     async fn visit(
         &self,
@@ -202,18 +225,8 @@ impl Scan {
                 let round_trip = link.stats().round_trip_ms;
                 let round_trip = round_trip.map_or(ROUND_TRIP, |ms| Duration::from_millis(u64::from(ms) * 2));
                 let job = PollJob {
-                    poll: PollId(self.parts.polls.take()),
-                    meter: MeterId::NOBODY,
-                    priority: Priority::Discovery,
-                    requests: requests.clone(),
                     attempts,
-                    timeout: turnaround + round_trip,
-                    byte_time: self.byte_time(&requests),
-                    instead: Vec::new(),
-                    pause: Duration::ZERO,
-                    evidence: false,
-                    deadline: now + IDLE_WAIT,
-                    effect: None,
+                    ..self.job(requests.clone(), turnaround + round_trip, now + IDLE_WAIT)
                 };
                 match link.poll(job).await {
                     Ok(outcome) => match outcome.reports.last().map(|report| &report.result) {

@@ -45,6 +45,20 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     ("write_archive", r#"{"measuring_points":[7]}"#),
     (
+        "compare_parameters",
+        r#"{"parameters":[{"name":"heartbeat","value":10},{"name":"voltage_upper_limit","number":7,"value":"242.0"}]}"#,
+    ),
+    ("write_parameter_run", r#"{"communication":["heartbeat"]}"#),
+    (
+        "create_terminal_profile",
+        r#"{"name":"south","protocol":"gdw376.1","parameters":[{"name":"events_important","value":[1,14]}]}"#,
+    ),
+    (
+        "edit_terminal_profile",
+        r#"{"name":"south, all","parameters":[{"name":"meter_clock_off","value":5}]}"#,
+    ),
+    ("compare_terminal_profile", r#"{"dtu_ids":[1]}"#),
+    (
         "adopt_scan",
         r#"{"meters":[{"protocol":"modbus-rtu","address":"9","model":"polyphase_virtual","name":"flat 9"}]}"#,
     ),

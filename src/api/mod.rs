@@ -50,6 +50,8 @@ mod objects;
 pub mod openapi;
 mod outage;
 pub mod page;
+pub mod parameter_desk;
+pub mod parameters;
 pub mod password;
 pub mod points;
 pub mod problem;
@@ -77,6 +79,7 @@ pub(crate) mod span;
 pub mod stream;
 pub mod summary;
 pub mod terminal_events;
+pub mod terminal_profiles;
 pub mod throttle;
 pub mod tls;
 pub mod token;
@@ -149,6 +152,8 @@ pub struct ApiState {
     pub watches: Arc<watch::WatchDesk>,
     /// Scans that run or ended lately.
     pub scans: Arc<scan_desk::ScanDesk>,
+    /// Runs of settings that this process drives.
+    pub parameters: Arc<parameter_desk::ParameterDesk>,
     /// Where happenings of the API itself are told on the live stream.
     pub feed: Arc<dyn LiveFeed>,
     /// The live stream.
@@ -253,6 +258,8 @@ fn resources(cfg: &mut ServiceConfig<'_>) {
         .configure(mesh::routes)
         .configure(terminal_events::routes)
         .configure(archive::routes)
+        .configure(parameters::routes)
+        .configure(terminal_profiles::routes)
         .configure(consumption::routes)
         .configure(line_loss::routes)
         .configure(series::routes)

@@ -19,7 +19,7 @@ pub(super) fn group(operation: &Operation) -> Option<Group> {
         ("meters", "profile") => Group::Alarms,
         (
             "quarantine" | "dtus" | "scans" | "frames" | "meters" | "points" | "groups" | "meter-models" | "schedules"
-            | "calendars",
+            | "calendars" | "parameters" | "parameter-runs" | "terminal-profiles",
             _,
         ) => Group::Devices,
         ("reads" | "series" | "slots" | "stream" | "summary", _) => Group::Readings,

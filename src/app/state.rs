@@ -67,6 +67,7 @@ pub(super) fn api_state(
         live: Arc::new(live.clone()),
         feed: Arc::new(live.clone()),
         scans: Arc::default(),
+        parameters: Arc::default(),
         watches: Arc::default(),
         clock: Arc::clone(&desks.fleet.clock),
         database: database.condition(),

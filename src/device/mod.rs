@@ -21,6 +21,7 @@ pub mod image;
 pub mod mbus;
 pub mod modbus;
 pub mod model;
+pub mod parameter;
 mod parse;
 pub mod plan;
 mod plausible;

@@ -9,6 +9,7 @@ pub mod device;
 pub mod integration;
 pub mod keep;
 pub mod notice;
+pub mod parameter;
 pub mod quantity;
 pub mod reading;
 pub mod schedule;

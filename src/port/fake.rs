@@ -4,6 +4,7 @@
 use crate::base::ids::CommandId;
 use crate::base::ids::{AccountId, DtuId, FrameId, MeterId};
 use crate::domain::command::State;
+use crate::domain::parameter::Parameter;
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::Reading;
 use crate::port::control::{Admitted, CommandRequest, Control, ControlError, Decision, Stop};
@@ -34,6 +35,7 @@ struct FleetState {
     counts: FleetCounts,
     found: Vec<FoundMeter>,
     written: Vec<WrittenPlace>,
+    settings: Vec<Parameter>,
     plans: Vec<ScanPlan>,
     lines: HashMap<DtuId, LineState>,
 }
@@ -76,6 +78,11 @@ impl FakeFleet {
     /// What scans say of what they wrote from now on.
     pub fn set_written(&self, written: Vec<WrittenPlace>) {
         self.lock().written = written;
+    }
+
+    /// What terminals say of their settings from now on.
+    pub fn set_settings(&self, settings: Vec<Parameter>) {
+        self.lock().settings = settings;
     }
 
     /// What was scanned since the last call.
@@ -140,7 +147,7 @@ impl Fleet for FakeFleet {
     }
 
     async fn scan(&self, _dtu: DtuId, plan: ScanPlan, tell: ScanTeller) -> Result<(), ScanFailure> {
-        let (found, written) = {
+        let (found, written, settings) = {
             let mut state = self.lock();
             let written = if plan.writes.is_empty() {
                 Vec::new()
@@ -148,12 +155,13 @@ impl Fleet for FakeFleet {
                 state.written.clone()
             };
             state.plans.push(plan);
-            (state.found.clone(), written)
+            (state.found.clone(), written, state.settings.clone())
         };
         tell(ScanProgress {
             asked: 1,
             found,
             written,
+            settings,
             ..ScanProgress::default()
         });
         Ok(())

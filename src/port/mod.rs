@@ -32,6 +32,7 @@ pub mod meter_models;
 pub mod meters;
 pub mod notices;
 pub mod outage;
+pub mod parameters;
 pub mod places;
 pub mod quarantine;
 pub mod readiness;

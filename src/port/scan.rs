@@ -1,5 +1,6 @@
 //! Looking for meters on a line: what a scan tells while it runs, and what it proposes when it is over.
 
+use crate::domain::parameter::Parameter;
 pub use crate::exchange::scan::ScanPlan;
 pub use crate::protocol::Protocol;
 use chrono::NaiveDateTime;
@@ -100,6 +101,8 @@ pub struct ScanProgress {
     pub found: Vec<FoundMeter>,
     /// What became of what was written into a concentrator's archive, place by place.
     pub written: Vec<WrittenPlace>,
+    /// What became of the settings that a terminal was asked for.
+    pub settings: Vec<Parameter>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -148,6 +151,9 @@ pub enum ScanFailure {
     /// A terminal's archive was to be written, which is only read.
     #[error("the archive of a DL/T 698.45 terminal is read, and not written")]
     ReadOnly,
+    /// Settings were asked for by the names of another protocol.
+    #[error("the terminal speaks another protocol than these settings are of")]
+    OtherProtocol,
     /// Other work kept the line for longer than a scan waits.
     #[error("the line was never idle")]
     LineBusy,

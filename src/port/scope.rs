@@ -23,6 +23,7 @@ use crate::port::line_loss::LineLossStore;
 use crate::port::mesh::MeshStore;
 use crate::port::meters::{MeterStore, PointStore};
 use crate::port::notices::NoticeBook;
+use crate::port::parameters::{ParameterHouse, ParameterStore};
 use crate::port::quarantine::{ClaimCodeStore, ClaimStore};
 use crate::port::readings::ReadingHistory;
 use crate::port::schedules::ScheduleStore;
@@ -61,6 +62,14 @@ impl Actor {
     pub fn export_desk() -> Self {
         Self {
             name: "export-desk".to_owned(),
+            ..Self::command_line()
+        }
+    }
+
+    /// Who looks after runs of settings: what it does by the rules, with nobody asking.
+    pub fn parameter_desk() -> Self {
+        Self {
+            name: "parameter-desk".to_owned(),
             ..Self::command_line()
         }
     }
@@ -168,6 +177,8 @@ pub trait Stores:
     + InAccount<dyn MeshStore>
     + InAccount<dyn ArchiveStore>
     + InAccount<dyn TerminalEventStore>
+    + InAccount<dyn ParameterStore>
+    + AcrossAccounts<dyn ParameterHouse>
     + InAccount<dyn CountStore>
     + InAccount<dyn CommandStore>
     + InAccount<dyn AlarmStore>

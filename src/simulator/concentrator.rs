@@ -3,6 +3,7 @@
 //! route of their mesh fails.
 
 use crate::base::clock::Clock;
+use crate::device::parameter::factory;
 use crate::protocol::gdw376::format::{Format, Value};
 use crate::protocol::gdw376::{
     Address, Afn, ArchiveMeter, Edition, Fn, Found, Frame, Id, Link, Message, Pn, Terminal, archive, event, find,
@@ -299,6 +300,9 @@ impl SimConcentrator {
             .with_ports(&PORTS);
         for point in 1..=self.points {
             terminal.put_meter(self.archived(point));
+        }
+        for (id, data) in factory::items(self.points) {
+            terminal.put(Afn::QUERY, id, &[], data);
         }
         terminal
     }

@@ -30,6 +30,8 @@ pub(super) struct Points {
     seed: u64,
     mesh_failure: f64,
     clock_unset: bool,
+    /// How far its clock was set ahead of what it would show.
+    ahead: TimeDelta,
     loads: BTreeMap<u16, Load>,
     meters: Meters,
     pub(super) reports: Reports,
@@ -45,6 +47,7 @@ impl Points {
             seed: of.seed,
             mesh_failure: of.habits.mesh_failure,
             clock_unset: of.habits.clock_unset,
+            ahead: TimeDelta::zero(),
             loads: BTreeMap::new(),
             meters: Meters::default(),
             reports: Reports::default(),
@@ -53,7 +56,7 @@ impl Points {
 
     /// The terminal's own clock; it keeps UTC.
     pub(super) fn local(&self) -> NaiveDateTime {
-        self.shown(self.clock.now())
+        self.shown(self.clock.now() + self.ahead)
     }
 
     /// An instant by the terminal's clock.
@@ -170,9 +173,16 @@ impl Spoken for Points {
         self.meters.say(point, &asked, load, now)
     }
 
-    fn control(&mut self, id: Id, _data: &[u8]) -> bool {
+    fn control(&mut self, id: Id, data: &[u8]) -> bool {
         // it lets its clock be set, and nothing else be done
-        id.item.number() == 31
+        let Ok(Value::Time(shown)) = Format::A1.read(data) else {
+            return false;
+        };
+        let set = id.item.number() == 31;
+        if set {
+            self.ahead += shown.signed_duration_since(self.local());
+        }
+        set
     }
 
     fn data(&mut self, afn: Afn, id: Id, stamp: &[u8]) -> Option<Vec<u8>> {

@@ -5,10 +5,11 @@ use crate::base::clock::Clock;
 use crate::device::dlt645::history::Kind;
 use crate::device::dlt698::ObjectProfile;
 use crate::device::model::{MeterModel, Profile};
+use crate::device::parameter::factory;
 use crate::protocol::dlt698::archive::{ARCHIVE, ArchiveMeter, MeterProtocol, Wiring};
 use crate::protocol::dlt698::terminal::{Device, Objects};
 use crate::protocol::dlt698::{
-    Address, Apdu, Csd, Dar, Data, DateTimeS, FROZEN_AT, Frame, GetRecord, LinkKind, Many, Next, Oad, Omd, Piid,
+    Address, Apdu, CLOCK, Csd, Dar, Data, DateTimeS, FROZEN_AT, Frame, GetRecord, LinkKind, Many, Next, Oad, Omd, Piid,
     ROW_OF, RecordResult, Report, Road, Rows, Rsd, TASK_ROWS, Tsa, event, next,
 };
 use crate::simulator::concentrator::Habits;
@@ -17,7 +18,7 @@ use crate::simulator::dtu::FleetStats;
 use crate::simulator::faults::{Dice, Fate};
 use crate::simulator::physics::Load;
 use crate::simulator::reports::Reports;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -279,6 +280,9 @@ struct Station {
     own: Shown,
     /// Which meters it has, as it tells it.
     archive: Data,
+    settings: BTreeMap<u32, Data>,
+    /// How far its clock was set ahead of ours; it keeps UTC.
+    ahead: TimeDelta,
     meters: BTreeMap<Vec<u8>, (u64, Shown)>,
     mesh_failure: f64,
     /// Events so far.
@@ -344,6 +348,11 @@ impl Station {
         Self {
             now,
             archive: Data::Array(archive.collect()),
+            settings: factory::attributes()
+                .into_iter()
+                .map(|(oad, data)| (oad.number(), data))
+                .collect(),
+            ahead: TimeDelta::zero(),
             own: shown(of.address, of.seed),
             meters: meters.collect(),
             mesh_failure: of.habits.mesh_failure,
@@ -394,12 +403,30 @@ impl Objects for Station {
         if oad == ARCHIVE {
             return Ok(self.archive.clone());
         }
+        if oad == CLOCK {
+            return Ok(Data::DateTimeS(DateTimeS::of((self.now + self.ahead).naive_utc())));
+        }
+        if let Some(setting) = self.settings.get(&oad.number()) {
+            return Ok(setting.clone());
+        }
         self.own.now = self.now;
         self.own.get(oad)
     }
 
-    fn set(&mut self, _oad: Oad, _data: &Data) -> Dar {
-        Dar::DENIED
+    fn set(&mut self, oad: Oad, data: &Data) -> Dar {
+        if oad == CLOCK {
+            let Some(shown) = data.moment() else { return Dar::TYPE };
+            self.ahead = shown.and_utc() - self.now;
+            return Dar::SUCCESS;
+        }
+        match self.settings.get_mut(&oad.number()) {
+            Some(kept) if kept.type_name() == data.type_name() => {
+                *kept = data.clone();
+                Dar::SUCCESS
+            }
+            Some(_) => Dar::TYPE,
+            None => Dar::DENIED,
+        }
     }
 
     fn act(&mut self, _omd: Omd, _data: &Data) -> (Dar, Option<Data>) {

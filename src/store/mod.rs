@@ -37,6 +37,7 @@ mod line_loss;
 mod mesh;
 mod meters;
 pub mod notices;
+mod parameters;
 mod points;
 mod quarantine;
 mod roles;

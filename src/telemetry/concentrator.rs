@@ -72,6 +72,14 @@ static STAMPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+static PARAMETERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "polyphase_terminal_parameters_total",
+        "Terminals whose settings were compared, or written and read back, by what became of them.",
+        &["state"],
+    )
+});
+
 static LINKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "polyphase_terminal_logins_total",
@@ -97,6 +105,19 @@ pub(super) fn touch() {
     }
     for why in ["ahead", "behind"] {
         STAMPS.with_label_values(&[why]).inc_by(0);
+    }
+    for state in [
+        "read",
+        "same",
+        "differs",
+        "written",
+        "refused",
+        "otherwise",
+        "unknown",
+        "offline",
+        "no_answer",
+    ] {
+        PARAMETERS.with_label_values(&[state]).inc_by(0);
     }
     for clock in ["right", "off", "wrong", "none"] {
         LINKS.with_label_values(&[clock]).inc_by(0);
@@ -318,6 +339,60 @@ impl MeshLost<'_> {
     pub fn emit(self) {
         let (places, why) = (self.places, self.why);
         tracing::warn!(dtu.id = self.dtu, places, why, "mesh of a concentrator not stored");
+    }
+}
+
+/// What became of the settings of a terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct ParametersTold {
+    /// The DTU.
+    pub dtu: i32,
+    /// How it stands: a closed list.
+    pub state: &'static str,
+    /// Whether it was written to.
+    pub wrote: bool,
+}
+
+impl ParametersTold {
+    /// Logs and counts.
+    pub fn emit(self) {
+        PARAMETERS.with_label_values(&[self.state]).inc();
+        let (state, wrote) = (self.state, self.wrote);
+        tracing::info!(dtu.id = self.dtu, state, wrote, "settings of a terminal");
+    }
+}
+
+/// What became of the settings of a terminal, or of a whole run (DTU 0), could not be written down.
+#[derive(Clone, Copy, Debug)]
+pub struct ParametersLost<'a> {
+    /// The DTU.
+    pub dtu: i32,
+    /// Why.
+    pub why: &'a str,
+}
+
+impl ParametersLost<'_> {
+    /// Logs; the run stays open until the next start says that it was interrupted.
+    pub fn emit(self) {
+        tracing::warn!(
+            dtu.id = self.dtu,
+            why = self.why,
+            "settings of a terminal not written down"
+        );
+    }
+}
+
+/// Runs of settings that the process before left open.
+#[derive(Clone, Copy, Debug)]
+pub struct ParameterRunsInterrupted {
+    /// How many.
+    pub runs: u64,
+}
+
+impl ParameterRunsInterrupted {
+    /// Logs.
+    pub fn emit(self) {
+        tracing::warn!(runs = self.runs, "runs of settings were interrupted by the restart");
     }
 }
 

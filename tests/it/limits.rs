@@ -13,6 +13,7 @@ use std::time::Duration;
 
 /// Lists without pages, and what bounds them.
 const WHOLE: &[(&str, &str)] = &[
+    ("list_parameters", "the catalogue"),
     ("list_default_alarm_rules", "the built-in rules"),
     ("list_alarm_rule_versions", "LIMIT in the query"),
     ("list_sessions", "the open sessions of one person"),

@@ -34,6 +34,7 @@ mod mixed_line;
 mod modbus_peer;
 mod net;
 mod notices;
+mod parameters;
 mod store;
 mod terminal_events;
 mod terminal_reports;

@@ -66,6 +66,7 @@ impl Scan {
             searching: reading.then(|| Protocol::Gdw376.name().to_owned()),
             found: self.meters.clone(),
             written: self.written.clone(),
+            settings: Vec::new(),
             notes: Vec::new(),
         });
     }
@@ -321,7 +322,7 @@ fn route_of(question: &Question, bytes: &[u8]) -> Option<Route> {
 }
 
 /// The messages in an answer.
-fn messages(bytes: &[u8]) -> Vec<Message> {
+pub(super) fn messages(bytes: &[u8]) -> Vec<Message> {
     let (mut rest, mut messages) = (bytes, Vec::new());
     while let Found::Frame { span, frame } = find(rest) {
         messages.extend(Message::of(&frame).ok());
@@ -341,4 +342,4 @@ fn hex_of(mut wire: [u8; 6]) -> String {
 
 #[cfg(test)]
 #[path = "archive_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -31,14 +31,16 @@ impl Spoken for Bare {
 }
 
 /// A connection to it.
-struct Wire {
-    clock: Arc<ManualClock>,
+pub(in super::super) struct Wire {
+    pub(in super::super) clock: Arc<ManualClock>,
     trunk: Mutex<Trunk>,
     terminal: Mutex<Terminal>,
     /// Answers to these functions are lost; what was asked is carried out all the same.
     lost: Option<Afn>,
+    /// What is asked by these functions is confirmed, and not carried out.
+    pub(in super::super) ignored: Mutex<Option<Afn>>,
     framing: Framing,
-    asked: Mutex<Vec<Message>>,
+    pub(in super::super) asked: Mutex<Vec<Message>>,
 }
 
 impl Wire {
@@ -66,7 +68,11 @@ impl Link for Wire {
                             panic!()
                         };
                         let message = Message::of(&frame).unwrap();
-                        let frames = terminal.answer(&message, &mut Bare);
+                        let ignored = *self.ignored.lock().unwrap() == Some(message.afn);
+                        let frames = match ignored {
+                            true => terminal.clone().answer(&message, &mut Bare),
+                            false => terminal.answer(&message, &mut Bare),
+                        };
                         let lost = Some(message.afn) == self.lost;
                         self.asked.lock().unwrap().push(message);
                         for frame in frames.iter().filter(|_| !lost) {
@@ -108,12 +114,13 @@ impl Link for Wire {
     }
 }
 
-fn wire(terminal: Terminal, lost: Option<Afn>, framing: Framing) -> Arc<Wire> {
+pub(in super::super) fn wire(terminal: Terminal, lost: Option<Afn>, framing: Framing) -> Arc<Wire> {
     Arc::new(Wire {
         clock: Arc::new(ManualClock::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap())),
         trunk: Mutex::new(Trunk::new(TrunkSettings::default(), terminal.address())),
         terminal: Mutex::new(terminal),
         lost,
+        ignored: Mutex::new(None),
         framing,
         asked: Mutex::new(Vec::new()),
     })

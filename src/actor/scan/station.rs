@@ -76,6 +76,7 @@ impl Scan {
             searching: reading.then(|| Protocol::Dlt698.name().to_owned()),
             found: self.meters.clone(),
             written: Vec::new(),
+            settings: Vec::new(),
             notes: notes.to_vec(),
         });
     }

@@ -1,7 +1,7 @@
 //! Visits that are asked together through a terminal: their questions joined into the fewest, and the answers cut apart.
 
 use super::ProxySettings;
-use super::excerpt::{body_of, excerpt, is_own, oads_of};
+use super::excerpt::{body_of, excerpt, is_own, oads_of, set_of};
 use super::question::Question;
 use crate::exchange::Moment;
 use crate::exchange::job::{Priority, TransactionError};
@@ -76,6 +76,8 @@ impl Batch {
             {
                 Some((false, Some(GetBody::Normal(_) | GetBody::List(_)))) if self.shares(part) => shared.push(part),
                 Some((_, Some(_))) => single.push(part),
+                // a setting of the terminal itself; meters are set by nobody but the control of relays and clocks
+                Some((true, None)) if self.sets(part) => single.push(part),
                 _ => self
                     .members
                     .conclude(part, now, Asked::NEVER, Err(TransactionError::Unfit)),
@@ -103,6 +105,10 @@ impl Batch {
         self.members.job(part).is_some_and(|job| job.effect.is_none())
     }
 
+    fn sets(&self, part: Part) -> bool {
+        self.request_of(part).and_then(set_of).is_some()
+    }
+
     /// Whether parts go into one question.
     fn fits(&self, parts: &[Part]) -> bool {
         let targets = self.targets(parts);
@@ -114,7 +120,7 @@ impl Batch {
     fn push(&mut self, parts: Vec<Part>) {
         let jobs = || self.members.jobs(&parts);
         let meters = u16::try_from(self.targets(&parts).len().max(1)).unwrap_or(u16::MAX);
-        let once = jobs().any(|job| job.effect.is_some());
+        let once = jobs().any(|job| job.effect.is_some()) || parts.iter().any(|part| self.sets(*part));
         let question = Question {
             attempts: 0,
             attempts_max: match once {
@@ -202,6 +208,10 @@ impl Batch {
         let seconds = question.for_meters(&self.settings).as_secs();
         let timeout = NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX).max(1))?;
         let first = self.request_of(*question.parts.first()?)?;
+        if let Some(set) = set_of(first).filter(|_| is_own(self.terminal, first)) {
+            let asked = protocol::dlt698::Asked::new(number, set.clone());
+            return Request::new(self.terminal, Apdu::Set(asked)).ok();
+        }
         let body = body_of(first)?;
         if is_own(self.terminal, first) {
             let asked = protocol::dlt698::Asked::new(number, body.clone());

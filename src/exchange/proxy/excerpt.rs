@@ -3,7 +3,7 @@
 use crate::exchange::job::TransactionError;
 use crate::protocol::dlt698::{
     Address, Answered, Apdu, CLIENT, Control, Dar, Frame, GetBody, GetRecord, GetResult, ItemResult, Many, Oad,
-    ProxyResult, Request, Rows, TargetResult, Tsa, ValueResult, split,
+    ProxyResult, Request, Rows, SetBody, SetResult, TargetResult, Tsa, ValueResult, split,
 };
 
 /// The most of an answer in one of its frames.
@@ -23,6 +23,14 @@ pub(super) fn body_of(request: &Request) -> Option<&GetBody> {
     }
 }
 
+/// What a question sets of one attribute; none for any other question.
+pub(super) fn set_of(request: &Request) -> Option<&SetBody> {
+    match request.apdu() {
+        Some(Apdu::Set(asked)) if matches!(asked.body, SetBody::Normal(_)) => Some(&asked.body),
+        _ => None,
+    }
+}
+
 pub(super) fn oads_of(request: &Request) -> Vec<Oad> {
     match body_of(request) {
         Some(GetBody::Normal(oad)) => vec![*oad],
@@ -34,6 +42,17 @@ pub(super) fn oads_of(request: &Request) -> Vec<Oad> {
 /// What a meter's own question would have been answered with, cut out of the terminal's answer. A meter that the terminal
 /// did not reach has answered nothing.
 pub(super) fn excerpt(terminal: Address, request: &Request, answer: &Apdu) -> Result<Vec<u8>, TransactionError> {
+    if let (Apdu::SetAnswer(own), Some(_)) = (answer, set_of(request)) {
+        return match &own.body {
+            SetResult::Normal(done) if done.dar.is_success() => {
+                let number = request.piid().ok_or(TransactionError::Unfit)?;
+                let apdu = Apdu::SetAnswer(Answered::new(number, own.body.clone())).wire();
+                framed(terminal, &apdu).ok_or(TransactionError::Unfit)
+            }
+            SetResult::Normal(done) => Err(TransactionError::Refused(done.dar.0)),
+            _ => Err(TransactionError::Unfit),
+        };
+    }
     let result = match (answer, body_of(request)) {
         (Apdu::GetAnswer(own), Some(_)) if is_own(terminal, request) => own.body.clone(),
         (Apdu::ProxyAnswer(proxied), Some(body)) => match (&proxied.body, body) {

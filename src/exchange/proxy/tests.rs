@@ -289,6 +289,52 @@ fn the_terminal_itself_is_asked_without_its_address() {
     }
 }
 
+/// A setting goes to the terminal itself and to nobody behind it, alone and once, whatever becomes of its answer.
+#[test]
+fn a_setting_of_the_terminal_itself_is_written_once_and_told_truly() {
+    let set = |address, oad, data| protocol::Request::Dlt698(Request::set(address, Piid::new(1), oad, data).unwrap());
+    let (switch, locked) = (Oad::new(0x4300, 8), Oad::new(0x4300, 9));
+    let asked = [
+        set(Address::ANYONE, switch, Data::Bool(true)),
+        set(Address::ANYONE, locked, Data::Bool(true)),
+        set(meter(7), switch, Data::Bool(true)),
+    ];
+    let now = start();
+    let mut proxy = Proxy::new(ProxySettings::default(), terminal());
+    let (mut device, mut table, mut heard) = (Device::new(terminal(), 1024), station([7]), Heard::default());
+    table.put(switch, Data::Bool(false));
+    table.allow_set(switch);
+    table.put(locked, Data::Bool(false));
+    let tickets: Vec<Ticket> = asked
+        .iter()
+        .map(|request| {
+            let job = job(now, 7, vec![request.clone()], Priority::Discovery);
+            proxy.submit(now, job).unwrap()
+        })
+        .collect();
+    play(&mut proxy, now, &mut heard, honest(&mut device, &mut table));
+    let result = |at: usize| heard.done[&tickets[at]].reports[0].result.clone();
+    let protocol::Request::Dlt698(question) = &asked[0] else {
+        panic!()
+    };
+    let Ok(Apdu::SetAnswer(_)) = question.reply(&result(0).unwrap()) else {
+        panic!()
+    };
+    assert_eq!(result(1), Err(TransactionError::Refused(Dar::DENIED.0)));
+    assert_eq!(result(2), Err(TransactionError::Unfit));
+    // the association and two settings
+    assert_eq!(heard.written.len(), 3);
+
+    let mut silent = Proxy::new(ProxySettings::default(), terminal());
+    let mut heard = Heard::default();
+    let ticket = silent
+        .submit(now, job(now, 7, vec![asked[0].clone()], Priority::Discovery))
+        .unwrap();
+    play(&mut silent, now, &mut heard, |_| Vec::new());
+    assert_eq!(heard.done[&ticket].reports[0].result, Err(TransactionError::Timeout));
+    assert_eq!(heard.written.len(), 2, "the association, and the setting once");
+}
+
 #[test]
 fn a_meter_that_the_terminal_does_not_reach_is_silent_and_its_neighbours_are_not() {
     let now = start();

@@ -10,6 +10,7 @@ mod mbus;
 mod modbus;
 
 use crate::domain::archive::ArchiveChange;
+use crate::domain::parameter::ParameterPlan;
 use crate::protocol::{Protocol, Request};
 use digits::DigitSearch;
 use mbus::MbusSearch;
@@ -28,6 +29,8 @@ pub struct ScanPlan {
     pub thorough: bool,
     /// What is written into the archive of a concentrator before it is read; nothing for a line.
     pub writes: Vec<ArchiveChange>,
+    /// The settings that a concentrator or terminal is asked for, and nothing else; none: it is searched, or its archive read.
+    pub settings: Option<ParameterPlan>,
 }
 
 impl Default for ScanPlan {
@@ -45,6 +48,7 @@ impl Default for ScanPlan {
             units: (1, crate::protocol::modbus::UNIT_MAX),
             thorough: false,
             writes: Vec::new(),
+            settings: None,
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Terminal {
     archive: BTreeMap<u16, ArchiveMeter>,
     /// Ports that it has; none said: all.
     ports: Vec<u8>,
+    /// Parameters that it lets nobody set.
+    locked: Vec<Fn>,
     events: [Vec<Record>; 2],
 }
 
@@ -57,6 +59,7 @@ impl Terminal {
             table: BTreeMap::new(),
             archive: BTreeMap::new(),
             ports: Vec::new(),
+            locked: Vec::new(),
             events: [Vec::new(), Vec::new()],
         }
     }
@@ -75,6 +78,15 @@ impl Terminal {
     pub fn with_ports(self, ports: &[u8]) -> Self {
         Self {
             ports: ports.to_vec(),
+            ..self
+        }
+    }
+
+    /// The same that lets nobody set these parameters.
+    #[must_use]
+    pub fn with_locked(self, items: &[Fn]) -> Self {
+        Self {
+            locked: items.to_vec(),
             ..self
         }
     }
@@ -266,6 +278,7 @@ impl Terminal {
 
     fn carry_out(&mut self, afn: Afn, unit: &Unit, spoken: &mut dyn Spoken) -> bool {
         match (afn, unit.id.item.number()) {
+            (Afn::SET, _) if self.locked.contains(&unit.id.item) => false,
             (Afn::SET, 10) => match archive::read(&unit.data) {
                 Ok(meters) => {
                     let has = |meter: &ArchiveMeter| meter.point == 0 || self.ports.contains(&meter.port);

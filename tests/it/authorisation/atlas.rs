@@ -29,6 +29,8 @@ const COLLECTIONS: &[(&str, &str)] = &[
     ("/sessions", "login"),
     ("/integrations", "integration"),
     ("/exports", "export"),
+    ("/parameter-runs", "parameter_run"),
+    ("/terminal-profiles", "terminal_profile"),
     ("/imports", "import"),
     ("/imports/templates", "template"),
     ("/backups", "backup"),
@@ -43,6 +45,7 @@ const REFERENCES: &[(&str, &str)] = &[
     ("calendar_id", "calendar"),
     ("channel_id", "channel"),
     ("dtu_id", "dtu"),
+    ("dtu_ids", "dtu"),
     ("group_id", "group"),
     ("groups", "group"),
     ("meter_id", "meter"),
@@ -72,6 +75,7 @@ const NUMBERS: &[&str] = &[
     "limit",
     "measuring_points",
     "minute",
+    "number",
     "per_hour",
     "place",
     "point",
@@ -80,6 +84,7 @@ const NUMBERS: &[&str] = &[
     "slots",
     "tariffs",
     "units",
+    "value",
     "weeks",
 ];
 const NUMBER_ENDINGS: &[&str] = &[

@@ -56,6 +56,7 @@ const REFUSED_ALL_THE_SAME: &[(&str, u16, &str)] = &[
     ("list_quarantine", 403, "there are several accounts"),
     ("get_series", 400, "names no subject; with one it is tried below"),
     ("get_line_plan", 404, "nobody is at the line"),
+    ("compare_parameters", 409, "nobody is at the line"),
     ("cancel_scan", 409, "the scan is over"),
     ("approve_command", 409, "nothing holds it"),
     ("reject_command", 409, "it was decided before"),

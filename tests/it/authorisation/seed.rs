@@ -59,6 +59,7 @@ const NUMBERED: &[&str] = &[
     "evidence",
     "integration",
     "terminal_event",
+    "terminal_profile",
 ];
 
 const ROWS: &str = "
@@ -89,6 +90,16 @@ INSERT INTO archive_entry (dtu_id, account_id, point, entry)
     VALUES ($dtu, $account, 1, '{\"point\": 1, \"place\": 1, \"meter_address\": \"$m\", \"meter_protocol\": \"$m\", \"port\": 31, \"collector\": \"\", \"tariffs\": 4}');
 INSERT INTO terminal_event (id, dtu_id, account_id, code, data, important, happened_at, found_at) OVERRIDING SYSTEM VALUE
     VALUES ($terminal_event, $dtu, $account, 14, '$m', true, '2026-03-01T11:00', $then);
+INSERT INTO terminal_profile (id, account_id, name, protocol, parameters, created_at) OVERRIDING SYSTEM VALUE
+    VALUES ($terminal_profile, $account, '$m', 'gdw376.1', '[{\"name\": \"$m\", \"number\": 0, \"value\": \"$m\"}]', $then);
+INSERT INTO parameter_run (id, account_id, protocol, profile_id, asks, state, requested_by, created_at, compared_at)
+    VALUES ('$parameter_run', $account, 'gdw376.1', $terminal_profile, '[{\"name\": \"heartbeat\", \"number\": 0, \"wanted\": 10, \"seen\": null}]',
+            'compared', '$m', $then, $then);
+INSERT INTO parameter_run_entry (run_id, dtu_id, account_id, state, reason, parameters, ended_at)
+    VALUES ('$parameter_run', $dtu, $account, 'differs', '$m', '[{\"name\": \"heartbeat\", \"number\": 0, \"present\": \"$m\", \"wanted\": 10,
+             \"before\": null, \"outcome\": \"differs\", \"code\": null, \"ahead_s\": null}]', $then);
+INSERT INTO terminal_parameter (dtu_id, account_id, name, number, value, read_at)
+    VALUES ($dtu, $account, '$m', 0, '\"$m\"', $then);
 INSERT INTO dtu_session (id, dtu_id, account_id, peer, began_at) VALUES ($session, $dtu, $account, '$m', $then);
 INSERT INTO metering_point (id, account_id, name, group_id, created_at) OVERRIDING SYSTEM VALUE
     VALUES ($point, $account, '$m', $group, $then);
@@ -237,6 +248,7 @@ pub async fn account(api: &Api, root: &Someone, mark: &str, base: i32) -> Atlas 
         .await;
     ids.insert("export", format!("{base:08x}-bbbb-4bbb-8bbb-bbbbbbbbbbbb"));
     ids.insert("import", format!("{base:08x}-cccc-4ccc-8ccc-cccccccccccc"));
+    ids.insert("parameter_run", format!("{base:08x}-dddd-4ddd-8ddd-dddddddddddd"));
     ids.insert("template", "meters".to_owned());
     ids.insert("backup", "20260301-120000".to_owned());
     ids.insert("model", "polyphase_virtual".to_owned());

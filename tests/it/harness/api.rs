@@ -213,6 +213,7 @@ impl Api {
             models: Arc::new(Catalogue::builtin().expect("the built-in meter models")),
             reads: Arc::default(),
             scans: Arc::default(),
+            parameters: Arc::default(),
             watches: Arc::default(),
             live: live.clone(),
             feed: live.clone(),
