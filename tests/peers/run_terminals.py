@@ -3,8 +3,9 @@ that it is known, its heartbeats are answered, and the meter behind it is read o
 given, and no other. The others are virtual, with many meters each, over a network that splits and joins their frames: each
 slot of each meter ends once and `actual`, each value is its own meter's (a read of that meter alone says the same), a meter
 that no terminal has spoils nobody else's, and the questions are hardly more than there have to be. The archive of one
-terminal is read by a scan, its meters are adopted, and then it is the same on both sides. Exit 1 on any fault; prints a JSON
-report.
+terminal is read by a scan, its meters are adopted, and then it is the same on both sides. What the independent one reports of its own
+accord, events and a freeze, is confirmed as it wants it, and is there then, once. Exit 1 on any
+fault; prints a JSON report.
 
 usage: run_terminals.py [--terminals N] [--meters N] [--rounds N] [--every SECONDS] [--limit SECONDS] [--seed N]
 --every: a divisor of a minute, or a divisor of an hour in whole minutes.
@@ -198,6 +199,35 @@ def heartbeats(terminal, report, faults):
             faults.append(f"the answer to a heartbeat: {said}")
 
 
+def reports(api, line, meters, terminal, report, faults):
+    """What the independent terminal reports is there when it is content, and once."""
+    midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    # the second brings the records of the first again
+    for command in (f"events {PEER_METER} 3", f"events {PEER_METER} 30", f"freeze {PEER_METER} {midnight:%Y-%m-%d} 987.65"):
+        terminal.stdin.write(command + "\n")
+        terminal.stdin.flush()
+        said = terminal.stdout.readline().strip()
+        report.setdefault("reports", []).append(said)
+        if said != "done":
+            faults.append(f"the confirmation of {command}: {said}")
+    events = api.all(f"/api/v1/dtus/{line}/events")
+    numbers = sorted(event["detail"]["number"] for event in events)
+    if numbers != list(range(30)) or {event["detail"]["device"] for event in events} != {PEER_METER}:
+        faults.append(f"events {numbers}: {events[:2]}")
+    meter = next(meter for meter, place in meters.items() if place[0] == PEER)
+    span = {"from": (midnight - timedelta(seconds=1)).isoformat(), "to": (midnight + timedelta(days=1)).isoformat()}
+
+    def stored():
+        pushed = [item for item in api.all(f"/api/v1/meters/{meter}/readings", **span) if item["source"] == "pushed"]
+        return {item["quantity"]: (item["value"], item["meter_time"]) for item in pushed}
+
+    # durable is not yet shown
+    found = wait("the freeze", 60, stored)
+    value, at = found.get(QUANTITIES[0], ("0", ""))
+    if Decimal(value) != Decimal("987.65") or not at.startswith(f"{midnight:%Y-%m-%dT00:00:00}"):
+        faults.append(f"the freeze of {midnight}: {found}")
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--terminals", type=int, default=2)
@@ -231,6 +261,7 @@ def main():
             more, values = judge_values(api, meters, begin, end)
             faults += more + judge_owners(api, meters, values)
             heartbeats(terminal, report, faults)
+            reports(api, lines[0], meters, terminal, report, faults)
             least = options.rounds * (1 + options.terminals * math.ceil(options.meters / AT_ONCE))
             report |= {"meters": len(meters), "slots": dict(states), "frames": frames, "least": least,
                        "logins": metric(head, "polyphase_terminal_logins_total")}
