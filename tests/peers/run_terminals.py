@@ -210,7 +210,7 @@ def reports(api, line, meters, terminal, report, faults):
         report.setdefault("reports", []).append(said)
         if said != "done":
             faults.append(f"the confirmation of {command}: {said}")
-    events = api.all(f"/api/v1/dtus/{line}/events")
+    events = list(api.all(f"/api/v1/dtus/{line}/events"))
     numbers = sorted(event["detail"]["number"] for event in events)
     if numbers != list(range(30)) or {event["detail"]["device"] for event in events} != {PEER_METER}:
         faults.append(f"events {numbers}: {events[:2]}")
