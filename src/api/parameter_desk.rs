@@ -152,10 +152,14 @@ async fn drive(state: ApiState, scope: Scope, work: Work) {
     // before anybody can see that it has compared, and have it written
     lock(&state.parameters.open).remove(&id);
     let store: Box<dyn ParameterStore> = state.stores.in_account(scope.clone());
-    match store.end_phase(id, state.clock.now()).await {
-        Ok(run) => publish(&state, scope.account, &run),
-        Err(error) => lost(DtuId(0), &error),
+    for _ in 0..KEEP_TRIES {
+        match store.end_phase(id, state.clock.now()).await {
+            Ok(run) => return publish(&state, scope.account, &run),
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(KEEP_AGAIN).await,
+            Err(error) => return lost(DtuId(0), &error),
+        }
     }
+    lost(DtuId(0), &given_up());
 }
 
 async fn zone_of(state: &ApiState, scope: &Scope, dtu: DtuId) -> Option<Tz> {
@@ -167,6 +171,10 @@ async fn zone_of(state: &ApiState, scope: &Scope, dtu: DtuId) -> Option<Tz> {
 fn lost(dtu: DtuId, error: &StoreError) {
     let why = &error.to_string();
     ParametersLost { dtu: dtu.0, why }.emit();
+}
+
+fn given_up() -> StoreError {
+    StoreError::Unavailable("given up".to_owned())
 }
 
 async fn keep(state: &ApiState, store: &dyn ParameterStore, id: Uuid, entry: &RunEntry, wrote: bool) {
@@ -183,7 +191,7 @@ async fn keep(state: &ApiState, store: &dyn ParameterStore, id: Uuid, entry: &Ru
             Ok(()) => return,
         }
     }
-    lost(entry.dtu_id, &StoreError::Unavailable("given up".to_owned()));
+    lost(entry.dtu_id, &given_up());
 }
 
 /// Asks one terminal.

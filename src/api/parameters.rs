@@ -375,16 +375,16 @@ async fn write_parameter_run(
             return Err(error.into());
         }
     };
-    let run = store.run(id).await?;
     let work = Work {
         id,
-        protocol: run.protocol.clone(),
+        protocol: run.protocol,
         write: true,
         zone,
         terminals: differing.into_iter().map(to_write).collect(),
     };
+    // nothing may fail between the two: a run that is being written has somebody who drives it
     parameter_desk::start(&state, scope, work);
-    Ok(told(&run))
+    Ok(told(&store.run(id).await?))
 }
 
 /// Holds what decides how a terminal is reached against what is named.
