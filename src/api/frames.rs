@@ -70,7 +70,7 @@ fn show(state: &ApiState, recorded: RecordedFrame) -> Frame {
         poll_id: frame.poll,
         direction: frame.kind.direction(),
         kind: frame.kind,
-        protocol: (!frame.protocol.is_empty()).then_some(frame.protocol),
+        protocol: (!frame.protocol.is_empty()).then(|| frame.protocol.into_owned()),
         bytes: hex::encode(&frame.bytes),
         explanation,
     }

@@ -227,13 +227,7 @@ impl Line {
             State::Holding { quiet_at, at_most } => Some(*quiet_at.min(at_most)),
         };
         let idle = (!self.is_asking() && !self.window.is_empty()).then(|| self.heard_at + IDLE_QUIET);
-        let running = self.running();
-        let expiry = self
-            .queue
-            .iter()
-            .filter(|visit| Some(visit.ticket) != running)
-            .map(|visit| visit.job.deadline)
-            .min();
+        let expiry = self.queue.next_expiry(now.on, self.running());
         [own, idle, expiry].into_iter().flatten().min()
     }
 

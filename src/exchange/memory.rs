@@ -40,6 +40,8 @@ const GARBLED_HORIZONS: u32 = 3;
 const STANDING_MAX: usize = 64;
 /// How long a frame whose doubt is over is still known: what is read late is judged by when it may have come.
 const READ_LATE: Duration = Duration::from_secs(5);
+/// How often what was seen is gone through for what is over.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Clean transactions after which a line that misbehaved is trusted again.
 const WARY_TRANSACTIONS: u32 = 1_000;
 
@@ -70,10 +72,57 @@ struct Owed {
 
 #[derive(Debug)]
 struct Seen {
-    frame: u64,
     question: u64,
     transaction: u64,
     until: Instant,
+}
+
+/// What was seen, oldest first, by its fingerprint. Those stand apart: every frame is looked for among all of them.
+#[derive(Debug, Default)]
+struct SeenFrames {
+    frames: VecDeque<u64>,
+    facts: VecDeque<Seen>,
+    swept_at: Option<Instant>,
+}
+
+impl SeenFrames {
+    fn place(&self, frame: u64) -> Option<usize> {
+        self.frames.iter().position(|known| *known == frame)
+    }
+
+    fn get(&self, frame: u64) -> Option<&Seen> {
+        self.facts.get(self.place(frame)?)
+    }
+
+    fn get_mut(&mut self, frame: u64) -> Option<&mut Seen> {
+        let place = self.place(frame)?;
+        self.facts.get_mut(place)
+    }
+
+    fn push(&mut self, frame: u64, seen: Seen) {
+        if self.frames.len() >= SEEN_MAX {
+            self.frames.pop_front();
+            self.facts.pop_front();
+        }
+        self.frames.push_back(frame);
+        self.facts.push_back(seen);
+    }
+
+    /// Forgets what is long over. Not at every call: what is over and still there is told by its time.
+    fn sweep(&mut self, now: Instant) {
+        if self.frames.is_empty() || self.swept_at.is_some_and(|at| now < at + SWEEP_EVERY) {
+            return;
+        }
+        self.swept_at = Some(now);
+        let alive: VecDeque<bool> = self.facts.iter().map(|seen| seen.until + READ_LATE > now).collect();
+        let mut of_frames = alive.iter();
+        self.frames.retain(|_| of_frames.next().copied().unwrap_or_default());
+        let mut of_facts = alive.iter();
+        self.facts.retain(|_| of_facts.next().copied().unwrap_or_default());
+        if self.frames.is_empty() {
+            *self = Self::default();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -123,7 +172,7 @@ pub(super) struct StrayNews {
 pub(super) struct Memory {
     settings: HorizonSettings,
     owed: Vec<Owed>,
-    seen: VecDeque<Seen>,
+    seen: SeenFrames,
     standing: VecDeque<Standing>,
     /// The latest that an answer came after it was asked for.
     latest: Duration,
@@ -151,7 +200,7 @@ impl Memory {
         Self {
             settings,
             owed: Vec::new(),
-            seen: VecDeque::new(),
+            seen: SeenFrames::default(),
             standing: VecDeque::new(),
             latest: Duration::ZERO,
             wary: 0,
@@ -165,10 +214,7 @@ impl Memory {
     /// Forgets what is over.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.owed.retain(|owed| owed.forget_at > now);
-        self.seen.retain(|seen| seen.until + READ_LATE > now);
-        if self.seen.is_empty() {
-            self.seen = VecDeque::new();
-        }
+        self.seen.sweep(now);
     }
 
     /// An attempt was written.
@@ -232,7 +278,7 @@ impl Memory {
 
     /// Until when a frame like this one would be in doubt.
     pub(super) fn doubted_until(&self, now: Instant, frame: u64) -> Option<Instant> {
-        let seen = self.seen.iter().find(|seen| seen.frame == frame)?;
+        let seen = self.seen.get(frame)?;
         (seen.until > now).then_some(seen.until)
     }
 
@@ -244,7 +290,7 @@ impl Memory {
 
     /// Judges a frame that fits the question of this transaction and came after `since`.
     pub(super) fn judge(&self, since: Instant, transaction: u64, question: u64, frame: u64) -> Belief {
-        let Some(seen) = self.seen.iter().find(|seen| seen.frame == frame && seen.until > since) else {
+        let Some(seen) = self.seen.get(frame).filter(|seen| seen.until > since) else {
             return Belief::Sure;
         };
         let stands = || {
@@ -366,17 +412,14 @@ impl Memory {
     /// A frame that was said before was said again, by nobody knows whom: its doubt lasts longer, its origin stays.
     fn renew(&mut self, now: Instant, since: Instant, frame: u64, timeout: Duration) -> bool {
         let until = now + self.horizon(timeout);
-        let known = self
-            .seen
-            .iter_mut()
-            .find(|seen| seen.frame == frame && seen.until > since);
+        let known = self.seen.get_mut(frame).filter(|seen| seen.until > since);
         known.map(|seen| seen.until = seen.until.max(until)).is_some()
     }
 
     /// A frame that answered a question.
     fn note(&mut self, now: Instant, frame: u64, question: u64, transaction: u64, timeout: Duration) {
         let until = now + self.horizon(timeout);
-        if let Some(known) = self.seen.iter_mut().find(|seen| seen.frame == frame) {
+        if let Some(known) = self.seen.get_mut(frame) {
             // one frame that answered two questions is doubtful to both
             if known.until > now && known.question != question {
                 known.question = 0;
@@ -387,14 +430,11 @@ impl Memory {
             known.until = known.until.max(until);
             return;
         }
-        if self.seen.len() >= SEEN_MAX {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(Seen {
-            frame,
+        let seen = Seen {
             question,
             transaction,
             until,
-        });
+        };
+        self.seen.push(frame, seen);
     }
 }

@@ -21,6 +21,7 @@ use crate::protocol::dtu::{Answer, Framing, FramingDecoder, Profile, Registratio
 pub use budget::FloodBudget;
 use budget::Tokens;
 use heartbeats::Heartbeats;
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// How many of the first bytes are shown in the quarantine.
@@ -343,10 +344,10 @@ impl Session {
     }
 
     /// Puts the framing around bytes for the line. Before the DTU has said who it is: as they are.
-    pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
+    pub fn wrap<'a>(&self, payload: &'a [u8]) -> Cow<'a, [u8]> {
         match &self.phase {
-            Phase::Open(open) => open.decoder.wrap(payload),
-            Phase::Unregistered { .. } | Phase::Ended => payload.to_vec(),
+            Phase::Open(open) if open.decoder.framing() != Framing::Transparent => open.decoder.wrap(payload).into(),
+            Phase::Open(_) | Phase::Unregistered { .. } | Phase::Ended => payload.into(),
         }
     }
 

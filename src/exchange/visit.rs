@@ -219,8 +219,12 @@ impl Visit {
     }
 
     /// Takes an answer in. Over, when it makes the question's answer whole (see [`Visit::conclude`]).
-    pub fn answered(&mut self, now: Moment, frame: &[u8], bounds: AnswerBounds) -> Progress {
-        self.answers.extend_from_slice(frame);
+    pub fn answered(&mut self, now: Moment, frame: Vec<u8>, bounds: AnswerBounds) -> Progress {
+        if self.answers.is_empty() {
+            self.answers = frame;
+        } else {
+            self.answers.extend_from_slice(&frame);
+        }
         let Some(next) = self.planned().and_then(|question| question.follow_up(&self.answers)) else {
             let whole = std::mem::take(&mut self.answers);
             return Progress::of(self.conclude(now, Ok(whole)));
@@ -358,6 +362,10 @@ pub struct QueueFull {
 pub struct Queue {
     size: usize,
     visits: Vec<Visit>,
+    /// No visit is over before this instant, unless it can be revoked.
+    over_from: Option<Instant>,
+    /// There may be visits that can be revoked at any time.
+    revocable: bool,
     /// The turn of the visit that began last; new meters join here, not behind another's backlog.
     turn: u64,
     tickets: u64,
@@ -369,6 +377,8 @@ impl Queue {
         Self {
             size: size.max(1),
             visits: Vec::new(),
+            over_from: None,
+            revocable: false,
             turn: 0,
             tickets: 0,
         }
@@ -402,6 +412,8 @@ impl Queue {
         let turn = of_meter.map(|visit| visit.turn + 1).max().unwrap_or(0).max(self.turn);
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
+        self.over_from = Some(self.over_from.map_or(job.deadline, |first| first.min(job.deadline)));
+        self.revocable |= job.effect.is_some();
         self.visits.push(Visit {
             ticket,
             not_before: now.on,
@@ -469,16 +481,40 @@ impl Queue {
         if self.visits.is_empty() {
             // an idle line holds no memory
             self.visits = Vec::new();
+            (self.over_from, self.revocable) = (None, false);
         }
         Some(visit)
     }
 
     /// The first visit whose deadline has passed or which was revoked, other than `running`.
-    pub fn expired(&self, now: Instant, running: Option<Ticket>) -> Option<Ticket> {
-        self.visits
+    pub fn expired(&mut self, now: Instant, running: Option<Ticket>) -> Option<Ticket> {
+        // asked at every step of a line: most of the time no visit has to be looked at
+        if !self.revocable && self.over_from.is_none_or(|first| now < first) {
+            return None;
+        }
+        let over = self
+            .visits
             .iter()
             .find(|visit| visit.job.is_over(now) && Some(visit.ticket) != running)
-            .map(|visit| visit.ticket)
+            .map(|visit| visit.ticket);
+        if over.is_none() {
+            self.over_from = self.visits.iter().map(|visit| visit.job.deadline).min();
+            self.revocable = self.visits.iter().any(|visit| visit.job.effect.is_some());
+        }
+        over
+    }
+
+    /// When [`Queue::expired`] is to be asked at the latest.
+    pub fn next_expiry(&self, now: Instant, running: Option<Ticket>) -> Option<Instant> {
+        match self.over_from {
+            Some(first) if now < first => Some(first),
+            _ => self
+                .visits
+                .iter()
+                .filter(|visit| Some(visit.ticket) != running)
+                .map(|visit| visit.job.deadline)
+                .min(),
+        }
     }
 
     /// Any visit.

@@ -305,7 +305,7 @@ impl Desk {
             meter: None,
             poll: None,
             kind,
-            protocol: String::new(),
+            protocol: "".into(),
             bytes,
             turn: None,
         }]);

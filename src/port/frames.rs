@@ -6,6 +6,7 @@ pub use crate::exchange::turn::{Turn, TurnEnding};
 use crate::exchange::visit::{LineFrame, LineFrameKind};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 /// Direction and fate of raw bytes.
@@ -44,7 +45,7 @@ pub struct RawFrame {
     /// What it is.
     pub kind: FrameKind,
     /// The protocol's name, or empty for registration, heartbeat and noise.
-    pub protocol: String,
+    pub protocol: Cow<'static, str>,
     /// The bytes.
     pub bytes: Vec<u8>,
     /// Of a question that was asked in its turn on a line. The recorder keeps it; evidence in the database has none.

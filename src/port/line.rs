@@ -128,7 +128,7 @@ impl Gathering {
             duration_ms: frame.turn.map(|turn| turn.held_ms).or(took),
             priority: frame.turn.map(|turn| turn.priority.as_str()),
             result: result.as_str(),
-            protocol: frame.protocol,
+            protocol: frame.protocol.into_owned(),
             frame_ids: std::iter::once(id).chain(behind.iter().rev().copied()).collect(),
         }
     }

@@ -13,6 +13,7 @@ use crate::port::frames::{FrameKind, RawFrame, RecordedFrame};
 use crate::port::ledger::PollRecord;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
+use std::borrow::Cow;
 
 pub(super) use ring::{LinkedFrame, Newest, decode_frame, decode_newest, encode_frame, encode_newest};
 
@@ -103,8 +104,18 @@ impl Field for u128 {
 }
 
 impl Field for u64 {
+    // as the wider number, without its arithmetic
     fn put(&self, out: &mut Vec<u8>) {
-        u128::from(*self).put(out);
+        let mut left = *self;
+        loop {
+            let low = u8::try_from(left & 0x7F).unwrap_or(0x7F);
+            left >>= 7;
+            if left == 0 {
+                out.push(low);
+                return;
+            }
+            out.push(low | 0x80);
+        }
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self> {
@@ -205,6 +216,16 @@ impl Field for String {
 
     fn get(from: &mut Reader<'_>) -> Result<Self> {
         get_text(from).map(str::to_owned)
+    }
+}
+
+impl Field for Cow<'static, str> {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_bytes(self.as_bytes(), out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self> {
+        get_text(from).map(|text| Self::Owned(text.to_owned()))
     }
 }
 

@@ -386,7 +386,7 @@ impl DtuStore for Dtus {
                 meter: row.meter_id.map(MeterId),
                 poll: row.poll_id.map(PollId),
                 kind,
-                protocol: row.protocol,
+                protocol: row.protocol.into(),
                 bytes: row.bytes,
                 turn: None,
             },

@@ -79,7 +79,7 @@ impl Line {
             belief = Belief::Doubtful;
         }
         if matches!(belief, Belief::Sure | Belief::Again) {
-            return self.believe(now, bytes, refused, belief == Belief::Sure);
+            return self.believe(now, (bytes, frame), refused, belief == Belief::Sure);
         }
         let timeout = asking.timeout;
         let round_trip = self.stats.round_trip.unwrap_or(timeout);
@@ -92,8 +92,8 @@ impl Line {
         self.keep(now, LineFrameKind::Stray, protocol, bytes);
     }
 
-    /// The answer is taken. `paid`: it pays the attempt; one that may be a repeat does not.
-    fn believe(&mut self, now: Moment, bytes: Vec<u8>, refused: Option<u8>, paid: bool) {
+    /// The answer (with its fingerprint) is taken. `paid`: it pays the attempt; one that may be a repeat does not.
+    fn believe(&mut self, now: Moment, (bytes, frame): (Vec<u8>, u64), refused: Option<u8>, paid: bool) {
         let State::Asking(asking) = std::mem::replace(&mut self.state, State::Free) else {
             return;
         };
@@ -106,7 +106,6 @@ impl Line {
             return;
         };
         let Some(request) = visit.question() else { return };
-        let frame = fingerprint(&bytes);
         let said = asking.asked_bytes.saturating_add(bytes.len());
         let answer = Accepted {
             transaction: visit.transaction,
@@ -117,13 +116,14 @@ impl Line {
             proven: visit.doubt == Some(frame),
         };
         let protocol = request.protocol().name();
+        let length = bytes.len();
         visit.keep(now.at, kind, protocol, bytes.clone());
         self.memory.answered(now.on, answer);
         self.in_a_row = 0;
         self.breaker.answered();
         self.stats.answers += 1;
         self.free_at = now.on + self.pause;
-        self.events.push_back(LineEvent::Answered { bytes: bytes.len() });
+        self.events.push_back(LineEvent::Answered { bytes: length });
         let clean = visit.written <= 1 && !asking.disturbed;
         let took = now.on.saturating_duration_since(asking.written_at);
         visit.held(took);
@@ -132,7 +132,7 @@ impl Line {
         }
         let (meter, rest) = (visit.job.meter, visit.job.pause);
         let progress = match refused {
-            None => visit.answered(now, &bytes, self.settings.answer),
+            None => visit.answered(now, bytes, self.settings.answer),
             Some(code) => visit.refused(now, code),
         };
         if progress != Progress::FollowUp {

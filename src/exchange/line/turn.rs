@@ -38,12 +38,13 @@ impl Line {
         if let Some(pinned) = self.pinned {
             return pinned == visit.ticket;
         }
-        let shape = visit.question().map(Request::shape);
+        // its shape is asked for only where there is doubt, which is seldom
+        let shape = |visit: &Visit| visit.question().map(Request::shape);
         self.queue
             .iter()
             .filter(|other| other.doubt.is_some() && other.ticket != visit.ticket)
             .filter(|other| visit.doubt.is_none() || other.ticket < visit.ticket)
-            .all(|other| other.question().map(Request::shape) != shape)
+            .all(|other| shape(other) != shape(visit))
     }
 
     pub(super) fn choose(&self, now: Instant) -> Option<Ticket> {

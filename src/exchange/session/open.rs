@@ -18,6 +18,9 @@ impl Session {
         let Phase::Open(open) = &mut self.phase else {
             return;
         };
+        if open.decoder.framing() == Framing::Transparent {
+            return self.line_bytes(now, bytes, events);
+        }
         // PROT sends its register packet unescaped, so it must go before the decoder sees it
         let mut rest = bytes;
         if open.decoder.framing() == Framing::FourFaithProt {
@@ -30,7 +33,6 @@ impl Session {
                 rest = behind;
             }
         }
-        let own = open.sn.clone();
         for item in open.decoder.feed(rest) {
             match item {
                 FramingItem::Line(bytes) => self.line_bytes(now, &bytes, events),
@@ -42,8 +44,11 @@ impl Session {
                 FramingItem::Reply(bytes) => events.push(SessionEvent::Reply(bytes)),
                 FramingItem::Noise(bytes) => events.push(SessionEvent::Noise(bytes)),
                 FramingItem::OtherId(other) => {
-                    let fault = SessionFault::IdentityChanged { was: own, now: other };
-                    return self.fail(events, fault);
+                    let was = match &self.phase {
+                        Phase::Open(open) => open.sn.clone(),
+                        Phase::Unregistered { .. } | Phase::Ended => String::new(),
+                    };
+                    return self.fail(events, SessionFault::IdentityChanged { was, now: other });
                 }
             }
         }

@@ -264,7 +264,7 @@ fn ddp_is_acknowledged_and_unwrapped() {
     assert_eq!(sn_of(&events), Some("13403154329"));
     assert_eq!(events[1], SessionEvent::Reply(decode(ACK).unwrap()));
     assert_eq!(
-        rig.session.wrap(&[1, 2]),
+        *rig.session.wrap(&[1, 2]),
         decode("7B8900123133343033313534333239 01027B").unwrap()
     );
     assert_eq!(rig.busy(true), []);
@@ -302,7 +302,7 @@ fn prot_is_unescaped() {
     let register = decode("78563412313330363636363838383800C0A8014200").unwrap();
     let mut rig = Rig::new("auto");
     assert_eq!(sn_of(&rig.feed(&register)), Some("13066668888"));
-    assert_eq!(rig.session.wrap(&[1, 0xFD, 0xFE]), [1, 0xFD, 0xED, 0xFD, 0xEE]);
+    assert_eq!(*rig.session.wrap(&[1, 0xFD, 0xFE]), [1, 0xFD, 0xED, 0xFD, 0xEE]);
     rig.busy(true);
     assert_eq!(rig.feed(&[1, 0xFD]), [SessionEvent::Line(vec![1])]);
     assert_eq!(
@@ -510,7 +510,7 @@ fn a_transparent_session_needs_no_registration() {
     let now = Instant::now();
     let mut session = Session::transparent(SessionSettings::default(), now);
     assert!(session.is_open() && session.next_deadline().is_none());
-    assert_eq!(session.wrap(&[1, 2]), [1, 2]);
+    assert_eq!(*session.wrap(&[1, 2]), [1, 2]);
     assert_eq!(session.line_busy(now, true), []);
     assert_eq!(
         session.feed(now, b"12061204"),

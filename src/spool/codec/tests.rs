@@ -130,7 +130,7 @@ fn frame() -> impl Strategy<Value = RecordedFrame> {
                 meter: meter.map(MeterId),
                 poll: poll.map(PollId),
                 kind,
-                protocol,
+                protocol: protocol.into(),
                 bytes,
                 turn: None,
             },
