@@ -18,7 +18,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+/// A group begins so long behind the one before at the earliest: under load it pays one fsync for many records, and what comes
+/// alone does not wait.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// The durable log.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +134,7 @@ impl Spool {
             writer,
             queue,
             group_bytes,
+            grouped_at: None,
             group: Vec::new(),
             closers: Vec::new(),
         };
@@ -192,6 +198,9 @@ impl Worker {
         match self.0 {
             Work::Write(mut scribe) => {
                 while let Some(command) = scribe.queue.blocking_recv() {
+                    if let Some(wait) = scribe.gathers_for() {
+                        std::thread::sleep(wait);
+                    }
                     scribe.group(command);
                 }
                 scribe.end();
@@ -209,6 +218,9 @@ impl Worker {
         match self.0 {
             Work::Write(mut scribe) => {
                 while let Some(command) = scribe.queue.recv().await {
+                    if let Some(wait) = scribe.gathers_for() {
+                        tokio::time::sleep(wait).await;
+                    }
                     scribe.group(command);
                 }
                 scribe.end();
@@ -222,17 +234,27 @@ impl Worker {
     }
 }
 
-/// The writing worker: whatever waits becomes one group with one fsync, and while that runs the next group gathers.
+/// The writing worker: whatever waits becomes one group with one fsync, and while that runs the next group gathers; for
+/// [`GATHER`] at least.
 struct Scribe {
     writer: Writer,
     queue: mpsc::Receiver<Command>,
     group_bytes: usize,
+    /// When the last group began.
+    grouped_at: Option<Instant>,
     group: Vec<Pending>,
     closers: Vec<oneshot::Sender<()>>,
 }
 
 impl Scribe {
+    /// How long what came waits for more.
+    fn gathers_for(&self) -> Option<Duration> {
+        let since = self.writer.now().saturating_duration_since(self.grouped_at?);
+        GATHER.checked_sub(since).filter(|wait| !wait.is_zero())
+    }
+
     fn group(&mut self, command: Command) {
+        self.grouped_at = Some(self.writer.now());
         let queued = |queue: &mpsc::Receiver<Command>| i64::try_from(queue.len()).unwrap_or(i64::MAX);
         SPOOL_QUEUE.set(queued(&self.queue).saturating_add(1));
         let mut size = 0;

@@ -62,6 +62,11 @@ impl Writer {
         }
     }
 
+    /// The time by which it works.
+    pub(super) fn now(&self) -> Instant {
+        self.room.clock.monotonic()
+    }
+
     /// Makes a group of bodies durable; the result is the sequence of the first.
     pub(super) fn write<'a>(&mut self, bodies: impl Iterator<Item = &'a [u8]> + Clone) -> Result<u64, SinkError> {
         if let Some(failure) = &self.failure {
