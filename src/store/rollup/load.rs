@@ -368,7 +368,8 @@ pub(super) async fn points(connection: &mut PgConnection, marks: &[Mark]) -> Res
     for (id, from, to) in spans {
         let mut stands = Vec::new();
         let mut account = None;
-        for row in rows.iter().filter(|row| row.point_id == id) {
+        let first = rows.partition_point(|row| row.point_id < id);
+        for row in rows.iter().skip(first).take_while(|row| row.point_id == id) {
             account = Some((row.account_id, row.time_zone.as_str()));
             stands.push(Stand {
                 meter: MeterId(row.meter_id),

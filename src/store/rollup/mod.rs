@@ -4,7 +4,7 @@
 //! made before it began, oldest hour first, spreads them over work lists, finds the points whose meters they are, loads the registers around the
 //! marked hours (as far as the neighbouring readings: what lies between two readings changes with either), has
 //! [`crate::domain::consumption`] compute the hours and sums days from hours. A list's entries go in the transaction that writes, a mark when its
-//! entries are gone.
+//! entries are gone. Of an hour that still runs, each meter is looked at once, and its mark stays until the hour has ended (docs/decisions/0015).
 //! Hours and days of meters' polls (slots by ending, voltages, power) need no look beside the hour: the database rolls
 //! them up itself (migration 0006), by the same rounds.
 
@@ -124,12 +124,12 @@ async fn consumption_of(
         done.meters = done.meters.saturating_add(meters);
         let points = load::points(&mut transaction, &marks).await?;
         let registers = load::registers(&mut transaction, &points).await?;
+        let mut sheet = write::Sheet::default();
         for point in &points {
-            let computed = compute(point, &registers, now)?;
-            let hours = write::hours(&mut transaction, point, &computed).await?;
-            done.hours = done.hours.saturating_add(hours);
-            write::days(&mut transaction, point, &computed).await?;
+            sheet.add(point, &compute(point, &registers, now)?)?;
         }
+        let hours = sheet.write(&mut transaction).await?;
+        done.hours = done.hours.saturating_add(hours);
         load::forget(&mut transaction, round, &marks).await?;
         transaction.commit().await?;
     }

@@ -1,116 +1,163 @@
-//! Writes what a roll-up computed: hours as they are, days as the sums of their hours.
+//! Writes what a roll-up computed: hours as they are, days as the sums of their hours. Many points go in one statement.
 
 use super::Computed;
 use super::load::Point;
-use crate::domain::consumption::{IntervalReading, Per, boundaries};
+use crate::base::ids::{AccountId, PointId};
+use crate::domain::consumption::{Flags, IntervalReading, Per, boundaries};
+use crate::domain::quantity::Quantity;
 use crate::store::StoreError;
 use crate::store::wide::quality_code;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Writes the hours of one point; an hour of which nothing is known any more goes. Returns how many were written.
-pub(super) async fn hours(
-    connection: &mut PgConnection,
-    point: &Point,
-    computed: &[Computed],
-) -> Result<u64, StoreError> {
-    let mut written = 0u64;
-    for register in computed {
-        let known: Vec<(&IntervalReading, Decimal)> = register
-            .intervals
-            .iter()
-            .filter_map(|interval| Some((interval, interval.value?)))
-            .collect();
-        let starts: Vec<DateTime<Utc>> = known.iter().map(|(interval, _)| interval.from).collect();
-        let finishes: Vec<DateTime<Utc>> = known.iter().map(|(interval, _)| interval.to).collect();
-        let values: Vec<Decimal> = known.iter().map(|(_, value)| *value).collect();
-        let qualities: Vec<i16> = known
-            .iter()
-            .map(|(interval, _)| quality_code(interval.quality()))
-            .collect();
-        let interpolated: Vec<bool> = known.iter().map(|(interval, _)| interval.flags.interpolated).collect();
-        let incomplete: Vec<bool> = known.iter().map(|(interval, _)| interval.flags.incomplete).collect();
-        let done = sqlx::query!(
-            "INSERT INTO consumption_hour AS c (point_id, account_id, quantity, start, finish, value, quality,
-                                                interpolated, incomplete)
-             SELECT $1, $2, $3, n.* FROM unnest($4::timestamptz[], $5::timestamptz[], $6::numeric[], $7::smallint[],
-                                                $8::boolean[], $9::boolean[]) AS n
-             ON CONFLICT (point_id, quantity, start) DO UPDATE
-             SET finish = excluded.finish, value = excluded.value, quality = excluded.quality,
-                 interpolated = excluded.interpolated, incomplete = excluded.incomplete
-             WHERE (c.finish, c.value, c.quality, c.interpolated, c.incomplete)
-                   IS DISTINCT FROM (excluded.finish, excluded.value, excluded.quality, excluded.interpolated,
-                                     excluded.incomplete)",
-            point.id.0,
-            point.account.0,
-            register.quantity.name(),
-            &starts,
-            &finishes,
-            &values,
-            &qualities,
-            &interpolated,
-            &incomplete
-        )
-        .execute(&mut *connection)
-        .await?;
-        written = written.saturating_add(done.rows_affected());
-        let unknown: Vec<DateTime<Utc>> = register
-            .intervals
-            .iter()
-            .filter(|interval| interval.value.is_none())
-            .map(|interval| interval.from)
-            .collect();
-        if !unknown.is_empty() {
-            sqlx::query!(
-                "DELETE FROM consumption_hour WHERE point_id = $1 AND quantity = $2 AND start = ANY($3)",
-                point.id.0,
-                register.quantity.name(),
-                &unknown
-            )
-            .execute(&mut *connection)
-            .await?;
-        }
-    }
-    Ok(written)
+/// Rows of one statement, at most.
+const ROWS: usize = 10_000;
+
+/// An hour or a day of one register at one point.
+type Key = (PointId, Quantity, DateTime<Utc>);
+/// A day of one register at one point, from and to.
+type Day = (PointId, AccountId, Quantity, DateTime<Utc>, DateTime<Utc>);
+
+/// What is to be written of several points, each hour once: of two spans of a point that reach into each other the later word counts.
+#[derive(Default)]
+pub(super) struct Sheet {
+    hours: BTreeMap<Key, Hour>,
+    days: BTreeSet<Day>,
 }
 
-/// Sums the days that the hours lie in. The parts add up to the whole exactly, because they are differences of one curve.
-pub(super) async fn days(
-    connection: &mut PgConnection,
-    point: &Point,
-    computed: &[Computed],
-) -> Result<(), StoreError> {
-    for register in computed {
-        let (Some(first), Some(last)) = (register.intervals.first(), register.intervals.last()) else {
-            continue;
-        };
-        let edges = boundaries(point.zone, Per::Day, first.from, last.to)
-            .map_err(|error| StoreError::Internal(error.to_string()))?;
-        for pair in edges.windows(2) {
-            let [from, to] = pair else { continue };
-            day(connection, point, register, *from, *to).await?;
+struct Hour {
+    account: AccountId,
+    finish: DateTime<Utc>,
+    /// None: nothing is known of it any more.
+    value: Option<Decimal>,
+    quality: i16,
+    flags: Flags,
+}
+
+impl Sheet {
+    /// Takes in what was computed of a point, and the days that it lies in.
+    pub(super) fn add(&mut self, point: &Point, computed: &[Computed]) -> Result<(), StoreError> {
+        for Computed { quantity, intervals } in computed {
+            for interval in intervals {
+                self.hours
+                    .insert((point.id, *quantity, interval.from), Hour::of(point, interval));
+            }
+            let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else {
+                continue;
+            };
+            let edges = boundaries(point.zone, Per::Day, first.from, last.to)
+                .map_err(|error| StoreError::Internal(error.to_string()))?;
+            for pair in edges.windows(2) {
+                let [from, to] = pair else { continue };
+                self.days.insert((point.id, point.account, *quantity, *from, *to));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it; an hour of which nothing is known any more goes. Returns how many hours changed.
+    pub(super) async fn write(self, connection: &mut PgConnection) -> Result<u64, StoreError> {
+        let (known, unknown): (Vec<_>, Vec<_>) = self.hours.iter().partition(|(_, hour)| hour.value.is_some());
+        let mut written = 0u64;
+        for some in known.chunks(ROWS) {
+            written = written.saturating_add(put_hours(connection, some).await?);
+        }
+        for some in unknown.chunks(ROWS) {
+            drop_hours(connection, some).await?;
+        }
+        // behind the hours, which they sum
+        for some in self.days.into_iter().collect::<Vec<_>>().chunks(ROWS) {
+            put_days(connection, some).await?;
+        }
+        Ok(written)
+    }
+}
+
+impl Hour {
+    fn of(point: &Point, interval: &IntervalReading) -> Self {
+        Self {
+            account: point.account,
+            finish: interval.to,
+            value: interval.value,
+            quality: quality_code(interval.quality()),
+            flags: interval.flags,
         }
     }
+}
+
+async fn put_hours(connection: &mut PgConnection, hours: &[(&Key, &Hour)]) -> Result<u64, StoreError> {
+    let points: Vec<i32> = hours.iter().map(|(key, _)| key.0.0).collect();
+    let accounts: Vec<i32> = hours.iter().map(|(_, hour)| hour.account.0).collect();
+    let quantities: Vec<&str> = hours.iter().map(|(key, _)| key.1.name()).collect();
+    let starts: Vec<DateTime<Utc>> = hours.iter().map(|(key, _)| key.2).collect();
+    let finishes: Vec<DateTime<Utc>> = hours.iter().map(|(_, hour)| hour.finish).collect();
+    let values: Vec<Option<Decimal>> = hours.iter().map(|(_, hour)| hour.value).collect();
+    let qualities: Vec<i16> = hours.iter().map(|(_, hour)| hour.quality).collect();
+    let interpolated: Vec<bool> = hours.iter().map(|(_, hour)| hour.flags.interpolated).collect();
+    let incomplete: Vec<bool> = hours.iter().map(|(_, hour)| hour.flags.incomplete).collect();
+    let done = sqlx::query!(
+        "INSERT INTO consumption_hour AS c (point_id, account_id, quantity, start, finish, value, quality, interpolated, incomplete)
+         SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::numeric[],
+                              $7::smallint[], $8::boolean[], $9::boolean[])
+         ON CONFLICT (point_id, quantity, start) DO UPDATE
+         SET finish = excluded.finish, value = excluded.value, quality = excluded.quality,
+             interpolated = excluded.interpolated, incomplete = excluded.incomplete
+         WHERE (c.finish, c.value, c.quality, c.interpolated, c.incomplete)
+               IS DISTINCT FROM (excluded.finish, excluded.value, excluded.quality, excluded.interpolated,
+                                 excluded.incomplete)",
+        &points,
+        &accounts,
+        &quantities as &[&str],
+        &starts,
+        &finishes,
+        &values as &[Option<Decimal>],
+        &qualities,
+        &interpolated,
+        &incomplete
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn drop_hours(connection: &mut PgConnection, hours: &[(&Key, &Hour)]) -> Result<(), StoreError> {
+    let points: Vec<i32> = hours.iter().map(|(key, _)| key.0.0).collect();
+    let quantities: Vec<&str> = hours.iter().map(|(key, _)| key.1.name()).collect();
+    let starts: Vec<DateTime<Utc>> = hours.iter().map(|(key, _)| key.2).collect();
+    sqlx::query!(
+        "DELETE FROM consumption_hour c USING unnest($1::int[], $2::text[], $3::timestamptz[]) AS u (point_id, quantity, start)
+         WHERE c.point_id = u.point_id AND c.quantity = u.quantity AND c.start = u.start",
+        &points,
+        &quantities as &[&str],
+        &starts
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-async fn day(
-    connection: &mut PgConnection,
-    point: &Point,
-    register: &Computed,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-) -> Result<(), StoreError> {
+/// Sums days. The parts add up to the whole exactly, because they are differences of one curve.
+async fn put_days(connection: &mut PgConnection, days: &[Day]) -> Result<(), StoreError> {
+    let points: Vec<i32> = days.iter().map(|day| day.0.0).collect();
+    let accounts: Vec<i32> = days.iter().map(|day| day.1.0).collect();
+    let quantities: Vec<&str> = days.iter().map(|day| day.2.name()).collect();
+    let starts: Vec<DateTime<Utc>> = days.iter().map(|day| day.3).collect();
+    let finishes: Vec<DateTime<Utc>> = days.iter().map(|day| day.4).collect();
     // covered: the hours follow on each other from midnight to midnight
     sqlx::query!(
         "INSERT INTO consumption_day AS c (point_id, account_id, quantity, start, finish, value, quality, interpolated,
                                            incomplete)
-         SELECT $1, $2, $3, $4::timestamptz, $5::timestamptz, h.value, greatest(h.quality, CASE WHEN h.incomplete THEN 1 ELSE 0 END)::smallint,
-                h.interpolated, h.incomplete
-         FROM (SELECT sum(value) AS value, max(quality) AS quality, bool_or(interpolated) AS interpolated,
-                      bool_or(incomplete) OR sum(finish - start) < $5::timestamptz - $4::timestamptz AS incomplete
-               FROM consumption_hour WHERE point_id = $1 AND quantity = $3 AND start >= $4 AND start < $5) AS h
+         SELECT d.point_id, d.account_id, d.quantity, d.start, d.finish, h.value,
+                greatest(h.quality, CASE WHEN h.incomplete THEN 1 ELSE 0 END)::smallint, h.interpolated, h.incomplete
+         FROM unnest($1::int[], $2::int[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+              AS d (point_id, account_id, quantity, start, finish)
+         CROSS JOIN LATERAL (
+             SELECT sum(e.value) AS value, max(e.quality) AS quality, bool_or(e.interpolated) AS interpolated,
+                    bool_or(e.incomplete) OR sum(e.finish - e.start) < d.finish - d.start AS incomplete
+             FROM consumption_hour e
+             WHERE e.point_id = d.point_id AND e.quantity = d.quantity AND e.start >= d.start AND e.start < d.finish) AS h
          WHERE h.value IS NOT NULL
          ON CONFLICT (point_id, quantity, start) DO UPDATE
          SET finish = excluded.finish, value = excluded.value, quality = excluded.quality,
@@ -118,11 +165,11 @@ async fn day(
          WHERE (c.finish, c.value, c.quality, c.interpolated, c.incomplete)
                IS DISTINCT FROM (excluded.finish, excluded.value, excluded.quality, excluded.interpolated,
                                  excluded.incomplete)",
-        point.id.0,
-        point.account.0,
-        register.quantity.name(),
-        from,
-        to
+        &points,
+        &accounts,
+        &quantities as &[&str],
+        &starts,
+        &finishes
     )
     .execute(connection)
     .await?;
