@@ -116,7 +116,7 @@ pictures:
 	cargo build --locked
 	target/peers/bin/python tests/peers/run_panels.py --pictures docs/dashboards
 
-# the benches of codecs and keys, then the whole server against limits and peers (docs/BENCHMARKS.md); some 40 minutes
+# the benches of codecs and keys, then the whole server against limits and peers (docs/BENCHMARKS.md); about an hour
 bench:
 	@scripts/install.sh bench
 	cargo bench --locked --bench dlt645_decode --bench reading_key
