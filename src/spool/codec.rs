@@ -75,20 +75,26 @@ codes!("frame kind" FrameKind {
     Request = 1, Answer = 2, Refusal = 3, Stray = 4, Noise = 5, Registration = 6, Heartbeat = 7,
 });
 
-/// LEB128.
-impl Field for u128 {
-    fn put(&self, out: &mut Vec<u8>) {
-        let mut left = *self;
-        loop {
-            let low = u8::try_from(left & 0x7F).unwrap_or(0x7F);
-            left >>= 7;
-            if left == 0 {
-                out.push(low);
-                return;
+/// LEB128, in the arithmetic of the number's own width.
+macro_rules! leb128 {
+    () => {
+        fn put(&self, out: &mut Vec<u8>) {
+            let mut left = *self;
+            loop {
+                let low = u8::try_from(left & 0x7F).unwrap_or(0x7F);
+                left >>= 7;
+                if left == 0 {
+                    out.push(low);
+                    return;
+                }
+                out.push(low | 0x80);
             }
-            out.push(low | 0x80);
         }
-    }
+    };
+}
+
+impl Field for u128 {
+    leb128!();
 
     fn get(from: &mut Reader<'_>) -> Result<Self> {
         let mut value = 0u128;
@@ -104,19 +110,7 @@ impl Field for u128 {
 }
 
 impl Field for u64 {
-    // as the wider number, without its arithmetic
-    fn put(&self, out: &mut Vec<u8>) {
-        let mut left = *self;
-        loop {
-            let low = u8::try_from(left & 0x7F).unwrap_or(0x7F);
-            left >>= 7;
-            if left == 0 {
-                out.push(low);
-                return;
-            }
-            out.push(low | 0x80);
-        }
-    }
+    leb128!();
 
     fn get(from: &mut Reader<'_>) -> Result<Self> {
         let value = u128::get(from)?;
