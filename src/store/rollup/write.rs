@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Rows of one statement, at most.
 const ROWS: usize = 10_000;
 
-/// An hour or a day of one register at one point.
+/// An hour of one register at one point.
 type Key = (PointId, Quantity, DateTime<Utc>);
 /// A day of one register at one point, from and to.
 type Day = (PointId, AccountId, Quantity, DateTime<Utc>, DateTime<Utc>);
