@@ -114,7 +114,7 @@ impl SeenFrames {
             return;
         }
         self.swept_at = Some(now);
-        let alive: VecDeque<bool> = self.facts.iter().map(|seen| seen.until + READ_LATE > now).collect();
+        let alive: Vec<bool> = self.facts.iter().map(|seen| seen.until + READ_LATE > now).collect();
         let mut of_frames = alive.iter();
         self.frames.retain(|_| of_frames.next().copied().unwrap_or_default());
         let mut of_facts = alive.iter();

@@ -346,8 +346,8 @@ impl Session {
     /// Puts the framing around bytes for the line. Before the DTU has said who it is: as they are.
     pub fn wrap<'a>(&self, payload: &'a [u8]) -> Cow<'a, [u8]> {
         match &self.phase {
-            Phase::Open(open) if open.decoder.framing() != Framing::Transparent => open.decoder.wrap(payload).into(),
-            Phase::Open(_) | Phase::Unregistered { .. } | Phase::Ended => payload.into(),
+            Phase::Open(open) => open.decoder.wrap(payload),
+            Phase::Unregistered { .. } | Phase::Ended => payload.into(),
         }
     }
 

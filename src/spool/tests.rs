@@ -369,6 +369,30 @@ async fn wrong_settings_are_named() {
     assert!(opened.unwrap_err().to_string().contains("segment_bytes is 10"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_comes_within_a_moment_shares_an_fsync_and_what_comes_alone_waits_for_nothing() {
+    let mut workers = Vec::new();
+    let place = |worker: Worker| {
+        workers.push(tokio::spawn(worker.run()));
+        Ok(())
+    };
+    let disk = Arc::new(ModelDisk::new());
+    let (handle, _drain) = Spool::open_on(disk, Path::new(DIR), SpoolSettings::default(), clock(), place).unwrap();
+    let began = tokio::time::Instant::now();
+    handle.append(record(1)).await.unwrap();
+    assert_eq!((began.elapsed(), handle.stats().groups), (Duration::ZERO, 1));
+    // the injected clock stands still: all of these come within a moment of the first
+    for n in 2..=50 {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.append(record(n)).await });
+        tokio::task::yield_now().await;
+    }
+    handle.append(record(51)).await.unwrap();
+    assert_eq!(handle.stats().groups, 2);
+    // timers have the grain of a millisecond
+    assert!((5..=6).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn it_runs_on_the_real_disk_and_groups_what_waits() {
     let home = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! The framings between a DTU and its server, behind one incremental decoder and one encoder.
 
 use super::{concentrator, ddp, prot, terminal};
+use std::borrow::Cow;
 
 /// How a DTU wraps the line's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -100,14 +101,14 @@ impl FramingDecoder {
     }
 
     /// Puts the framing around bytes for the line.
-    pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
+    pub fn wrap<'a>(&self, payload: &'a [u8]) -> Cow<'a, [u8]> {
         match self {
-            Self::Transparent | Self::Gdw376(_) | Self::Dlt698(_) => payload.to_vec(),
+            Self::Transparent | Self::Gdw376(_) | Self::Dlt698(_) => payload.into(),
             Self::Ddp { id, .. } => payload
                 .chunks(ddp::PAYLOAD_LEN_MAX)
                 .flat_map(|chunk| ddp::encode(ddp::SERVER_DATA, *id, chunk))
                 .collect(),
-            Self::Prot(_) => prot::escape(payload),
+            Self::Prot(_) => prot::escape(payload).into(),
         }
     }
 

@@ -178,7 +178,7 @@ fn framing(input: &mut Input<'_>) {
             assert_eq!(items, line.into_iter().collect::<Vec<_>>());
         }
         FramingDecoder::Ddp { .. } => {
-            let mut left = fresh.wrap(payload);
+            let mut left = fresh.wrap(payload).into_owned();
             let mut got = Vec::new();
             while let Ok(Some((packet, len))) = ddp::parse(&left) {
                 assert_eq!(packet.encode(), left[..len]);
