@@ -322,6 +322,11 @@ impl Visit {
                 held_ms: 0,
                 ending: TurnEnding::Timeout,
             });
+            if self.frames.capacity() == 0 {
+                // a question and its answer each, when nothing goes wrong
+                let frames = self.job.requests.len().saturating_mul(2).min(VISIT_FRAMES_MAX);
+                self.frames.reserve_exact(frames);
+            }
             self.frames.push(LineFrame {
                 at,
                 meter: Some(self.job.meter),

@@ -15,11 +15,22 @@ pub(crate) struct CopyBuffer {
 }
 
 impl CopyBuffer {
-    /// An empty one with room for `rows` rows.
-    pub(crate) fn new(rows: usize) -> Self {
-        let mut bytes = Vec::with_capacity(SIGNATURE.len() + rows.saturating_mul(256));
+    /// An empty one with room for about `len` bytes of rows.
+    pub(crate) fn new(len: usize) -> Self {
+        let mut bytes = Vec::with_capacity(SIGNATURE.len() + len + len / 8);
         bytes.extend_from_slice(SIGNATURE);
         Self { bytes }
+    }
+
+    /// Bytes that wait in it.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes out what is whole rows so far; what follows continues it.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let room = self.bytes.capacity();
+        std::mem::replace(&mut self.bytes, Vec::with_capacity(room))
     }
 
     /// Begins a row of `fields` fields; exactly so many must follow.
@@ -80,14 +91,22 @@ impl CopyBuffer {
     pub(crate) fn numeric(&mut self, value: Decimal) {
         let scale = value.scale();
         let fraction_groups = scale.div_ceil(4);
-        let mut rest = value.mantissa().unsigned_abs();
         // at most 2^96 × 1000: far below 2^128
-        rest = rest.saturating_mul(10u128.pow(fraction_groups * 4 - scale));
-        let mut groups: Vec<u16> = Vec::with_capacity(10);
-        while rest > 0 {
-            groups.push(u16::try_from(rest % 10_000).unwrap_or(0));
-            rest /= 10_000;
+        let mut rest = value
+            .mantissa()
+            .unsigned_abs()
+            .saturating_mul(10u128.pow(fraction_groups * 4 - scale));
+        // least significant first; 2^96 × 1000 has nine groups
+        let (mut room, mut count) = ([0u16; 10], 0);
+        while let Some(group) = room.get_mut(count).filter(|_| rest > 0) {
+            let (above, low) = match u64::try_from(rest) {
+                Ok(short) => (u128::from(short / 10_000), short % 10_000),
+                Err(_) => (rest / 10_000, u64::try_from(rest % 10_000).unwrap_or(0)),
+            };
+            *group = u16::try_from(low).unwrap_or(0);
+            (rest, count) = (above, count + 1);
         }
+        let groups = room.get(..count).unwrap_or(&room);
         let above_point = i32::try_from(groups.len()).unwrap_or(0) - fraction_groups.cast_signed();
         let zeros = groups.iter().take_while(|group| **group == 0).count();
         let digits = groups.len() - zeros;
@@ -168,6 +187,11 @@ mod tests {
         );
         // zero has no digits but keeps its scale
         assert_eq!(numeric("0.00".parse().unwrap()), [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2]);
+        // the longest there is, 2^96 - 1
+        assert_eq!(
+            numeric(Decimal::MAX)[4..],
+            [0, 8, 0, 7, 0, 0, 0, 0, 0, 7, 0x24, 0x0c, 0x06, 0x59, 0x05, 0x92, 0x10, 0xf1, 0x17, 0x2f, 0x11, 0x2b, 0x01, 0x4f]
+        );
         // 0.0001 is one digit with weight -1
         assert_eq!(
             numeric("0.0001".parse().unwrap()),

@@ -104,6 +104,7 @@ SELECT d.account_id, d.id, 'modbus-rtu', u::text, '{model}', d.name || '/' || u,
 FROM dtu d, generate_series(1, {meters}) u ORDER BY d.id, u;
 INSERT INTO metering_point (account_id, name, created_at) SELECT account_id, name, now() FROM meter ORDER BY id;
 INSERT INTO installation (account_id, point_id, meter_id, valid_from) SELECT account_id, id, id, now() FROM meter;
+ANALYZE;
 SELECT refresh_meter_schedules(id, NULL, NULL, now()) FROM account;
 ANALYZE;
 """

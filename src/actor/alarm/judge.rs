@@ -5,7 +5,7 @@ use super::feed::Input;
 use crate::actor::alarm::sweep::Sweep;
 use crate::base::ids::{AccountId, GroupId, MeterId};
 use crate::domain::alarm::meter::{Ground, MeterWatch, Shown, is_partial, judge, judge_ending};
-use crate::domain::alarm::rule::{Place, Rule, defaults, in_force};
+use crate::domain::alarm::rule::{Place, Rule, Scope, defaults, in_force};
 use crate::domain::alarm::storm::Storms;
 use crate::domain::alarm::{AlarmEdge, AlarmKind, Change, Detail, Key, Raise, Severity, Subject};
 use crate::domain::quantity::Quantity;
@@ -32,14 +32,25 @@ const GROUPS_DEEP: usize = 100;
 /// An account and a key's text.
 pub(super) type KeyText = (Option<AccountId>, String);
 
+/// Meters for which the same rules are in force.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Whose {
+    /// One that has a rule of its own.
+    Meter(MeterId),
+    /// Those of an account, or of its group, without one.
+    Group(AccountId, Option<GroupId>),
+}
+
 /// The judge.
 pub(super) struct Engine {
     pub(super) parts: AlarmParts,
     pub(super) topology: Topology,
     /// Rules by account, the built-in ones among them.
     pub(super) rules: BTreeMap<AccountId, Vec<Arc<Rule>>>,
-    /// What is in force at a meter, as far as somebody asked.
-    in_force: HashMap<MeterId, Arc<[Arc<Rule>]>>,
+    /// Meters with a rule of their own.
+    with_own: HashSet<MeterId>,
+    /// What is in force at a meter, as far as somebody asked: what is the same for all of a group is found once.
+    in_force: HashMap<Whose, Arc<[Arc<Rule>]>>,
     pub(super) open: HashMap<KeyText, OpenAlarm>,
     watches: HashMap<MeterId, MeterWatch>,
     resumed: Resumed,
@@ -59,6 +70,7 @@ impl Engine {
             parts,
             topology: Topology::default(),
             rules: BTreeMap::new(),
+            with_own: HashSet::new(),
             in_force: HashMap::new(),
             open: HashMap::new(),
             watches: HashMap::new(),
@@ -171,6 +183,14 @@ impl Engine {
                 rules.push(Arc::new(rule.clone()));
             }
         }
+        self.with_own = topology
+            .rules
+            .iter()
+            .filter_map(|rule| match rule.scope {
+                Scope::Meter(meter) => Some(meter),
+                Scope::Account | Scope::Group(_) => None,
+            })
+            .collect();
         self.in_force.clear();
         self.watches.retain(|meter, _| topology.meters.contains_key(meter));
         self.topology = topology;
@@ -189,7 +209,12 @@ impl Engine {
 
     /// The rules in force at a meter.
     pub(super) fn rules_of(&mut self, meter: &MeterFact) -> Arc<[Arc<Rule>]> {
-        if let Some(known) = self.in_force.get(&meter.id) {
+        let whose = if self.with_own.contains(&meter.id) {
+            Whose::Meter(meter.id)
+        } else {
+            Whose::Group(meter.account, meter.group)
+        };
+        if let Some(known) = self.in_force.get(&whose) {
             return Arc::clone(known);
         }
         let place = Place {
@@ -197,7 +222,7 @@ impl Engine {
             meter: Some(meter.id),
         };
         let found = self.at(meter.account, &place);
-        self.in_force.insert(meter.id, Arc::clone(&found));
+        self.in_force.insert(whose, Arc::clone(&found));
         found
     }
 

@@ -6,7 +6,9 @@ use crate::device::decode::{DecodedPoll, Problem, ProblemKind};
 use crate::device::plausible::{approximate, plausible};
 use crate::domain::reading::{Item, Quality};
 use crate::protocol::modbus::{AnswerError, Reply, Request};
-use std::collections::BTreeSet;
+
+/// Values for which room is made at once: what a meter of three phases gives.
+const ITEMS_USUAL: usize = 16;
 
 /// Decodes every point that the requests cover.
 pub(in crate::device) fn decode<'a>(
@@ -14,11 +16,12 @@ pub(in crate::device) fn decode<'a>(
     answers: impl Iterator<Item = (&'a Request, Option<&'a [u8]>)>,
 ) -> DecodedPoll {
     let mut poll = DecodedPoll::default();
-    let mut done = BTreeSet::new();
+    let mut done = vec![false; profile.points.len()];
+    poll.items.reserve_exact(profile.points.len().min(ITEMS_USUAL));
     for (request, frame) in answers {
         let registers = frame.map(|frame| registers(request, frame));
-        for (index, point) in profile.points.iter().enumerate() {
-            if !point.within(request.function(), request.address(), request.count()) || done.contains(&index) {
+        for (point, done) in profile.points.iter().zip(&mut done) {
+            if *done || !point.within(request.function(), request.address(), request.count()) {
                 continue;
             }
             let start = usize::from(point.address - request.address());
@@ -32,7 +35,7 @@ pub(in crate::device) fn decode<'a>(
             };
             match value {
                 Ok(value) => {
-                    done.insert(index);
+                    *done = true;
                     poll.items.push(Item {
                         measurand: point.measurand.clone(),
                         value,

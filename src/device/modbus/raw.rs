@@ -49,7 +49,7 @@ impl Point {
             DataType::F32 => {
                 // the type has 32 bits, so nothing is lost
                 let raw = f32::from_bits(u32::try_from(pattern).map_err(|_| RawError::TooLarge)?);
-                self.float(raw.into(), &raw.to_string())
+                self.float(raw.into(), || raw.to_string())
                     .and_then(|number| match number {
                         Number::Exact(exact) if self.is_register() => Ok(Value::Decimal(exact)),
                         Number::Exact(exact) => exact
@@ -63,7 +63,7 @@ impl Point {
             }
             DataType::F64 => {
                 let raw = f64::from_bits(pattern);
-                self.float(raw, &raw.to_string()).and_then(|number| match number {
+                self.float(raw, || raw.to_string()).and_then(|number| match number {
                     Number::Exact(exact) if self.is_register() => Ok(Value::Decimal(exact)),
                     Number::Exact(exact) => exact
                         .to_string()
@@ -126,14 +126,15 @@ impl Point {
 
     /// A float times the factor, by way of the shortest decimal that it prints as: 0.2044 kvar are 204.4 var, not
     /// 204.40001. Floats that no decimal holds are multiplied as they are, unless they are registers.
-    fn float(&self, raw: f64, printed: &str) -> Result<Number, RawError> {
+    fn float(&self, raw: f64, printed: impl FnOnce() -> String) -> Result<Number, RawError> {
         if !raw.is_finite() {
             return Err(RawError::NoValue);
         }
         if !self.is_register() && self.factor == Decimal::ONE && self.encoding == Encoding::Plain {
             return Ok(Number::Float(raw));
         }
-        let exact = Decimal::from_str_exact(printed)
+        let printed = printed();
+        let exact = Decimal::from_str_exact(&printed)
             .ok()
             .and_then(|number| number.checked_mul(self.factor));
         if let Some(exact) = exact {

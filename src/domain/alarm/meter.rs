@@ -172,11 +172,12 @@ impl Values<'_> {
     }
 
     fn named(&self, name: &str) -> Option<Value> {
-        let measurand = match Quantity::by_name(name) {
-            Some(quantity) => Measurand::Standard(quantity),
-            None => Measurand::Vendor(name.into()),
+        let named = |measurand: &Measurand| match measurand {
+            Measurand::Standard(quantity) => quantity.name() == name,
+            Measurand::Vendor(vendor) => **vendor == *name,
         };
-        self.exact(&measurand)
+        let item = self.reading.items.iter().find(|item| named(&item.measurand))?;
+        (item.quality != Quality::Suspect).then_some(item.value)
     }
 
     fn register(&self, quantity: Quantity) -> Option<Decimal> {

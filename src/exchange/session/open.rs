@@ -90,6 +90,10 @@ impl Session {
         }
         self.held_until = None;
         if !self.held.is_empty() {
+            if events.capacity() == 0 {
+                // most arrivals are one event, and a list that grows makes room for four
+                events.reserve_exact(1);
+            }
             events.push(SessionEvent::Line(std::mem::take(&mut self.held)));
         }
     }

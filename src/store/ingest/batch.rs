@@ -20,6 +20,8 @@ pub(super) struct Prepared<'a> {
     pub(super) key: Key,
     pub(super) reading: &'a Reading,
     pub(super) laid: Laid,
+    /// A number for the set of quantities that it carries, the same in every release.
+    pub(super) shape: i32,
 }
 
 impl Prepared<'_> {
@@ -30,6 +32,7 @@ impl Prepared<'_> {
             key: (ts, reading.meter, wide::source_code(reading.source)),
             reading,
             laid: wide::lay_out(reading),
+            shape: 0,
         }
     }
 
@@ -67,8 +70,8 @@ impl Prepared<'_> {
             .any(|(quantity, cell)| cell.is_some() && quantity.kind() == Kind::Register)
     }
 
-    /// A number for the set of quantities that it carries (FNV-1a over their names), the same in every release.
-    pub(super) fn shape(&self) -> i32 {
+    /// FNV-1a over the names of the quantities that it carries.
+    fn shape_of(&self) -> i32 {
         let wide = self
             .laid
             .table
@@ -85,6 +88,15 @@ impl Prepared<'_> {
             }
         }
         hash.cast_signed()
+    }
+
+    /// Whether another one carries the same quantities.
+    fn carries_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.laid, &other.laid);
+        a.table == b.table
+            && a.side.is_empty()
+            && b.side.is_empty()
+            && a.cells.iter().map(Option::is_some).eq(b.cells.iter().map(Option::is_some))
     }
 }
 
@@ -184,11 +196,14 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn new(records: &'a [PollRecord], window: Window) -> Self {
         let mut batch = Self::default();
-        let mut kept: BTreeMap<Key, Prepared<'a>> = BTreeMap::new();
         let mut seen: BTreeMap<(DateTime<Utc>, MeterId, ScheduleId), usize> = BTreeMap::new();
         for record in records {
             if let Some(reading) = &record.reading {
-                batch.take_reading(reading, window, &mut kept);
+                if window.holds(reading.ts) {
+                    batch.readings.push(Prepared::new(reading));
+                } else {
+                    batch.refused.push(Reject::reading(reading, "", OUTSIDE));
+                }
             }
             for ending in &record.endings {
                 if !window.holds(ending.due_at) {
@@ -206,27 +221,38 @@ impl<'a> Batch<'a> {
             }
             batch.evidence.extend(&record.evidence);
         }
-        batch.readings = kept.into_values().collect();
+        batch.sort_readings();
         batch
     }
 
-    fn take_reading(&mut self, reading: &'a Reading, window: Window, kept: &mut BTreeMap<Key, Prepared<'a>>) {
-        if !window.holds(reading.ts) {
-            self.refused.push(Reject::reading(reading, "", OUTSIDE));
-            return;
-        }
-        let prepared = Prepared::new(reading);
-        match kept.get(&prepared.key) {
-            None => {
-                kept.insert(prepared.key, prepared);
+    /// Sorts by key and takes out what comes a second time; of each key the first that was offered stays.
+    fn sort_readings(&mut self) {
+        self.readings.sort_by_key(|row| row.key);
+        let (duplicates, conflicts) = (&mut self.duplicates, &mut self.conflicts);
+        self.readings.dedup_by(|row, first| {
+            if row.key != first.key {
+                return false;
             }
-            Some(first) if first.says(&prepared.laid) => self.duplicates += 1,
-            Some(first) => self.conflicts.push(Conflict {
-                account: reading.account,
-                key: prepared.key,
-                stored: wide::items(&first.laid),
-                offered: wide::items(&prepared.laid),
-            }),
+            if first.says(&row.laid) {
+                *duplicates += 1;
+            } else {
+                conflicts.push(Conflict {
+                    account: row.reading.account,
+                    key: row.key,
+                    stored: wide::items(&first.laid),
+                    offered: wide::items(&row.laid),
+                });
+            }
+            true
+        });
+        for at in 0..self.readings.len() {
+            let (before, rest) = self.readings.split_at_mut(at);
+            let Some(row) = rest.first_mut() else { break };
+            row.shape = match before.last() {
+                // meters of one model, one behind the other
+                Some(last) if last.carries_same(row) => last.shape,
+                _ => row.shape_of(),
+            };
         }
     }
 

@@ -1,4 +1,5 @@
-//! The storage path: what the spool holds becomes rows, in one transaction a batch, idempotently.
+//! The storage path: what the spool holds becomes rows, in one transaction a batch, idempotently. The pointers to the latest
+//! readings may go by a second one at the same time (`pointers`).
 //!
 //! Readings go by binary COPY straight into the day's partition, sorted by key. When a key is there already, the stored
 //! rows are fetched and compared, and the COPY is made again without them: equal ones are duplicates, others go to
@@ -8,6 +9,7 @@
 mod batch;
 mod bisect;
 mod partitions;
+mod pointers;
 mod readings;
 mod rest;
 
@@ -20,9 +22,11 @@ use crate::store::watch::patiently;
 use crate::store::{Database, StoreError};
 use crate::telemetry::storage::{BatchWritten, WriteRefused};
 use async_trait::async_trait;
-use batch::Batch;
+use batch::{Batch, Prepared};
 use chrono::{DateTime, Utc};
 use partitions::Partitions;
+use pointers::Pointers;
+use readings::Outcome;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::sync::Arc;
 
@@ -33,6 +37,7 @@ pub struct PgReadingStore {
     condition: DatabaseCondition,
     clock: Arc<dyn Clock>,
     partitions: Partitions,
+    pointers: Pointers,
 }
 
 impl PgReadingStore {
@@ -43,6 +48,7 @@ impl PgReadingStore {
             condition: database.condition(),
             clock,
             partitions: Partitions::new(retention),
+            pointers: Pointers::default(),
         }
     }
 
@@ -50,38 +56,87 @@ impl PgReadingStore {
         let now = self.clock.now();
         let batch = Batch::new(records, self.partitions.window(now));
         let mut connection = self.pool.acquire().await?;
+        let mut beside = self.pointers.may_go_apart().then(|| self.pool.try_acquire()).flatten();
         let written = patiently(&self.condition, async {
             self.partitions.ensure(&mut connection, batch.days()).await?;
-            let mut transaction = connection.begin().await?;
-            let report = write_batch(&mut transaction, &batch, now).await?;
-            transaction.commit().await?;
-            Ok(report)
+            match beside.as_deref_mut() {
+                Some(beside) => self.write_apart(&mut connection, beside, &batch, now).await,
+                None => self.write_together(&mut connection, &batch, now).await,
+            }
         })
         .await;
+        if written.is_err() {
+            self.pointers.doubt();
+        }
         if let Err(StoreError::Timeout(_)) = &written {
-            // a pool would first ask it whether it is well, and wait for the answer
+            // a pool would first ask them whether they are well, and wait for the answer
             drop(connection.detach());
+            drop(beside.map(sqlx::pool::PoolConnection::detach));
         }
         written
     }
+
+    /// The batch and the pointers to it in one transaction.
+    async fn write_together(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<WriteReport, StoreError> {
+        let mut transaction = connection.begin().await?;
+        let (report, outcome) = write_batch(&mut transaction, batch, now).await?;
+        rest::latest(&mut transaction, &self.pointers.to_move(&outcome)).await?;
+        transaction.commit().await?;
+        self.pointers.wrote(&outcome);
+        Ok(report)
+    }
+
+    /// The pointers at the same time by another connection, in the belief that all of the batch is new.
+    async fn write_apart(
+        &self,
+        connection: &mut PgConnection,
+        beside: &mut PgConnection,
+        batch: &Batch<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<WriteReport, StoreError> {
+        let mut transaction = connection.begin().await?;
+        let mut pointers = beside.begin().await?;
+        let all: Vec<&Prepared<'_>> = batch.readings.iter().collect();
+        let (written, moved) = tokio::join!(
+            write_batch(&mut transaction, batch, now),
+            rest::latest(&mut pointers, &all)
+        );
+        let (report, outcome) = written?;
+        if outcome.inserted.len() == batch.readings.len() {
+            moved?;
+            // a pointer never points to what is not there yet
+            transaction.commit().await?;
+            pointers.commit().await?;
+        } else {
+            pointers.rollback().await?;
+            rest::latest(&mut transaction, &self.pointers.to_move(&outcome)).await?;
+            transaction.commit().await?;
+        }
+        self.pointers.wrote(&outcome);
+        Ok(report)
+    }
 }
 
-async fn write_batch(
+async fn write_batch<'p, 'a>(
     connection: &mut PgConnection,
-    batch: &Batch<'_>,
+    batch: &'p Batch<'a>,
     now: DateTime<Utc>,
-) -> Result<WriteReport, StoreError> {
+) -> Result<(WriteReport, Outcome<'p, 'a>), StoreError> {
     let mut report = WriteReport::default();
     let mut rejects = batch.refused.clone();
-    let outcome = readings::store(connection, &batch.readings).await?;
+    let mut outcome = readings::store(connection, &batch.readings).await?;
     report.inserted = outcome.inserted.len() as u64;
-    report.duplicates = batch.duplicates.saturating_add(outcome.duplicates);
+    report.duplicates = batch.duplicates.saturating_add(outcome.there.len() as u64);
     let mut conflicts = batch.conflicts.clone();
-    conflicts.extend(outcome.conflicts);
+    conflicts.append(&mut outcome.conflicts);
     report.conflicts = conflicts.len() as u64;
-    rejects.extend(outcome.rejects);
+    rejects.append(&mut outcome.rejects);
 
-    rest::latest(connection, &outcome.inserted).await?;
     rest::mark_hours(connection, &outcome.inserted, batch.endings.iter().flatten().copied()).await?;
     rest::feed(connection, &outcome.inserted).await?;
     rejects.extend(rest::endings(connection, &batch.endings).await?);
@@ -89,7 +144,7 @@ async fn write_batch(
     rest::conflicts(connection, &conflicts, now).await?;
     rest::rejects(connection, &rejects, now).await?;
     report.rejected = rejects.len() as u64;
-    Ok(report)
+    Ok((report, outcome))
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@ mod fleet;
 mod grafana;
 mod ingest;
 mod meter_hours;
+mod pointers;
 mod rollup;
 mod slot_summary;
 mod terminal_events;
