@@ -36,6 +36,7 @@ use actix::{
     WrapFuture,
 };
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono_tz::Tz;
 pub(in crate::actor) use clock::zone_of;
 pub use life::{Life, save};
 use std::cell::{Cell, RefCell};
@@ -71,6 +72,9 @@ pub struct MeterParts {
 /// The actor.
 pub struct Meter {
     parts: MeterParts,
+    /// Found by the record: every poll needs them.
+    model: Option<Arc<MeterModel>>,
+    zone: Tz,
     guard: ExitGuard,
     /// Polls under way, and reads on demand.
     busy: usize,
@@ -135,6 +139,8 @@ impl Meter {
     /// `guard` tells the shard on any end but an orderly one.
     pub fn new(parts: MeterParts, guard: ExitGuard) -> Self {
         Self {
+            model: visit::model_of(&parts),
+            zone: zone_of(&parts.record),
             parts,
             guard,
             busy: 0,
@@ -407,6 +413,8 @@ impl Handler<Changed> for Meter {
         }
         self.parts.record = changed.record;
         self.parts.dtu = changed.dtu;
+        self.model = visit::model_of(&self.parts);
+        self.zone = zone_of(&self.parts.record);
         self.parts.life.agenda.borrow_mut().spread_by(self.spread());
         self.parts.life.agenda.borrow_mut().set_memory(self.memory());
         self.step(ctx);

@@ -6,11 +6,14 @@ use crate::port::ledger::{SessionRow, SlotLedger};
 use crate::telemetry::actor::{SESSION_LOG_QUEUED, SessionRowDropped};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Rows that may wait.
 const QUEUE_MAX: usize = 65_536;
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Rows of one statement: a fleet that comes back must not ask for a transaction each.
+const ROWS_AT_ONCE: usize = 500;
 
 #[derive(Debug)]
 enum Entry {
@@ -30,26 +33,28 @@ impl SessionLog {
     pub fn new(
         ledger: Arc<dyn SlotLedger>,
         clock: Arc<dyn Clock>,
-        mut closing: tokio::sync::watch::Receiver<bool>,
+        mut closing: watch::Receiver<bool>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut rows) = mpsc::channel::<Entry>(QUEUE_MAX);
         let writer = async move {
-            while let Some(entry) = rows.recv().await {
-                let row = match entry {
-                    Entry::Row(row) => row,
-                    Entry::Flush(done) => {
-                        // who asked may have gone
-                        let _gone = done.send(());
-                        continue;
-                    }
-                };
+            let mut entries = Vec::new();
+            while rows.recv_many(&mut entries, ROWS_AT_ONCE).await > 0 {
                 SESSION_LOG_QUEUED.set(i64::try_from(rows.len()).unwrap_or(i64::MAX));
-                while let Err(error) = ledger.save_session((*row).clone()).await {
-                    tracing::warn!(%error, at = %clock.now(), "session row waits for the database");
-                    if *closing.borrow_and_update() {
-                        return;
+                let mut waiting = Vec::new();
+                let mut flushed = Vec::new();
+                for entry in entries.drain(..) {
+                    match entry {
+                        Entry::Row(row) => waiting.push(*row),
+                        // told a little later than it could be: behind all that came with it
+                        Entry::Flush(done) => flushed.push(done),
                     }
-                    tokio::time::sleep(RETRY).await;
+                }
+                if !write(&*ledger, &*clock, &mut closing, waiting).await {
+                    return;
+                }
+                for done in flushed {
+                    // who asked may have gone
+                    let _gone = done.send(());
                 }
             }
         };
@@ -60,7 +65,11 @@ impl SessionLog {
     pub fn save(&self, row: SessionRow) {
         let session = row.session;
         if self.queue.try_send(Entry::Row(Box::new(row))).is_err() {
-            SessionRowDropped { session: session.0 }.emit();
+            SessionRowDropped {
+                session: session.0,
+                why: "the queue is full",
+            }
+            .emit();
         }
     }
 
@@ -71,5 +80,127 @@ impl SessionLog {
             // an error means that the writer is gone: nothing is left to wait for
             let _gone = written.await;
         }
+    }
+}
+
+/// Writes rows, waiting for the database; one that it refuses for good is found by halving, dropped and counted. False: it is
+/// away and we are closing.
+async fn write(
+    ledger: &dyn SlotLedger,
+    clock: &dyn Clock,
+    closing: &mut watch::Receiver<bool>,
+    rows: Vec<SessionRow>,
+) -> bool {
+    let mut parts = vec![rows.as_slice()];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        while let Err(error) = ledger.save_sessions(part).await {
+            if !error.passing {
+                match part {
+                    [row] => SessionRowDropped {
+                        session: row.session.0,
+                        why: &error.message,
+                    }
+                    .emit(),
+                    _ => {
+                        let (left, right) = part.split_at(part.len() / 2);
+                        parts.extend([right, left]);
+                    }
+                }
+                break;
+            }
+            tracing::warn!(%error, at = %clock.now(), "session rows wait for the database");
+            if *closing.borrow_and_update() {
+                return false;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::ids::{AccountId, DtuId, SessionId};
+    use crate::port::field::LinkStats;
+    use crate::port::ledger::{EndedSlot, StoreUnavailable};
+    use async_trait::async_trait;
+    use chrono::{DateTime, Utc};
+    use std::sync::Mutex;
+
+    /// Refuses session 13 for good, and the first call of all for now.
+    #[derive(Default)]
+    struct Books {
+        kept: Mutex<Vec<Vec<i64>>>,
+        asked: Mutex<u32>,
+    }
+
+    #[async_trait]
+    impl SlotLedger for Books {
+        async fn watermark(&self) -> Result<Option<DateTime<Utc>>, StoreUnavailable> {
+            Ok(None)
+        }
+
+        async fn set_watermark(&self, _at: DateTime<Utc>) -> Result<(), StoreUnavailable> {
+            Ok(())
+        }
+
+        async fn ended_since(&self, _since: DateTime<Utc>) -> Result<Vec<EndedSlot>, StoreUnavailable> {
+            Ok(Vec::new())
+        }
+
+        async fn save_sessions(&self, rows: &[SessionRow]) -> Result<(), StoreUnavailable> {
+            let mut asked = self.asked.lock().unwrap();
+            *asked += 1;
+            let ids: Vec<i64> = rows.iter().map(|row| row.session.0).collect();
+            if *asked == 1 || ids.contains(&13) {
+                return Err(StoreUnavailable {
+                    message: "no".into(),
+                    passing: *asked == 1,
+                });
+            }
+            self.kept.lock().unwrap().push(ids);
+            Ok(())
+        }
+
+        async fn end_orphan_sessions(&self, _at: DateTime<Utc>) -> Result<u64, StoreUnavailable> {
+            Ok(0)
+        }
+    }
+
+    fn row(id: i64) -> SessionRow {
+        SessionRow {
+            session: SessionId(id),
+            dtu: DtuId(1),
+            account: AccountId(1),
+            peer: "192.0.2.1:1".into(),
+            began_at: DateTime::UNIX_EPOCH,
+            ended: None,
+            stats: LinkStats::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_go_together_in_order_and_one_that_is_refused_for_good_holds_up_nobody() {
+        let (books, (_close, closing)) = (Arc::new(Books::default()), watch::channel(false));
+        let (log, writer) = SessionLog::new(Arc::clone(&books) as _, Arc::new(SystemClock), closing);
+        for id in 0..1_000 {
+            log.save(row(id));
+        }
+        let flushed = async {
+            log.flush().await;
+            books.kept.lock().unwrap().concat()
+        };
+        tokio::select! {
+            () = writer => panic!("it ends with its handles alone"),
+            kept = flushed => assert_eq!(kept, (0..1_000).filter(|id| *id != 13).collect::<Vec<_>>()),
+        }
+        // once for now, once for good with all its halves, and the other five hundred
+        let (asked, written) = (*books.asked.lock().unwrap(), books.kept.lock().unwrap().len());
+        assert!(asked < 25 && written < 15, "{asked} questions, {written} statements");
     }
 }

@@ -4,9 +4,12 @@
 
 use crate::port::field::{EndCause, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome};
 use async_trait::async_trait;
+use futures::task::AtomicWaker;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use std::task::Poll;
+use tokio::sync::{mpsc, oneshot};
 
 /// Jobs on their way from handles to the connection, whose queue says how many it takes: all meters of a large
 /// concentrator may come due at one instant. Room is made for them as they come.
@@ -29,8 +32,18 @@ struct Wishes {
 #[derive(Debug, Default)]
 struct Shared {
     wishes: Mutex<Wishes>,
-    wished: Notify,
+    /// There is a wish: the connection looks here at every turn, and takes the lock only then.
+    wished: AtomicBool,
+    connection: AtomicWaker,
     stats: Mutex<LinkStats>,
+}
+
+impl Shared {
+    fn wish(&self, wish: impl FnOnce(&mut Wishes)) {
+        wish(&mut lock(&self.wishes));
+        self.wished.store(true, Ordering::Release);
+        self.connection.wake();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,13 +105,13 @@ impl Link for LinkHandle {
     }
 
     fn adopt(&self, owner: Owner) {
-        lock(&self.shared.wishes).adopt = Some(owner);
-        self.shared.wished.notify_one();
+        self.shared.wish(|wishes| wishes.adopt = Some(owner));
     }
 
     fn close(&self, cause: EndCause) {
-        lock(&self.shared.wishes).close.get_or_insert(cause);
-        self.shared.wished.notify_one();
+        self.shared.wish(|wishes| {
+            wishes.close.get_or_insert(cause);
+        });
     }
 
     fn stats(&self) -> LinkStats {
@@ -110,20 +123,25 @@ impl LinkInbox {
     /// The next wish; a close comes before all else. Jobs only when `jobs`. Cancel-safe. Never ends by itself: the
     /// connection holds a handle of its own.
     pub(super) async fn next(&mut self, jobs: bool) -> Wish {
-        loop {
+        std::future::poll_fn(|context| {
+            // first: what is wished behind the look wakes us
+            self.shared.connection.register(context.waker());
             if let Some(wish) = self.wish_now() {
-                return wish;
+                return Poll::Ready(wish);
             }
-            tokio::select! {
-                biased;
-                () = self.shared.wished.notified() => {}
-                Some(errand) = self.errands.recv(), if jobs => return Wish::Poll(errand),
+            if jobs && let Poll::Ready(Some(errand)) = self.errands.poll_recv(context) {
+                return Poll::Ready(Wish::Poll(errand));
             }
-        }
+            Poll::Pending
+        })
+        .await
     }
 
     /// A wish to close or adopt, if there is one by now.
     fn wish_now(&self) -> Option<Wish> {
+        if !self.shared.wished.swap(false, Ordering::AcqRel) {
+            return None;
+        }
         let mut wishes = lock(&self.shared.wishes);
         if let Some(cause) = wishes.close {
             return Some(Wish::Close(cause));

@@ -189,11 +189,12 @@ pub trait SlotLedger: Send + Sync + 'static {
     /// [`StoreUnavailable`].
     async fn ended_since(&self, since: DateTime<Utc>) -> Result<Vec<EndedSlot>, StoreUnavailable>;
 
-    /// Writes or ends a session's row. Sessions left open by a killed server are ended at start with `server_down`.
+    /// Writes or ends rows of sessions, all or none; an end that came first stays, and of what was learned of a DTU the last.
+    /// Sessions left open by a killed server are ended at start with `server_down`.
     ///
     /// # Errors
     /// [`StoreUnavailable`].
-    async fn save_session(&self, row: SessionRow) -> Result<(), StoreUnavailable>;
+    async fn save_sessions(&self, rows: &[SessionRow]) -> Result<(), StoreUnavailable>;
 
     /// Ends the sessions that a previous process left open.
     ///

@@ -9,6 +9,7 @@ use crate::store::{Database, StoreError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use std::collections::BTreeMap;
 
 /// The cause of sessions that a previous process left open.
 const SERVER_DOWN: &str = "server_down";
@@ -51,43 +52,71 @@ impl PgSlotLedger {
             .collect())
     }
 
-    async fn save(&self, row: &SessionRow) -> Result<(), StoreError> {
-        let counters = serde_json::to_value(&row.stats).map_err(|error| StoreError::Internal(error.to_string()))?;
-        let (ended_at, cause) = match &row.ended {
-            Some((at, cause)) => (Some(*at), Some(cause.as_str())),
-            None => (None, None),
-        };
+    async fn save(&self, rows: &[SessionRow]) -> Result<(), StoreError> {
+        let json = |value| serde_json::to_value(value).map_err(|error| StoreError::Internal(error.to_string()));
+        // a statement writes a row once: of a session that began and ended, its end
+        let mut sessions: BTreeMap<i64, &SessionRow> = BTreeMap::new();
+        for row in rows {
+            let known = sessions.entry(row.session.0).or_insert(row);
+            if known.ended.is_none() {
+                *known = row;
+            }
+        }
+        let (mut ids, mut dtus, mut accounts, mut peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut began, mut ended, mut causes, mut counters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for row in sessions.values() {
+            ids.push(row.session.0);
+            dtus.push(row.dtu.0);
+            accounts.push(row.account.0);
+            peers.push(row.peer.clone());
+            began.push(row.began_at);
+            ended.push(row.ended.as_ref().map(|(at, _)| *at));
+            causes.push(row.ended.as_ref().map(|(_, cause)| cause.clone()));
+            counters.push(json(&row.stats)?);
+        }
         // an end that came first stays: the beginning may be written late
         sqlx::query!(
             "INSERT INTO dtu_session AS s (id, dtu_id, account_id, peer, began_at, ended_at, cause, counters)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+                                  $7::text[], $8::jsonb[])
              ON CONFLICT (id) DO UPDATE
              SET ended_at = excluded.ended_at, cause = excluded.cause, counters = excluded.counters
              WHERE s.ended_at IS NULL",
-            row.session.0,
-            row.dtu.0,
-            row.account.0,
-            row.peer,
-            row.began_at,
-            ended_at,
-            cause,
-            counters
+            &ids,
+            &dtus,
+            &accounts,
+            &peers,
+            &began,
+            &ended as &[Option<DateTime<Utc>>],
+            &causes as &[Option<String>],
+            &counters
         )
         .execute(&self.pool)
         .await?;
-        self.learn(row.dtu, &row.stats.learned).await
+        self.learn(rows).await
     }
 
     /// What was learned of a DTU outlives its session.
-    async fn learn(&self, dtu: DtuId, learned: &Learned) -> Result<(), StoreError> {
-        if *learned == Learned::default() {
+    async fn learn(&self, rows: &[SessionRow]) -> Result<(), StoreError> {
+        let learned: BTreeMap<DtuId, &Learned> = rows
+            .iter()
+            .map(|row| (row.dtu, &row.stats.learned))
+            .filter(|(_, learned)| **learned != Learned::default())
+            .collect();
+        if learned.is_empty() {
             return Ok(());
         }
-        let learned = serde_json::to_value(learned).map_err(|error| StoreError::Internal(error.to_string()))?;
+        let dtus: Vec<i32> = learned.keys().map(|dtu| dtu.0).collect();
+        let learned: Vec<serde_json::Value> = learned
+            .values()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()
+            .map_err(|error| StoreError::Internal(error.to_string()))?;
         sqlx::query!(
-            "UPDATE dtu SET learned = $2 WHERE id = $1 AND learned IS DISTINCT FROM $2",
-            dtu.0,
-            learned
+            "UPDATE dtu d SET learned = n.learned FROM unnest($1::int[], $2::jsonb[]) AS n (id, learned)
+             WHERE d.id = n.id AND d.learned IS DISTINCT FROM n.learned",
+            &dtus,
+            &learned
         )
         .execute(&self.pool)
         .await?;
@@ -124,8 +153,8 @@ impl SlotLedger for PgSlotLedger {
         Ok(patiently(&self.condition, self.ended(since)).await?)
     }
 
-    async fn save_session(&self, row: SessionRow) -> Result<(), StoreUnavailable> {
-        Ok(patiently(&self.condition, self.save(&row)).await?)
+    async fn save_sessions(&self, rows: &[SessionRow]) -> Result<(), StoreUnavailable> {
+        Ok(patiently(&self.condition, self.save(rows)).await?)
     }
 
     async fn end_orphan_sessions(&self, at: DateTime<Utc>) -> Result<u64, StoreUnavailable> {

@@ -14,7 +14,7 @@ pub static SESSION_LOG_QUEUED: LazyLock<IntGauge> = LazyLock::new(|| {
 static SESSION_ROWS_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "polyphase_session_log_dropped_rows_total",
-        "Rows of session history dropped because the queue was full.",
+        "Rows of session history dropped because the queue was full or the database refuses them for good.",
     )
 });
 static RESTARTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -172,16 +172,18 @@ pub(super) fn touch() {
 
 /// A row of session history was dropped.
 #[derive(Clone, Copy, Debug)]
-pub struct SessionRowDropped {
+pub struct SessionRowDropped<'a> {
     /// The session.
     pub session: i64,
+    /// What was in its way.
+    pub why: &'a str,
 }
 
-impl SessionRowDropped {
+impl SessionRowDropped<'_> {
     /// Logs and counts.
     pub fn emit(self) {
         SESSION_ROWS_DROPPED.inc();
-        tracing::warn!(session.id = self.session, "session row dropped, the queue is full");
+        tracing::warn!(session.id = self.session, why = self.why, "session row dropped");
     }
 }
 

@@ -211,23 +211,27 @@ impl SlotLedger for Books {
             .collect())
     }
 
-    async fn save_session(&self, row: SessionRow) -> Result<(), StoreUnavailable> {
+    async fn save_sessions(&self, rows: &[SessionRow]) -> Result<(), StoreUnavailable> {
         self.reach().await?;
-        self.world.trace(format_args!(
-            "session {} of DTU {} {:?}",
-            row.session,
-            row.dtu,
-            row.ended.as_ref().map(|(_, cause)| cause)
-        ));
-        let known = self.rows().sessions.get(&row.session).cloned();
-        match known {
-            Some(known) if (known.dtu, known.began_at) != (row.dtu, row.began_at) => self.world.wrong(format_args!(
-                "two sessions with one id: {} of DTU {} since {}, and of DTU {} since {}",
-                row.session, known.dtu, known.began_at, row.dtu, row.began_at
-            )),
-            Some(known) if known.ended.is_some() => {}
-            _ => {
-                self.rows().sessions.insert(row.session, row);
+        for row in rows {
+            self.world.trace(format_args!(
+                "session {} of DTU {} {:?}",
+                row.session,
+                row.dtu,
+                row.ended.as_ref().map(|(_, cause)| cause)
+            ));
+            let known = self.rows().sessions.get(&row.session).cloned();
+            match known {
+                Some(known) if (known.dtu, known.began_at) != (row.dtu, row.began_at) => {
+                    self.world.wrong(format_args!(
+                        "two sessions with one id: {} of DTU {} since {}, and of DTU {} since {}",
+                        row.session, known.dtu, known.began_at, row.dtu, row.began_at
+                    ))
+                }
+                Some(known) if known.ended.is_some() => {}
+                _ => {
+                    self.rows().sessions.insert(row.session, row.clone());
+                }
             }
         }
         Ok(())

@@ -18,14 +18,9 @@ pub(in crate::actor) fn zone_of(record: &MeterRecord) -> Tz {
 }
 
 impl Meter {
-    /// The zone that the meter's clock is set to: that of its schedules.
-    pub(super) fn zone(&self) -> Tz {
-        zone_of(&self.parts.record)
-    }
-
     /// What reads the clock, when it is time to.
     pub(super) fn clock_questions(&self, model: &MeterModel) -> Vec<Request> {
-        if !self.parts.life.clock.get().is_due(self.now(), self.zone()) {
+        if !self.parts.life.clock.get().is_due(self.now(), self.zone) {
             return Vec::new();
         }
         // an address that the model cannot have was told with the plan
@@ -41,7 +36,7 @@ impl Meter {
         questions: bool,
         outcome: Result<PollOutcome, LinkError>,
     ) -> (Vec<Request>, Result<PollOutcome, LinkError>) {
-        let (life, now, zone) = (&self.parts.life, self.now(), self.zone());
+        let (life, now, zone) = (&self.parts.life, self.now(), self.zone);
         let mut watch = life.clock.get();
         let mut outcome = match outcome {
             Ok(outcome) if questions || watch.is_due(now, zone) => outcome,

@@ -49,6 +49,13 @@ pub(in crate::actor) fn wants_of(dtu: Option<&DtuRecord>, model: &MeterModel) ->
     )
 }
 
+/// The model that a meter's record names, where there is one.
+pub(super) fn model_of(parts: &MeterParts) -> Option<Arc<MeterModel>> {
+    let record = &parts.record;
+    let protocol = Protocol::by_name(&record.protocol)?;
+    parts.shard.catalogue.get(protocol, &record.model).cloned()
+}
+
 impl Meter {
     /// A job for the line, or why there can be none.
     pub(super) fn prepare(
@@ -94,10 +101,7 @@ impl Meter {
 
     /// What the meter's own memory keeps, by its model.
     pub(super) fn memory(&self) -> MeterMemory {
-        let record = &self.parts.record;
-        let model = Protocol::by_name(&record.protocol)
-            .and_then(|protocol| self.parts.shard.catalogue.get(protocol, &record.model));
-        let (days, settlements) = model.map_or((0, 0), |model| plan::kept(model));
+        let (days, settlements) = self.model.as_deref().map_or((0, 0), plan::kept);
         MeterMemory { days, settlements }
     }
 
@@ -118,15 +122,13 @@ impl Meter {
             return Err(verdict::failure(MissReason::Overload, pressure.as_str()));
         }
         let record = &self.parts.record;
-        let protocol = Protocol::by_name(&record.protocol)
-            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.protocol))?;
-        let model = self
-            .parts
-            .shard
-            .catalogue
-            .get(protocol, &record.model)
-            .cloned()
-            .ok_or_else(|| verdict::failure(MissReason::NoModel, &record.model))?;
+        let model = self.model.clone().ok_or_else(|| {
+            let lacking = match Protocol::by_name(&record.protocol) {
+                Some(_) => &record.model,
+                None => &record.protocol,
+            };
+            verdict::failure(MissReason::NoModel, lacking)
+        })?;
         let mut requests = ask(&model)?;
         let habit = self.parts.life.habit.borrow();
         let clock = match past {
@@ -238,7 +240,7 @@ impl Meter {
     fn stamp(&self, heard: &mut Heard) {
         let Some(local) = heard.taken_local.take() else { return };
         let read_at = heard.read_at.unwrap_or_else(|| self.now());
-        let taken = instant(local, self.zone());
+        let taken = instant(local, self.zone);
         let why = match taken {
             Some(at) if at > read_at + TAKEN_AHEAD_MAX => "ahead",
             Some(at) if at < read_at - TAKEN_BEHIND_MAX => "behind",

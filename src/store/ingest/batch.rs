@@ -96,7 +96,10 @@ impl Prepared<'_> {
         a.table == b.table
             && a.side.is_empty()
             && b.side.is_empty()
-            && a.cells.iter().map(Option::is_some).eq(b.cells.iter().map(Option::is_some))
+            && a.cells
+                .iter()
+                .map(Option::is_some)
+                .eq(b.cells.iter().map(Option::is_some))
     }
 }
 

@@ -30,6 +30,9 @@ use readings::Outcome;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::sync::Arc;
 
+/// Fewer readings are written together with their pointers: a second commit would cost more than it saves.
+const APART_MIN: usize = 1_000;
+
 /// [`ReadingStore`] over PostgreSQL, with the `ingest` role. Made for one writer; a second one is not wrong, but slow.
 #[derive(Debug)]
 pub struct PgReadingStore {
@@ -56,7 +59,8 @@ impl PgReadingStore {
         let now = self.clock.now();
         let batch = Batch::new(records, self.partitions.window(now));
         let mut connection = self.pool.acquire().await?;
-        let mut beside = self.pointers.may_go_apart().then(|| self.pool.try_acquire()).flatten();
+        let apart = batch.readings.len() >= APART_MIN && self.pointers.may_go_apart();
+        let mut beside = apart.then(|| self.pool.try_acquire()).flatten();
         let written = patiently(&self.condition, async {
             self.partitions.ensure(&mut connection, batch.days()).await?;
             match beside.as_deref_mut() {
@@ -109,6 +113,8 @@ impl PgReadingStore {
         let (report, outcome) = written?;
         if outcome.inserted.len() == batch.readings.len() {
             moved?;
+            // whoever stops us between the two
+            self.pointers.doubt();
             // a pointer never points to what is not there yet
             transaction.commit().await?;
             pointers.commit().await?;

@@ -42,7 +42,11 @@ impl Pointers {
 
     /// Readings whose pointers are to be moved.
     pub(super) fn to_move<'p, 'a>(&self, outcome: &Outcome<'p, 'a>) -> Vec<&'p Prepared<'a>> {
-        let there = if self.state() == DOUBTFUL { outcome.there.as_slice() } else { &[] };
+        let there = if self.state() == DOUBTFUL {
+            outcome.there.as_slice()
+        } else {
+            &[]
+        };
         outcome.inserted.iter().chain(there).copied().collect()
     }
 

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 /// Moves each meter's pointer for each set of quantities to its newest reading.
 pub(super) async fn latest(connection: &mut PgConnection, readings: &[&Prepared<'_>]) -> Result<(), StoreError> {
     // one row per pointer, in one order, so that two writers never wait for each other in a ring
-    let mut newest: Vec<((i32, i32), &Prepared<'_>)> = readings.iter().map(|row| ((row.key.1.0, row.shape), *row)).collect();
+    let mut newest: Vec<((i32, i32), &Prepared<'_>)> =
+        readings.iter().map(|row| ((row.key.1.0, row.shape), *row)).collect();
     newest.sort_by_key(|(pointer, row)| (*pointer, Reverse((row.key.0, row.reading.read_at))));
     newest.dedup_by_key(|(pointer, _)| *pointer);
     if newest.is_empty() {

@@ -262,8 +262,8 @@ impl SlotLedger for History {
         Ok(Vec::new())
     }
 
-    async fn save_session(&self, row: SessionRow) -> Result<(), StoreUnavailable> {
-        self.rows.lock().unwrap().push(row);
+    async fn save_sessions(&self, rows: &[SessionRow]) -> Result<(), StoreUnavailable> {
+        self.rows.lock().unwrap().extend_from_slice(rows);
         Ok(())
     }
 

@@ -193,21 +193,36 @@ async fn sessions_are_kept_and_orphans_ended() {
             ..LinkStats::default()
         },
     };
-    ledger.save_session(row(1, None)).await.unwrap();
-    ledger
-        .save_session(row(1, Some((now(), "replaced".into()))))
-        .await
-        .unwrap();
+    let ended = |cause: &str| Some((now(), cause.to_owned()));
+    // one that began and ended within a statement, and one whose end comes in the next
+    let rows = [row(1, None), row(3, None), row(3, ended("flood")), row(3, None)];
+    ledger.save_sessions(&rows).await.unwrap();
     // the beginning, written late, does not open it again
-    ledger.save_session(row(1, None)).await.unwrap();
-    ledger.save_session(row(2, None)).await.unwrap();
+    let rows = [row(1, ended("replaced")), row(1, None), row(2, None)];
+    ledger.save_sessions(&rows).await.unwrap();
+    ledger.save_sessions(&[row(1, None)]).await.unwrap();
+    // a row that the database will never take is told from a database that is away
+    let foreign = SessionRow {
+        account: AccountId(2),
+        ..row(4, None)
+    };
+    assert!(
+        !ledger
+            .save_sessions(&[row(5, None), foreign])
+            .await
+            .unwrap_err()
+            .passing
+    );
     assert_eq!(ledger.end_orphan_sessions(now()).await.unwrap(), 1);
     assert_eq!(ledger.end_orphan_sessions(now()).await.unwrap(), 0);
     let causes: Vec<Option<String>> = sqlx::query_scalar("SELECT cause FROM dtu_session ORDER BY id")
         .fetch_all(&mut db.superuser().await)
         .await
         .unwrap();
-    assert_eq!(causes, [Some("replaced".to_owned()), Some("server_down".to_owned())]);
+    assert_eq!(
+        causes,
+        ["replaced", "server_down", "flood"].map(|cause| Some(cause.to_owned()))
+    );
     let learned: serde_json::Value = sqlx::query_scalar("SELECT learned FROM dtu WHERE id = 1")
         .fetch_one(&mut db.superuser().await)
         .await
