@@ -119,6 +119,13 @@ impl Link for LinkHandle {
     }
 }
 
+impl Drop for LinkInbox {
+    fn drop(&mut self) {
+        // a handle that is kept would keep the whole connection's task by it
+        drop(self.shared.connection.take());
+    }
+}
+
 impl LinkInbox {
     /// The next wish; a close comes before all else. Jobs only when `jobs`. Cancel-safe. Never ends by itself: the
     /// connection holds a handle of its own.

@@ -104,15 +104,18 @@ pub struct StoreUnavailable {
     pub message: String,
     /// The same can succeed later, unchanged.
     pub passing: bool,
+    /// One of the rows is at fault, and not the database: it will not take that one whenever it is offered.
+    pub of_rows: bool,
 }
 
 /// The storage actor's view of PostgreSQL, with the `ingest` role.
 #[async_trait]
 pub trait ReadingStore: Send + Sync + 'static {
-    /// Writes all records in one transaction, idempotently: readings by key, endings as versions, latest values.
+    /// Writes all records, idempotently: readings by key, endings as versions, latest values. All but the latest values is one
+    /// transaction.
     ///
     /// # Errors
-    /// [`StoreUnavailable`]: nothing was committed; try again later.
+    /// [`StoreUnavailable`]: nothing was committed, or nobody knows whether it was; give the same again later.
     async fn write(&self, records: &[PollRecord]) -> Result<WriteReport, StoreUnavailable>;
 
     /// Makes the partitions for the days around `now` and drops what retention has ended.
@@ -189,7 +192,7 @@ pub trait SlotLedger: Send + Sync + 'static {
     /// [`StoreUnavailable`].
     async fn ended_since(&self, since: DateTime<Utc>) -> Result<Vec<EndedSlot>, StoreUnavailable>;
 
-    /// Writes or ends rows of sessions, all or none; an end that came first stays, and of what was learned of a DTU the last.
+    /// Writes or ends rows of sessions, all or none; an end that came first stays. What was learned of a DTU outlives them, as the last one says.
     /// Sessions left open by a killed server are ended at start with `server_down`.
     ///
     /// # Errors

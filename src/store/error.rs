@@ -173,6 +173,7 @@ impl From<StoreError> for StoreUnavailable {
         Self {
             message: error.to_string(),
             passing: error.may_retry(),
+            of_rows: error.is_data(),
         }
     }
 }

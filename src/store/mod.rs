@@ -106,6 +106,8 @@ impl DatabaseSettings {
 pub struct Database {
     app: PgPool,
     ingest: PgPool,
+    /// One connection, opened when first needed, for what the storage path writes beside a batch.
+    beside: PgPool,
     platform: PgPool,
     condition: DatabaseCondition,
 }
@@ -136,6 +138,7 @@ impl Database {
         let database = Self {
             app: pool(settings, Role::App, settings.app_connections, statement)?,
             ingest: pool(settings, Role::Ingest, settings.ingest_connections, long)?,
+            beside: pool(settings, Role::Ingest, 1, long)?,
             platform: pool(settings, Role::Platform, settings.platform_connections, statement)?,
             condition: DatabaseCondition::default(),
         };
@@ -165,6 +168,11 @@ impl Database {
         &self.ingest
     }
 
+    /// The pool of one connection for what is written beside a batch.
+    pub(crate) fn beside(&self) -> &PgPool {
+        &self.beside
+    }
+
     /// How it fares, as [`watch`] finds and as writes tell.
     pub fn condition(&self) -> DatabaseCondition {
         self.condition.clone()
@@ -184,6 +192,7 @@ impl Database {
         self.app.close().await;
         self.platform.close().await;
         self.ingest.close().await;
+        self.beside.close().await;
     }
 }
 

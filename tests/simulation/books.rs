@@ -50,6 +50,7 @@ fn away(message: &str) -> StoreUnavailable {
     StoreUnavailable {
         message: message.into(),
         passing: true,
+        of_rows: false,
     }
 }
 

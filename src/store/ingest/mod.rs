@@ -29,14 +29,19 @@ use pointers::Pointers;
 use readings::Outcome;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Fewer readings are written together with their pointers: a second commit would cost more than it saves.
 const APART_MIN: usize = 1_000;
+
+/// The second connection is waited for no longer.
+const BESIDE_WAIT: Duration = Duration::from_secs(1);
 
 /// [`ReadingStore`] over PostgreSQL, with the `ingest` role. Made for one writer; a second one is not wrong, but slow.
 #[derive(Debug)]
 pub struct PgReadingStore {
     pool: PgPool,
+    beside: PgPool,
     condition: DatabaseCondition,
     clock: Arc<dyn Clock>,
     partitions: Partitions,
@@ -48,6 +53,7 @@ impl PgReadingStore {
     pub fn new(database: &Database, clock: Arc<dyn Clock>, retention: Retention) -> Self {
         Self {
             pool: database.ingest().clone(),
+            beside: database.beside().clone(),
             condition: database.condition(),
             clock,
             partitions: Partitions::new(retention),
@@ -59,8 +65,13 @@ impl PgReadingStore {
         let now = self.clock.now();
         let batch = Batch::new(records, self.partitions.window(now));
         let mut connection = self.pool.acquire().await?;
-        let apart = batch.readings.len() >= APART_MIN && self.pointers.may_go_apart();
-        let mut beside = apart.then(|| self.pool.try_acquire()).flatten();
+        let mut beside = if batch.readings.len() >= APART_MIN && self.pointers.may_go_apart() {
+            // asked whether it lives, and not for long: without it the batch goes as well
+            let asked = tokio::time::timeout(BESIDE_WAIT, self.beside.acquire()).await;
+            asked.ok().and_then(Result::ok)
+        } else {
+            None
+        };
         let written = patiently(&self.condition, async {
             self.partitions.ensure(&mut connection, batch.days()).await?;
             match beside.as_deref_mut() {
@@ -91,7 +102,7 @@ impl PgReadingStore {
         let (report, outcome) = write_batch(&mut transaction, batch, now).await?;
         rest::latest(&mut transaction, &self.pointers.to_move(&outcome)).await?;
         transaction.commit().await?;
-        self.pointers.wrote(&outcome);
+        self.pointers.wrote(&outcome, batch.readings.len());
         Ok(report)
     }
 
@@ -123,7 +134,7 @@ impl PgReadingStore {
             rest::latest(&mut transaction, &self.pointers.to_move(&outcome)).await?;
             transaction.commit().await?;
         }
-        self.pointers.wrote(&outcome);
+        self.pointers.wrote(&outcome, batch.readings.len());
         Ok(report)
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Pointers {
 
 /// Pointers may be missing for what is stored: after a start, and after a batch that failed.
 const DOUBTFUL: u8 = 0;
-/// The batch before had what was there already: the next one will have, too, and all is written together.
+/// The batch before had what was there already or could not be taken: the next one will have, too, and all is written together.
 const TOGETHER: u8 = 1;
 /// The batch before was new, to the last reading.
 const APART: u8 = 2;
@@ -50,12 +50,15 @@ impl Pointers {
         outcome.inserted.iter().chain(there).copied().collect()
     }
 
-    /// A batch was committed with its pointers.
-    pub(super) fn wrote(&self, outcome: &Outcome<'_, '_>) {
-        let state = match (outcome.inserted.is_empty(), outcome.there.is_empty()) {
-            (false, true) => APART,
-            (true, true) => return,
-            (_, false) => self.state().min(TOGETHER),
+    /// A batch of so many readings was committed with its pointers.
+    pub(super) fn wrote(&self, outcome: &Outcome<'_, '_>, readings: usize) {
+        if readings == 0 {
+            return;
+        }
+        let state = if outcome.inserted.len() == readings {
+            APART
+        } else {
+            self.state().min(TOGETHER)
         };
         self.state.store(state, Ordering::Relaxed);
     }
