@@ -167,6 +167,10 @@ impl Meter {
                     Action::Poll(order) => {
                         self.parts.life.running.set(Some(order.serial));
                         self.poll(order, ctx);
+                        // until it is over there is no other, and what ends meanwhile has its own wake
+                        if self.parts.life.running.get().is_some() {
+                            break;
+                        }
                     }
                     Action::End(ended) => self.save(None, ended),
                     Action::Sleep => break,
@@ -174,6 +178,7 @@ impl Meter {
             }
         }
         if self.is_idle() {
+            self.parts.life.awaited.set(false);
             for waiting in self.waiting_idle.drain(..) {
                 let _gone = waiting.send(());
             }
@@ -444,6 +449,7 @@ impl Handler<Run> for Meter {
         }
         let (idle, waiting) = oneshot::channel();
         self.waiting_idle.push(idle);
+        self.parts.life.awaited.set(true);
         Box::pin(async move {
             // an actor that dies is idle too
             let _idle = waiting.await;

@@ -56,7 +56,7 @@ pub struct PollJob {
     /// The questions, in order.
     pub requests: Vec<Request>,
     /// What is asked in the same visit, behind the other questions, in place of one that is refused; by the question's
-    /// place, and nothing where there is nothing finer to ask.
+    /// place, and nothing where there is nothing finer to ask. May be shorter than the questions.
     pub instead: Vec<Vec<Request>>,
     /// Attempts per question, 1 to 10.
     pub attempts: u8,

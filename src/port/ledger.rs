@@ -42,7 +42,6 @@ pub enum SinkError {
 }
 
 /// Where polls become durable.
-#[async_trait]
 pub trait ReadingSink: Send + Sync + 'static {
     /// Proof that a record is on stable storage. Only the implementation can make one.
     type Receipt: Send + Sync + 'static;
@@ -51,7 +50,7 @@ pub trait ReadingSink: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`SinkError`]; the record is then not durable and must not be shown.
-    async fn append(&self, record: PollRecord) -> Result<Self::Receipt, SinkError>;
+    fn append(&self, record: PollRecord) -> impl Future<Output = Result<Self::Receipt, SinkError>> + Send;
 }
 
 /// A position in the spool up to which everything is committed elsewhere.

@@ -12,7 +12,6 @@ use crate::base::clock::Clock;
 use crate::port::disk::Disk;
 use crate::port::ledger::{PollRecord, ReadingSink, SinkError};
 use crate::telemetry::spool::{RecordsRefused, SPOOL_QUEUE, SpoolOpened};
-use async_trait::async_trait;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -336,7 +335,6 @@ impl SpoolHandle {
     }
 }
 
-#[async_trait]
 impl ReadingSink for SpoolHandle {
     type Receipt = Receipt;
 

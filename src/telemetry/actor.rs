@@ -1,7 +1,7 @@
 //! Happenings of the actors: supervision, polls, slots, the registry.
 
 use super::{counter, counters, gauge, gauges, histograms};
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::sync::LazyLock;
 
 /// Rows of session history that wait for the database.
@@ -62,6 +62,9 @@ static POLLS: LazyLock<HistogramVec> = LazyLock::new(|| {
         &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0],
     )
 });
+// nearly all slots and polls end so: without a look at a map that all threads share
+static SLOTS_ACTUAL: LazyLock<IntCounter> = LazyLock::new(|| SLOTS_ENDED.with_label_values(&["actual", ""]));
+static POLLS_READ: LazyLock<Histogram> = LazyLock::new(|| POLLS.with_label_values(&["read"]));
 static TAKE_OVERS: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "polyphase_session_takeovers_total",
@@ -226,7 +229,10 @@ pub struct SlotEnded {
 impl SlotEnded {
     /// Logs and counts.
     pub fn emit(self) {
-        SLOTS_ENDED.with_label_values(&[self.state, self.reason]).inc();
+        match (self.state, self.reason) {
+            ("actual", "") => SLOTS_ACTUAL.inc(),
+            (state, reason) => SLOTS_ENDED.with_label_values(&[state, reason]).inc(),
+        }
         tracing::debug!(
             meter.id = self.meter,
             state = self.state,
@@ -252,7 +258,10 @@ pub struct PollEnded {
 impl PollEnded {
     /// Logs and counts.
     pub fn emit(self) {
-        POLLS.with_label_values(&[self.outcome]).observe(self.seconds);
+        match self.outcome {
+            "read" => POLLS_READ.observe(self.seconds),
+            outcome => POLLS.with_label_values(&[outcome]).observe(self.seconds),
+        }
         tracing::debug!(
             meter.id = self.meter,
             poll.id = self.poll,

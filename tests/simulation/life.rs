@@ -7,7 +7,6 @@ use super::plan::{Action, CALM_MS, STORMY_MS, Weather};
 use super::time::epoch;
 use super::world::{Planted, TIMEOUT_MS, Traced, World};
 use actix::{Actor, Addr, System};
-use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use polyphase::actor::handles::{FleetHandle, RegistrarHandle};
 use polyphase::actor::messages::GetOpenSlots;
@@ -101,7 +100,6 @@ struct Witness {
     acknowledged: Arc<Mutex<Vec<PollRecord>>>,
 }
 
-#[async_trait]
 impl ReadingSink for Witness {
     type Receipt = Receipt;
 

@@ -324,7 +324,7 @@ impl Engine {
         let count = records.len();
         let newest = records.iter().copied().filter_map(received).max();
         let mut changes = Vec::new();
-        let mut shapes = HashMap::new();
+        let mut shapes: HashMap<MeterId, (AccountId, Option<Box<MeterWatch>>)> = HashMap::new();
         for record in records {
             let whose = record
                 .reading
@@ -345,19 +345,27 @@ impl Engine {
                 rules: &rules,
             };
             let watch = self.watch(fact.id);
-            shapes.entry(fact.id).or_insert_with(|| (fact.account, watch.shape()));
+            // of nearly all there is nothing to keep, before and behind
+            if !watch.is_idle() {
+                shapes
+                    .entry(fact.id)
+                    .or_insert_with(|| (fact.account, watch.shape().map(Box::new)));
+            }
             for ending in &record.endings {
                 changes.extend(judge_ending(ground, ending, watch));
             }
             if let Some(reading) = &record.reading {
                 changes.extend(judge(ground, reading, is_partial(&record.endings), watch));
             }
+            if !watch.is_idle() {
+                shapes.entry(fact.id).or_insert((fact.account, None));
+            }
         }
         let watches = shapes
             .into_iter()
             .filter_map(|(meter, (account, before))| {
                 let watch = self.watches.get(&meter)?;
-                (watch.shape() != before).then(|| (meter, account, watch.to_keep()))
+                (watch.shape() != before.map(|before| *before)).then(|| (meter, account, watch.to_keep()))
             })
             .collect();
         self.mark = self.mark.max(newest);

@@ -2,7 +2,7 @@
 
 use crate::device::model::MeterModel;
 use crate::device::plan::instead;
-use crate::exchange::job::{PollOutcome, TransactionError};
+use crate::exchange::job::{PollOutcome, TransactionError, TransactionReport};
 use crate::protocol::Request;
 
 /// Refused blocks remembered of one meter; a model has fewer.
@@ -51,6 +51,10 @@ pub(super) fn unfold(
     instead: Vec<Vec<Request>>,
     mut outcome: PollOutcome,
 ) -> (Vec<Request>, PollOutcome, Vec<Request>) {
+    let is_refusal = |report: &TransactionReport| matches!(report.result, Err(TransactionError::Refused(_)));
+    if !outcome.reports.iter().any(is_refusal) {
+        return (requests, outcome, Vec::new());
+    }
     let planned = requests.len();
     let mut finer = instead.into_iter();
     let (mut asked, mut behind, mut refused) = (Vec::with_capacity(planned), Vec::new(), Vec::new());
@@ -58,7 +62,7 @@ pub(super) fn unfold(
     for request in requests {
         let items = finer.next().unwrap_or_default();
         match reports.next() {
-            Some(report) if !items.is_empty() && matches!(report.result, Err(TransactionError::Refused(_))) => {
+            Some(report) if !items.is_empty() && is_refusal(&report) => {
                 behind.extend(items);
                 refused.push(request);
             }
@@ -81,7 +85,6 @@ pub(super) fn unfold(
 mod tests {
     use super::*;
     use crate::base::ids::FrameRange;
-    use crate::exchange::job::TransactionReport;
     use crate::protocol::modbus::{self, Function};
     use chrono::DateTime;
     use std::time::Duration;

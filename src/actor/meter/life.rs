@@ -19,6 +19,8 @@ pub struct Life {
     pub running: Cell<Option<u64>>,
     /// Saves under way.
     pub saving: Cell<usize>,
+    /// Somebody waits for the last of them.
+    pub awaited: Cell<bool>,
     /// What was learned of the meter.
     pub habit: RefCell<Habit>,
     /// What is known of its clock.
@@ -42,6 +44,7 @@ impl Life {
             agenda: RefCell::new(agenda),
             running: Cell::new(None),
             saving: Cell::new(0),
+            awaited: Cell::new(false),
             habit: RefCell::default(),
             clock: Cell::default(),
             drift: Cell::default(),
@@ -109,18 +112,23 @@ pub fn save(shard: &ShardParts, meter: MeterId, life: &Rc<Life>, reading: Option
     let (log, clock, life) = (Arc::clone(&shard.log), Arc::clone(&shard.clock), Rc::clone(life));
     life.saving.set(life.saving.get() + 1);
     actix_rt::spawn(async move {
-        match log.append(record).await {
+        // what is durable makes nothing due: only a refusal has to be tried again
+        let again = match log.append(record).await {
             Ok(durable) => {
                 life.agenda.borrow_mut().saved(&ended);
                 show(meter, &ended, &durable);
+                false
             }
             Err(error) => {
                 tracing::error!(meter.id = meter.0, %error, "endings are not durable, they stay open");
                 life.agenda.borrow_mut().refused(clock.now(), ended);
+                true
             }
-        }
+        };
         life.saving.set(life.saving.get().saturating_sub(1));
-        life.wake();
+        if again || life.awaited.get() {
+            life.wake();
+        }
     });
 }
 

@@ -137,7 +137,14 @@ impl Meter {
         };
         let asks_clock = !clock.is_empty();
         requests.extend(clock);
-        let instead: Vec<_> = requests.iter().map(|request| plan::instead(&model, request)).collect();
+        let mut instead = Vec::new();
+        for (place, request) in requests.iter().enumerate() {
+            let finer = plan::instead(&model, request);
+            if !finer.is_empty() {
+                instead.resize(place, Vec::new());
+                instead.push(finer);
+            }
+        }
         let link = self
             .parts
             .link

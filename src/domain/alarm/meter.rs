@@ -43,7 +43,7 @@ pub struct Shown {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MeterWatch {
-    /// Conditions by kind and variant.
+    /// Conditions by kind and variant, as far as they are raised or on their way: of a meter that is well there are none.
     latches: BTreeMap<String, Latch>,
     /// Slots without an answer or value.
     silence: Silence,
@@ -69,7 +69,8 @@ impl MeterWatch {
         watch
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether there is nothing to remember over a restart.
+    pub fn is_idle(&self) -> bool {
         self.latches.values().all(Latch::is_idle) && self.silence.is_idle() && self.counters.is_empty()
     }
 
@@ -135,30 +136,34 @@ struct Seen {
 
 impl Seen {
     /// A sign with the seconds after which it raises and clears. Only a bad one can raise, and most are good: what there is
-    /// to say is made up for bad ones alone.
+    /// to say is made up for bad ones alone, and of a meter of which nothing is bad yet anything else says nothing.
     fn of(
-        variant: String,
+        values: &Values<'_>,
+        variant: impl FnOnce() -> String,
         sign: Sign,
         (raise_after_s, clear_after_s): (u32, u32),
         detail: impl FnOnce() -> Detail,
-    ) -> Self {
+    ) -> Option<Self> {
         let detail = match sign {
             Sign::Bad => detail(),
+            Sign::Good | Sign::Between if values.calm => return None,
             Sign::Good | Sign::Between => Detail::default(),
         };
-        Self {
-            variant,
+        Some(Self {
+            variant: variant(),
             sign,
             raise_after_s,
             clear_after_s,
             detail,
-        }
+        })
     }
 }
 
 /// A reading taken apart.
 struct Values<'a> {
     reading: &'a Reading,
+    /// No condition of the meter is raised or on its way.
+    calm: bool,
 }
 
 impl Values<'_> {
@@ -234,7 +239,10 @@ pub fn judge(ground: Ground<'_>, reading: &Reading, partial: bool, watch: &mut M
     watch.seen = Some(reading.read_at);
     let whole = !partial && reading.source == Source::Scheduled;
     let mut changes = watch.silence.heard(ground.listening(), reading.read_at, whole);
-    let values = Values { reading };
+    let values = Values {
+        reading,
+        calm: watch.latches.is_empty(),
+    };
     for rule in ground.rules {
         let seen = match &rule.check {
             Check::Threshold(check) => threshold(check, &values),
@@ -302,7 +310,7 @@ fn raise(rule: &Rule, ground: Ground<'_>, part: &str, cause_at: DateTime<Utc>, d
 
 fn latch(rule: &Rule, ground: Ground<'_>, reading: &Reading, seen: Seen, watch: &mut MeterWatch) -> Option<Change> {
     let name = format!("{}:{}", rule.check.kind(), variant(rule, &seen.variant));
-    let latch = watch.latches.entry(name).or_default();
+    let mut latch = watch.latches.remove(&name).unwrap_or_default();
     let span = |seconds: u32| TimeDelta::seconds(seconds.into());
     let turn = latch.see(
         reading.read_at,
@@ -310,6 +318,10 @@ fn latch(rule: &Rule, ground: Ground<'_>, reading: &Reading, seen: Seen, watch: 
         span(seen.raise_after_s),
         span(seen.clear_after_s),
     );
+    // a reading that is not newer than the last never comes here: of an idle condition there is nothing to know
+    if !latch.is_idle() {
+        watch.latches.insert(name, latch);
+    }
     match turn {
         Turn::Stay => None,
         Turn::Raise(since) => {
@@ -353,8 +365,9 @@ fn threshold(check: &ThresholdCheck, values: &Values<'_>) -> Vec<Seen> {
     limits
         .into_iter()
         .filter_map(|(part, limit, excess)| {
-            Some(Seen::of(
-                part.to_owned(),
+            Seen::of(
+                values,
+                || part.to_owned(),
                 beyond(excess?, check.hysteresis),
                 (check.for_s, check.for_s),
                 || Detail {
@@ -364,7 +377,7 @@ fn threshold(check: &ThresholdCheck, values: &Values<'_>) -> Vec<Seen> {
                     unit: unit_of(&check.quantity),
                     ..values.detail()
                 },
-            ))
+            )
         })
         .collect()
 }
@@ -374,8 +387,9 @@ fn clock(check: &ClockCheck, values: &Values<'_>) -> Vec<Seen> {
         return Vec::new();
     };
     let limit = f64::from(check.over_s);
-    vec![Seen::of(
-        String::new(),
+    let seen = Seen::of(
+        values,
+        String::new,
         beyond(drift.abs() - limit, limit / 2.0),
         (0, 0),
         || Detail {
@@ -384,15 +398,17 @@ fn clock(check: &ClockCheck, values: &Values<'_>) -> Vec<Seen> {
             unit: Some("s".to_owned()),
             ..values.detail()
         },
-    )]
+    );
+    seen.into_iter().collect()
 }
 
 fn reverse(check: &ReverseCheck, values: &Values<'_>) -> Vec<Seen> {
     let Some(power) = values.number(Quantity::ActivePowerTotal) else {
         return Vec::new();
     };
-    vec![Seen::of(
-        String::new(),
+    let seen = Seen::of(
+        values,
+        String::new,
         beyond(-power - check.power_w, check.power_w / 2.0),
         (check.for_s, check.for_s),
         || Detail {
@@ -402,7 +418,8 @@ fn reverse(check: &ReverseCheck, values: &Values<'_>) -> Vec<Seen> {
             unit: Some("W".to_owned()),
             ..values.detail()
         },
-    )]
+    );
+    seen.into_iter().collect()
 }
 
 /// How many times the one is the other.
@@ -444,8 +461,9 @@ fn voltage(check: &VoltageCheck, values: &Values<'_>, watch: &mut MeterWatch) ->
         let high = nominal * (1.0 + check.high_percent / 100.0);
         let low = nominal * (1.0 - check.low_percent / 100.0);
         for (part, excess, limit) in [("high", volts - high, high), ("low", low - volts, low)] {
-            seen.push(Seen::of(
-                format!("{name}.{part}"),
+            seen.extend(Seen::of(
+                values,
+                || format!("{name}.{part}"),
                 beyond(excess, hysteresis),
                 (check.for_s, check.for_s),
                 || Detail {
@@ -472,24 +490,25 @@ fn phases(check: &PhaseCheck, values: &Values<'_>) -> Vec<Seen> {
         return Vec::new();
     }
     let lost = |volts: f64| volts < highest * check.below_percent / 100.0;
-    let names: Vec<String> = PHASES
-        .iter()
-        .zip(volts)
-        .filter(|(_, volts)| lost(*volts))
-        .map(|(name, _)| (*name).to_uppercase())
-        .collect();
-    vec![Seen::of(
-        String::new(),
-        Sign::of(!names.is_empty()),
+    let seen = Seen::of(
+        values,
+        String::new,
+        Sign::of(volts.into_iter().any(lost)),
         (check.for_s, check.for_s),
         || Detail {
             value: Some(plain(l1.min(l2).min(l3))),
             limit: Some(plain(highest * check.below_percent / 100.0)),
             unit: Some("V".to_owned()),
-            names,
+            names: PHASES
+                .iter()
+                .zip(volts)
+                .filter(|(_, volts)| lost(*volts))
+                .map(|(name, _)| (*name).to_uppercase())
+                .collect(),
             ..values.detail()
         },
-    )]
+    );
+    seen.into_iter().collect()
 }
 
 fn integer(value: Value) -> Option<u64> {
@@ -507,9 +526,10 @@ fn status(check: &StatusCheck, values: &Values<'_>) -> Vec<Seen> {
     check
         .bits
         .iter()
-        .map(|bit| {
+        .filter_map(|bit| {
             Seen::of(
-                format!("{}.{}", check.quantity, bit.bit),
+                values,
+                || format!("{}.{}", check.quantity, bit.bit),
                 Sign::of(word.checked_shr(u32::from(bit.bit)).unwrap_or(0) & 1 == 1),
                 (0, 0),
                 || Detail {

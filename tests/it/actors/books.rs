@@ -208,7 +208,6 @@ pub fn slowest(ends: &BTreeMap<Slot, End>, which: impl Fn(&Slot) -> bool) -> Tim
     took.max().unwrap()
 }
 
-#[async_trait]
 impl ReadingSink for Books {
     type Receipt = ();
 

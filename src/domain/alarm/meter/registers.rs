@@ -98,12 +98,12 @@ pub(super) fn stuck(check: &StuckCheck, values: &Values<'_>, watch: &MeterWatch)
                 // nothing flows and nothing is counted: as it should be, and no proof that it counts again
                 (true, false) => Sign::Between,
             };
-            Some(Seen {
-                variant: quantity.name().to_owned(),
+            Seen::of(
+                values,
+                || quantity.name().to_owned(),
                 sign,
-                raise_after_s: check.for_s,
-                clear_after_s: 0,
-                detail: Detail {
+                (check.for_s, 0),
+                || Detail {
                     quantity: Some(quantity.name().to_owned()),
                     value: Some(value.normalize().to_string()),
                     unit: Some(quantity.unit().symbol().to_owned()),
@@ -112,7 +112,7 @@ pub(super) fn stuck(check: &StuckCheck, values: &Values<'_>, watch: &MeterWatch)
                         .map(|power| format!("{power} W flow")),
                     ..values.detail()
                 },
-            })
+            )
         })
         .collect()
 }
