@@ -294,7 +294,8 @@ fn history_from_memory_or_file_says_nothing_of_now() {
 }
 
 proptest! {
-    /// Whatever comes, twice and late: of one key raise and clear take turns, and a restart in between changes nothing.
+    /// Whatever comes, twice and late: of one key raise and clear take turns, a restart in between changes nothing, and what is
+    /// left out while nothing is bad would have said nothing.
     #[test]
     fn raises_and_clears_take_turns_over_restarts(
         steps in proptest::collection::vec((1i64..40, 0.0f64..30.0, 150.0f64..280.0, -900.0f64..900.0, any::<bool>(), any::<bool>()), 1..60),
@@ -306,7 +307,10 @@ proptest! {
         rules.push(rule(Check::ReverseEnergy(ReverseCheck { power_w: 50.0, for_s: 900 })));
         rules.push(rule(Check::PhaseLoss(PhaseCheck { for_s: 600, ..PhaseCheck::default() })));
         let fresh = || Bench { rules: rules.clone(), watch: MeterWatch::default() };
-        let (mut plain, mut restarted) = (fresh(), fresh());
+        let (mut plain, mut restarted, mut wary) = (fresh(), fresh(), fresh());
+        // something else is bad all the time: nothing is left out
+        let elsewhere = Latch { raised: true, ..Latch::default() };
+        wary.watch.latches.insert("elsewhere".to_owned(), elsewhere);
         let mut open = std::collections::BTreeSet::new();
         let (mut minute, mut energy, mut past) = (0, 100.0, Vec::new());
         for (step, amps, volts, power, restart, again) in steps {
@@ -318,6 +322,8 @@ proptest! {
             ]);
             let told = plain.see(&now);
             prop_assert_eq!(&restarted.see(&now), &told);
+            prop_assert_eq!(&wary.see(&now), &told);
+            prop_assert!(plain.watch.latches.values().all(|latch| !latch.is_idle()), "what is idle is not kept");
             for change in &told {
                 match change {
                     Change::Raise(raise) => prop_assert!(open.insert(raise.key.text.clone()), "{:?} twice", raise.key),
