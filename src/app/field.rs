@@ -32,6 +32,7 @@ use crate::store::commands::PgCommandLog;
 use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
 use chrono::TimeDelta;
+use futures::FutureExt;
 use secrecy::ExposeSecret;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -308,9 +309,8 @@ fn hand_over(accepted: Accepted, deps: &NetDeps, shards: &[Addr<Shard>]) {
     let Some(shard) = shards.get(turn) else { return };
     let deps = deps.clone();
     let task: ConnectionTask = Box::new(move || {
-        Box::pin(async move {
-            crate::net::run_connection(accepted, deps).await;
-        })
+        // no async block: that would keep room for what it takes as long as the connection lives
+        Box::pin(crate::net::run_connection(accepted, deps).map(|_cause| ()))
     });
     shard.do_send(RunConnection { connection, task });
 }

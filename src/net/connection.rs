@@ -68,18 +68,26 @@ struct Connection<S> {
     heard_on: Instant,
 }
 
-/// Runs a connection over any stream until it ends.
-pub(super) async fn run<S>(io: S, id: ConnectionId, origin: Origin, session: Session, deps: NetDeps) -> EndCause
+/// Runs a connection over any stream until it ends. No `async fn`: that would keep room for its arguments as long as it lives.
+pub(super) fn run<S>(
+    io: S,
+    id: ConnectionId,
+    origin: Origin,
+    session: Session,
+    deps: NetDeps,
+) -> impl Future<Output = EndCause> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut connection = Connection::new(io, id, origin, session, deps);
-    let cause = match connection.live().await {
-        Ok(never) => match never {},
-        Err(cause) => cause,
-    };
-    connection.end(cause);
-    cause
+    async move {
+        let cause = match connection.live().await {
+            Ok(never) => match never {},
+            Err(cause) => cause,
+        };
+        connection.end(cause);
+        cause
+    }
 }
 
 /// How lines behave under these settings.

@@ -1,19 +1,23 @@
-//! The handle to a connection: hands jobs over a bounded channel, asks it to adopt an owner or to close.
+//! The handle to a connection: hands jobs over a bounded queue, asks it to adopt an owner or to close.
 //!
-//! A handle outlives its connection: then jobs are refused and the last counters stay readable.
+//! A handle outlives its connection: then jobs are refused and the last counters stay readable. The queue is our own, because a
+//! channel's room and bookkeeping cost an idle connection nearly a kilobyte.
 
 use crate::port::field::{EndCause, Link, LinkError, LinkStats, Owner, PollJob, PollOutcome};
 use async_trait::async_trait;
 use futures::task::AtomicWaker;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// Jobs on their way from handles to the connection, whose queue says how many it takes: all meters of a large
-/// concentrator may come due at one instant. Room is made for them as they come.
+/// concentrator may come due at one instant. Room is made for them as they come, and given back behind a rush.
 const HANDOVER_JOBS: usize = 2048;
+/// Room for jobs that an empty queue may keep.
+const ROOM_KEPT: usize = 16;
 
 /// A job and where its outcome goes.
 #[derive(Debug)]
@@ -29,11 +33,22 @@ struct Wishes {
     adopt: Option<Owner>,
 }
 
+/// Jobs that wait for the connection to take them.
+#[derive(Debug, Default)]
+struct Errands {
+    waiting: VecDeque<Box<Errand>>,
+    /// The connection takes no more.
+    shut: bool,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     wishes: Mutex<Wishes>,
     /// There is a wish: the connection looks here at every turn, and takes the lock only then.
     wished: AtomicBool,
+    errands: Mutex<Errands>,
+    /// A job waits; the same for jobs.
+    called: AtomicBool,
     connection: AtomicWaker,
     stats: Mutex<LinkStats>,
 }
@@ -44,6 +59,46 @@ impl Shared {
         self.wished.store(true, Ordering::Release);
         self.connection.wake();
     }
+
+    /// Puts a job behind the others.
+    fn call(&self, errand: Errand) -> Result<(), LinkError> {
+        let mut errands = lock(&self.errands);
+        if errands.shut {
+            return Err(LinkError::Closed);
+        }
+        if errands.waiting.len() >= HANDOVER_JOBS {
+            return Err(LinkError::Busy);
+        }
+        errands.waiting.push_back(Box::new(errand));
+        self.called.store(true, Ordering::Release);
+        drop(errands);
+        self.connection.wake();
+        Ok(())
+    }
+
+    /// The job that waits for longest.
+    fn answer_call(&self) -> Option<Box<Errand>> {
+        if !self.called.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut errands = lock(&self.errands);
+        let errand = errands.waiting.pop_front();
+        if errands.waiting.is_empty() {
+            self.called.store(false, Ordering::Release);
+            if errands.waiting.capacity() > ROOM_KEPT {
+                errands.waiting = VecDeque::new();
+            }
+        }
+        errand
+    }
+
+    /// Takes no more jobs, and gives those that wait.
+    fn shut(&self) -> VecDeque<Box<Errand>> {
+        let mut errands = lock(&self.errands);
+        errands.shut = true;
+        self.called.store(false, Ordering::Release);
+        std::mem::take(&mut errands.waiting)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -53,8 +108,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The way to one connection.
 #[derive(Clone)]
 pub(super) struct LinkHandle {
-    // boxed: a channel reserves room for 32 messages at once, which idle connections pay for
-    errands: mpsc::Sender<Box<Errand>>,
     shared: Arc<Shared>,
 }
 
@@ -67,7 +120,6 @@ impl fmt::Debug for LinkHandle {
 /// The connection's end.
 #[derive(Debug)]
 pub(super) struct LinkInbox {
-    errands: mpsc::Receiver<Box<Errand>>,
     shared: Arc<Shared>,
 }
 
@@ -81,25 +133,18 @@ pub(super) enum Wish {
 
 /// A handle and the inbox that it fills.
 pub(super) fn link() -> (LinkHandle, LinkInbox) {
-    let (errands, inbox) = mpsc::channel(HANDOVER_JOBS);
     let shared = Arc::new(Shared::default());
     let handle = LinkHandle {
-        errands,
         shared: Arc::clone(&shared),
     };
-    (handle, LinkInbox { errands: inbox, shared })
+    (handle, LinkInbox { shared })
 }
 
 #[async_trait]
 impl Link for LinkHandle {
     async fn poll(&self, job: PollJob) -> Result<PollOutcome, LinkError> {
         let (reply, outcome) = oneshot::channel();
-        self.errands
-            .try_send(Box::new(Errand { job, reply }))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => LinkError::Busy,
-                mpsc::error::TrySendError::Closed(_) => LinkError::Closed,
-            })?;
+        self.shared.call(Errand { job, reply })?;
         // a connection that dies, panic included, drops the sender: the asker is never left waiting
         outcome.await.unwrap_or(Err(LinkError::Closed))
     }
@@ -121,6 +166,8 @@ impl Link for LinkHandle {
 
 impl Drop for LinkInbox {
     fn drop(&mut self) {
+        // who waits is told by its dropped sender
+        drop(self.shared.shut());
         // a handle that is kept would keep the whole connection's task by it
         drop(self.shared.connection.take());
     }
@@ -136,10 +183,8 @@ impl LinkInbox {
             if let Some(wish) = self.wish_now() {
                 return Poll::Ready(wish);
             }
-            if jobs && let Poll::Ready(Some(errand)) = self.errands.poll_recv(context) {
-                return Poll::Ready(Wish::Poll(errand));
-            }
-            Poll::Pending
+            let errand = if jobs { self.shared.answer_call() } else { None };
+            errand.map_or(Poll::Pending, |errand| Poll::Ready(Wish::Poll(errand)))
         })
         .await
     }
@@ -158,19 +203,117 @@ impl LinkInbox {
 
     /// A job that waits by now.
     pub(super) fn errand_now(&mut self) -> Option<Box<Errand>> {
-        self.errands.try_recv().ok()
+        self.shared.answer_call()
     }
 
     /// Takes no more jobs; those on their way are handed out.
     pub(super) fn close(&mut self) -> Vec<Errand> {
-        self.errands.close();
-        std::iter::from_fn(|| self.errands.try_recv().ok())
-            .map(|errand| *errand)
-            .collect()
+        self.shared.shut().into_iter().map(|errand| *errand).collect()
     }
 
     /// Changes the counters that handles show.
     pub(super) fn stats<R>(&self, change: impl FnOnce(&mut LinkStats) -> R) -> R {
         change(&mut lock(&self.shared.stats))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{MeterId, PollId};
+    use crate::port::field::Priority;
+    use futures::FutureExt;
+    use std::time::{Duration, Instant};
+
+    fn job(poll: i64) -> PollJob {
+        PollJob {
+            poll: PollId(poll),
+            meter: MeterId(1),
+            priority: Priority::Scheduled,
+            requests: Vec::new(),
+            instead: Vec::new(),
+            attempts: 1,
+            timeout: Duration::from_secs(1),
+            byte_time: Duration::ZERO,
+            pause: Duration::ZERO,
+            evidence: false,
+            deadline: Instant::now(),
+            effect: None,
+        }
+    }
+
+    fn taken(wish: Option<Wish>) -> Option<i64> {
+        match wish? {
+            Wish::Poll(errand) => Some(errand.job.poll.0),
+            Wish::Adopt(_) | Wish::Close(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn jobs_come_in_their_order_wake_who_waits_and_are_bounded() {
+        let (handle, mut inbox) = link();
+        let waits = tokio::spawn(async move {
+            let first = inbox.next(true).await;
+            (inbox, taken(Some(first)))
+        });
+        tokio::task::yield_now().await;
+        let calls: Vec<_> = (0..=HANDOVER_JOBS)
+            .map(|poll| {
+                let handle = handle.clone();
+                let mut asked = Box::pin(async move { handle.poll(job(i64::try_from(poll).unwrap())).await });
+                let refused = asked.as_mut().now_or_never();
+                (asked, refused)
+            })
+            .collect();
+        // the one that waits has not run yet: one job is too many
+        let refused: Vec<usize> = (0..calls.len()).filter(|place| calls[*place].1.is_some()).collect();
+        assert_eq!(refused, [HANDOVER_JOBS]);
+        assert!(matches!(calls[HANDOVER_JOBS].1, Some(Err(LinkError::Busy))));
+        let (mut inbox, first) = waits.await.unwrap();
+        assert_eq!(first, Some(0));
+        assert!(
+            inbox.next(false).now_or_never().is_none(),
+            "not while jobs are not wanted"
+        );
+        for poll in 1..10 {
+            assert_eq!(taken(inbox.next(true).now_or_never()), Some(poll));
+        }
+        handle.close(EndCause::Shutdown);
+        assert!(
+            matches!(inbox.next(true).now_or_never(), Some(Wish::Close(_))),
+            "a close comes first"
+        );
+        while inbox.errand_now().is_some() {}
+        assert!(
+            lock(&inbox.shared.errands).waiting.capacity() <= ROOM_KEPT,
+            "room is given back"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_the_end_and_who_comes_later_is_refused() {
+        let (handle, mut inbox) = link();
+        let ask = |poll| {
+            let handle = handle.clone();
+            Box::pin(async move { handle.poll(job(poll)).await })
+        };
+        let (mut first, mut second) = (ask(1), ask(2));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        // taken and forgotten
+        drop(inbox.errand_now());
+        assert!(matches!(first.await, Err(LinkError::Closed)));
+        drop(inbox);
+        assert!(matches!(second.await, Err(LinkError::Closed)));
+        assert!(matches!(ask(3).await, Err(LinkError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_a_close_is_handed_out() {
+        let (handle, mut inbox) = link();
+        let mut asked = Box::pin(async move { handle.poll(job(7)).await });
+        assert!(asked.as_mut().now_or_never().is_none());
+        assert_eq!(inbox.close().len(), 1);
+        assert!(inbox.next(true).now_or_never().is_none());
+        assert!(matches!(asked.await, Err(LinkError::Closed)));
     }
 }

@@ -128,16 +128,16 @@ pub async fn run_connection(accepted: Accepted, deps: NetDeps) -> EndCause {
 }
 
 /// The same over any stream that came in: what a socket is, a pipe in memory can be.
-pub async fn run_stream<S>(
+pub fn run_stream<S>(
     stream: S,
     connection: ConnectionId,
     peer: SocketAddr,
     profile: Profile,
     deps: NetDeps,
-) -> EndCause
+) -> impl Future<Output = EndCause> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let session = Session::new(deps.session_settings(profile), deps.moment().on);
-    connection::run(stream, connection, desk::Origin::Inbound(peer), session, deps).await
+    connection::run(stream, connection, desk::Origin::Inbound(peer), session, deps)
 }

@@ -119,21 +119,25 @@ impl Search for MbusSearch {
                 self.phase = Phase::Secondary;
             }
             Phase::Secondary => {
-                let heard = match (heard, self.search.step()) {
-                    (Heard::Silence, _) => SearchHeard::Silence,
-                    (Heard::Refused | Heard::Garbage, _) => SearchHeard::Collision,
+                let (heard, answer) = match (heard, self.search.step()) {
+                    (Heard::Silence, _) => (SearchHeard::Silence, None),
+                    (Heard::Refused | Heard::Garbage, _) => (SearchHeard::Collision, None),
                     (Heard::Answer(answer), SearchStep::Read(mask)) => {
                         match identification(&mbus::Request::read_selected(mask), answer) {
                             Some(identification) => {
-                                self.find(identification.to_string(), answer, found);
-                                SearchHeard::Meter(identification)
+                                (SearchHeard::Meter(identification), Some((identification, answer)))
                             }
-                            None => SearchHeard::Collision,
+                            None => (SearchHeard::Collision, None),
                         }
                     }
-                    (Heard::Answer(_), _) => SearchHeard::Ack,
+                    (Heard::Answer(_), _) => (SearchHeard::Ack, None),
                 };
+                let before = self.search.found().len();
                 self.search.hear(heard);
+                // the search believes it by now
+                if let Some((identification, answer)) = answer.filter(|_| self.search.found().len() > before) {
+                    self.find(identification.to_string(), answer, found);
+                }
             }
             Phase::Primary(address) => {
                 self.phase = match heard {
