@@ -181,7 +181,14 @@ async fn the_search_finds_all_through_collisions() {
         };
         let reads = request.reads();
         search.hear(match ask(&mut socket, &Request::Mbus(request)).await {
-            Ok(frame) if reads => SearchHeard::Meter(Telegram::parse(&frame).unwrap().header.identification().unwrap()),
+            // one collision of 256 has a checksum that fits
+            Ok(frame) if reads => match Telegram::parse(&frame)
+                .ok()
+                .and_then(|said| said.header.identification())
+            {
+                Some(identification) => SearchHeard::Meter(identification),
+                None => SearchHeard::Collision,
+            },
             Ok(_) => SearchHeard::Ack,
             Err(bytes) if bytes.is_empty() => SearchHeard::Silence,
             Err(_) => SearchHeard::Collision,
