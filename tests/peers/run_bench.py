@@ -251,7 +251,7 @@ def polling(place, args, report):
                                          f"{rows:,.0f} polls/s stored, {actual:.1%} on time")
 
 
-def saturated(place, args, dtus=1_000, meters=7):
+def saturated(place, args, dtus=1_000, meters=6):
     """More is due than can be done: what the server does then."""
     return Server(place, dtus, meters, "test_eight", "* * * * * *", spread=1, window=8)
 

@@ -1,6 +1,7 @@
 //! The store against a real PostgreSQL, under the roles of production.
 
 mod access;
+mod alarms;
 mod embedded;
 mod fleet;
 mod grafana;
