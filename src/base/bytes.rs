@@ -1,5 +1,11 @@
 //! Checked access to bytes from outside: every read says what it wanted and what was there.
 
+use smallvec::SmallVec;
+
+/// The bytes of a frame that is kept beside what is made of it. Short ones, as most questions and answers of a line are, stand in
+/// their place without memory of their own.
+pub type FrameBytes = SmallVec<[u8; 24]>;
+
 /// A read past the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{wanted} bytes wanted at offset {offset}, {left} left")]

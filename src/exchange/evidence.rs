@@ -57,6 +57,7 @@ pub fn choose(reports: &[TransactionReport], frames: &[LineFrame], all: bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::bytes::FrameBytes;
     use crate::exchange::job::TransactionError;
     use chrono::DateTime;
     use std::time::Duration;
@@ -68,7 +69,7 @@ mod tests {
             poll: None,
             kind: *kind,
             protocol: "",
-            bytes: vec![0; *len],
+            bytes: FrameBytes::from_elem(0, *len),
             turn: None,
         };
         kinds.iter().map(frame).collect()

@@ -27,10 +27,12 @@ use super::Moment;
 use super::job::PollJob;
 use super::memory::{HorizonSettings, Memory};
 use super::visit::{LineFrameKind, Queue, QueueFull, Ticket};
+use crate::base::bytes::FrameBytes;
 use crate::base::ids::MeterId;
 use breaker::LineBreaker;
 use kept::guard_of;
 pub use said::{LineEvent, LineSettings, LineStats};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tongues::Tongues;
@@ -79,7 +81,7 @@ enum State {
     Free,
     Writing {
         ticket: Ticket,
-        wire: Vec<u8>,
+        wire: FrameBytes,
     },
     Asking(Box<Asking>),
     /// A question that has no answer is on its way until then.
@@ -111,6 +113,8 @@ pub struct Line {
     heard_since: Instant,
     free_at: Instant,
     pause: Duration,
+    /// Visits may wait for a doubt to be over.
+    doubting: bool,
     /// Meters that want a rest, until when.
     resting: Vec<(MeterId, Instant)>,
     /// What was asked last: its finders know what a frame is.
@@ -145,6 +149,7 @@ impl Line {
             heard_since: now.on,
             free_at: now.on,
             pause: Duration::ZERO,
+            doubting: false,
             resting: Vec::new(),
             tongues: Tongues::default(),
             lateness: Duration::ZERO,
@@ -290,7 +295,7 @@ impl Line {
         }
         self.state = State::Writing {
             ticket,
-            wire: wire.clone(),
+            wire: FrameBytes::from_slice(&wire),
         };
         Some(wire)
     }
@@ -348,14 +353,20 @@ impl Line {
 
     /// Bytes of the line, heartbeats between them taken out already; `heartbeats` are the packages that may still stand
     /// inside.
-    pub fn feed(&mut self, now: Moment, bytes: &[u8], heartbeats: &[Vec<u8>]) {
+    pub fn feed<'a>(&mut self, now: Moment, bytes: impl Into<Cow<'a, [u8]>>, heartbeats: &[Vec<u8>]) {
         self.tick(now);
         self.heard_at = now.on;
         // beyond the longest horizon nothing is in doubt any more
         let longest = now.on.checked_sub(self.settings.owed_max).unwrap_or(self.emptied_at);
         self.heard_since = self.emptied_at.max(longest);
         self.emptied_at = now.on;
-        self.window.extend_from_slice(bytes);
+        let bytes = bytes.into();
+        if self.window.is_empty() {
+            // most answers come in one piece, which is the window then and the answer in the end
+            self.window = bytes.into_owned();
+        } else {
+            self.window.extend_from_slice(&bytes);
+        }
         if let State::Holding { quiet_at, .. } = &mut self.state {
             *quiet_at = now.on + guard_of(&self.settings, self.lateness);
         }

@@ -26,6 +26,7 @@
 
 use crate::base::ids::MeterId;
 use crate::protocol::{Finding, Request, Shape, Verdict};
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -61,7 +62,8 @@ struct Owed {
     question: u64,
     meter: MeterId,
     request: Request,
-    shape: Shape,
+    /// Made when it is first asked for; most questions are answered before.
+    shape: OnceCell<Shape>,
     written_at: Instant,
     timeout: Duration,
     /// Until then its like is not asked.
@@ -70,24 +72,48 @@ struct Owed {
     forget_at: Instant,
 }
 
+impl Owed {
+    fn shape(&self) -> &Shape {
+        self.shape.get_or_init(|| self.request.shape())
+    }
+}
+
 #[derive(Debug)]
 struct Seen {
+    /// The frame's fingerprint.
+    frame: u64,
     question: u64,
     transaction: u64,
     until: Instant,
 }
 
-/// What was seen, oldest first, by its fingerprint. Those stand apart: every frame is looked for among all of them.
+/// What was seen, oldest first, by its fingerprint. A part of each stands apart: every frame is looked for among all of them, and
+/// few lines of memory are to be fetched for it.
 #[derive(Debug, Default)]
 struct SeenFrames {
-    frames: VecDeque<u64>,
+    tags: VecDeque<u16>,
     facts: VecDeque<Seen>,
     swept_at: Option<Instant>,
 }
 
+/// The part of a fingerprint that is looked at first.
+fn tag(frame: u64) -> u16 {
+    (frame >> 48) as u16
+}
+
 impl SeenFrames {
     fn place(&self, frame: u64) -> Option<usize> {
-        self.frames.iter().position(|known| *known == frame)
+        let tag = tag(frame);
+        let (front, back) = self.tags.as_slices();
+        // nearly every frame is new: whether its tag is there at all is seen many at a time
+        let known = |tags: &[u16]| {
+            let mut chunks = tags.chunks(32);
+            chunks.any(|chunk| chunk.iter().fold(false, |known, other| known | (*other == tag)))
+        };
+        if !known(front) && !known(back) {
+            return None;
+        }
+        self.facts.iter().position(|seen| seen.frame == frame)
     }
 
     fn get(&self, frame: u64) -> Option<&Seen> {
@@ -99,28 +125,28 @@ impl SeenFrames {
         self.facts.get_mut(place)
     }
 
-    fn push(&mut self, frame: u64, seen: Seen) {
-        if self.frames.len() >= SEEN_MAX {
-            self.frames.pop_front();
+    fn push(&mut self, seen: Seen) {
+        if self.facts.len() >= SEEN_MAX {
+            self.tags.pop_front();
             self.facts.pop_front();
         }
-        self.frames.push_back(frame);
+        self.tags.push_back(tag(seen.frame));
         self.facts.push_back(seen);
     }
 
     /// Forgets what is long over. Not at every call: what is over and still there is told by its time.
     fn sweep(&mut self, now: Instant) {
-        if self.frames.is_empty() || self.swept_at.is_some_and(|at| now < at + SWEEP_EVERY) {
+        if self.facts.is_empty() || self.swept_at.is_some_and(|at| now < at + SWEEP_EVERY) {
             return;
         }
         self.swept_at = Some(now);
-        let alive: Vec<bool> = self.facts.iter().map(|seen| seen.until + READ_LATE > now).collect();
-        let mut of_frames = alive.iter();
-        self.frames.retain(|_| of_frames.next().copied().unwrap_or_default());
-        let mut of_facts = alive.iter();
-        self.facts.retain(|_| of_facts.next().copied().unwrap_or_default());
-        if self.frames.is_empty() {
+        let before = self.facts.len();
+        self.facts.retain(|seen| seen.until + READ_LATE > now);
+        if self.facts.is_empty() {
             *self = Self::default();
+        } else if self.facts.len() < before {
+            self.tags.clear();
+            self.tags.extend(self.facts.iter().map(|seen| tag(seen.frame)));
         }
     }
 }
@@ -239,7 +265,7 @@ impl Memory {
             question,
             meter,
             request: request.clone(),
-            shape: request.shape(),
+            shape: OnceCell::new(),
             written_at: now,
             timeout,
             until: now + horizon,
@@ -271,7 +297,7 @@ impl Memory {
             return alive.map(|owed| owed.until).min();
         }
         alive
-            .filter(|owed| owed.transaction != transaction && owed.shape == shape)
+            .filter(|owed| owed.transaction != transaction && *owed.shape() == shape)
             .map(|owed| owed.until)
             .max()
     }
@@ -315,7 +341,7 @@ impl Memory {
     pub(super) fn owes_kin(&self, since: Instant, transaction: u64, shape: &Shape) -> bool {
         self.owed
             .iter()
-            .any(|owed| owed.until > since && owed.transaction != transaction && owed.shape.kin == shape.kin)
+            .any(|owed| owed.until > since && owed.transaction != transaction && owed.shape().kin == shape.kin)
     }
 
     /// An answer was accepted.
@@ -430,11 +456,11 @@ impl Memory {
             known.until = known.until.max(until);
             return;
         }
-        let seen = Seen {
+        self.seen.push(Seen {
+            frame,
             question,
             transaction,
             until,
-        };
-        self.seen.push(frame, seen);
+        });
     }
 }

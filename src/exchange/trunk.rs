@@ -380,7 +380,7 @@ impl Trunk {
             poll: None,
             kind,
             protocol: Protocol::Gdw376.name(),
-            bytes,
+            bytes: bytes.into(),
             turn: None,
         };
         match self.batches.iter_mut().find(|batch| batch.is_under_way()) {

@@ -7,9 +7,11 @@ use super::Moment;
 use super::job::{PollJob, Priority, TransactionError, TransactionReport};
 use super::memory::fingerprint;
 use super::turn::{Turn, TurnEnding, milliseconds};
+use crate::base::bytes::FrameBytes;
 use crate::base::ids::{MeterId, PollId};
 use crate::protocol::Request;
 use chrono::{DateTime, Utc};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Raw frames kept of one visit; more are counted only. A storm of strays must not fill the memory.
@@ -48,7 +50,7 @@ pub struct LineFrame {
     /// The protocol's name; empty for noise.
     pub protocol: &'static str,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: FrameBytes,
     /// Of a question that was asked in its turn on a line.
     pub turn: Option<Turn>,
 }
@@ -314,7 +316,7 @@ impl Visit {
     }
 
     /// Keeps a raw frame of the visit.
-    pub fn keep(&mut self, at: DateTime<Utc>, kind: LineFrameKind, protocol: &'static str, bytes: Vec<u8>) {
+    pub fn keep(&mut self, at: DateTime<Utc>, kind: LineFrameKind, protocol: &'static str, bytes: FrameBytes) {
         if self.frames.len() < VISIT_FRAMES_MAX {
             let turn = (kind == LineFrameKind::Request).then(|| Turn {
                 priority: self.job.priority,
@@ -374,6 +376,8 @@ pub struct Queue {
     /// The turn of the visit that began last; new meters join here, not behind another's backlog.
     turn: u64,
     tickets: u64,
+    /// The place of the visit that comes first in order, where that is known: the others are not looked at for every question.
+    first: Cell<Option<usize>>,
 }
 
 impl Queue {
@@ -386,6 +390,7 @@ impl Queue {
             revocable: false,
             turn: 0,
             tickets: 0,
+            first: Cell::new(None),
         }
     }
 
@@ -445,16 +450,45 @@ impl Queue {
             frames: Vec::new(),
             job,
         });
+        let (place, known) = (waiting, self.first.get());
+        if let (Some(first), Some(new)) = (known.and_then(|first| self.visits.get(first)), self.visits.get(place))
+            && new.rank() < first.rank()
+        {
+            self.first.set(Some(place));
+        }
         Ok(ticket)
     }
 
     /// The first in order among those that may be asked.
     pub fn pick(&self, may_ask: impl Fn(&Visit) -> bool) -> Option<Ticket> {
+        let first = self.first()?;
+        if may_ask(first) {
+            return Some(first.ticket);
+        }
         self.visits
             .iter()
             .filter(|visit| may_ask(visit))
             .min_by_key(|visit| visit.rank())
             .map(|visit| visit.ticket)
+    }
+
+    /// The first in order, whether it may be asked or not.
+    fn first(&self) -> Option<&Visit> {
+        if self.first.get().is_none() {
+            let places = self.visits.iter().enumerate();
+            let first = places.min_by_key(|(_, visit)| visit.rank()).map(|(place, _)| place);
+            self.first.set(first);
+        }
+        let first = self.visits.get(self.first.get()?)?;
+        debug_assert!(self.visits.iter().all(|visit| first.rank() <= visit.rank()));
+        Some(first)
+    }
+
+    /// Where a visit stands; mostly the first is meant.
+    fn place(&self, ticket: Ticket) -> Option<usize> {
+        let is_it = |place: &usize| self.visits.get(*place).is_some_and(|visit| visit.ticket == ticket);
+        let first = self.first.get().filter(is_it);
+        first.or_else(|| self.visits.iter().position(|visit| visit.ticket == ticket))
     }
 
     /// The visit begins or goes on.
@@ -466,12 +500,17 @@ impl Queue {
 
     /// A visit.
     pub fn get(&self, ticket: Ticket) -> Option<&Visit> {
-        self.visits.iter().find(|visit| visit.ticket == ticket)
+        self.visits.get(self.place(ticket)?)
     }
 
     /// A visit, to change.
     pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Visit> {
-        self.visits.iter_mut().find(|visit| visit.ticket == ticket)
+        let place = self.place(ticket)?;
+        if self.first.get() != Some(place) {
+            // a visit that begins moves forward in the order; the first stays where it is
+            self.first.set(None);
+        }
+        self.visits.get_mut(place)
     }
 
     /// All visits.
@@ -481,8 +520,14 @@ impl Queue {
 
     /// Takes a visit out.
     pub fn remove(&mut self, ticket: Ticket) -> Option<Visit> {
-        let place = self.visits.iter().position(|visit| visit.ticket == ticket)?;
+        let place = self.place(ticket)?;
         let visit = self.visits.swap_remove(place);
+        self.first.set(self.first.get().and_then(|first| match first {
+            first if first == place => None,
+            // the last one has taken the place of the one that went
+            first if first == self.visits.len() => Some(place),
+            first => Some(first),
+        }));
         if self.visits.is_empty() {
             // an idle line holds no memory
             self.visits = Vec::new();

@@ -147,9 +147,10 @@ where
         let stopped = stop.cancelled();
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(stopped, alarm);
+        let mut now = self.deps.moment();
         loop {
-            self.work().await?;
-            let due = tokio::time::Instant::from_std(self.due());
+            now = self.work(now).await?;
+            let due = tokio::time::Instant::from_std(self.due(now));
             // an alarm that rings too early costs less than setting it anew for every question
             if due < alarm.deadline() || alarm.is_elapsed() {
                 alarm.as_mut().reset(due);
@@ -157,7 +158,10 @@ where
             let introducing = self.introduction.is_some();
             tokio::select! {
                 biased;
-                count = read_some(&mut self.io, &mut self.bytes) => self.heard(count).await?,
+                count = read_some(&mut self.io, &mut self.bytes) => {
+                    now = self.heard(count).await?;
+                    continue;
+                }
                 admission = introduced(&mut self.introduction) => self.admit(admission).await?,
                 wish = self.desk.inbox.next(!introducing) => self.grant(wish).await?,
                 kept = self.reports.ended() => self.report_ended(kept),
@@ -165,14 +169,15 @@ where
                 () = &mut alarm => {}
                 () = &mut stopped => return Err(EndCause::Shutdown),
             }
+            now = self.deps.moment();
         }
     }
 
     /// When there is something to do at the latest.
-    fn due(&self) -> Instant {
+    fn due(&self, now: Moment) -> Instant {
         let silence = self.heard_on + self.silence;
         [
-            self.line.next_deadline(self.deps.moment()),
+            self.line.next_deadline(now),
             self.session.next_deadline(),
             self.trunk.as_ref().and_then(|trunk| trunk.next_deadline()),
             self.proxy.as_ref().and_then(|proxy| proxy.next_deadline()),
@@ -182,30 +187,31 @@ where
         .fold(silence, Instant::min)
     }
 
-    /// Does all that can be done now: time, requests, outcomes.
-    async fn work(&mut self) -> Result<(), EndCause> {
+    /// Does all that can be done now: time, requests, outcomes. Gives what time it was when nothing was left to do: the clock is
+    /// looked at where time may have passed only, for every question comes through here several times.
+    async fn work(&mut self, mut now: Moment) -> Result<Moment, EndCause> {
         loop {
-            let now = self.deps.moment();
             if now.on >= self.heard_on + self.silence {
                 return Err(EndCause::Silence);
             }
             let events = self.session.tick(now.on);
-            self.act(events).await?;
+            self.act(now, events).await?;
             if self.trunk.is_some() || self.proxy.is_some() {
                 // a frame is one as soon as it is whole, whatever was asked
                 let events = self.session.line_busy(now.on, true);
-                self.act(events).await?;
+                self.act(now, events).await?;
                 self.trunk_works(now).await?;
-                return self.proxy_works(now).await;
+                self.proxy_works(now).await?;
+                return Ok(now);
             }
             self.line.tick(now);
             self.report(now)?;
             if !self.line.wants_to_ask(now) {
                 let events = self.session.line_busy(now.on, self.line.is_busy());
                 if events.is_empty() {
-                    return Ok(());
+                    return Ok(now);
                 }
-                self.act(events).await?;
+                now = self.act(now, events).await?;
                 continue;
             }
             // what came before the question is not its answer; the runtime gives what it has looked at only, and a busy one may
@@ -214,26 +220,29 @@ where
                 tokio::task::yield_now().await;
             }
             if let Some(count) = read_now(&mut self.io, &mut self.bytes).await {
-                self.heard(count).await?;
+                now = self.heard(count).await?;
                 continue;
             }
             let events = self.session.line_busy(now.on, true);
             if !events.is_empty() {
-                self.act(events).await?;
+                now = self.act(now, events).await?;
                 continue;
             }
             // asked as of before the socket was read: what comes from then on may come behind the question
             if let Some(request) = self.line.ask(now) {
                 let wire = self.session.wrap(&request);
                 self.write(&wire).await?;
-                self.line.written(self.deps.moment());
+                now = self.deps.moment();
+                self.line.written(now);
                 (self.asked_reads, self.asked_bytes) = (0, 0);
+            } else {
+                now = self.deps.moment();
             }
         }
     }
 
-    /// Bytes came, or the end.
-    async fn heard(&mut self, read: std::io::Result<usize>) -> Result<(), EndCause> {
+    /// Bytes came, or the end. Gives what time it is behind it.
+    async fn heard(&mut self, read: std::io::Result<usize>) -> Result<Moment, EndCause> {
         let count = match read {
             Ok(0) => return Err(EndCause::PeerClosed),
             Ok(count) => count,
@@ -250,13 +259,12 @@ where
         });
         let events = self.session.feed(now.on, &self.bytes);
         self.bytes.clear();
-        self.act(events).await
+        self.act(now, events).await
     }
 
-    /// Acts on what the session says.
-    async fn act(&mut self, events: Vec<SessionEvent>) -> Result<(), EndCause> {
+    /// Acts on what the session said at that time, and gives what time it is behind it.
+    async fn act(&mut self, mut now: Moment, events: Vec<SessionEvent>) -> Result<Moment, EndCause> {
         for event in events {
-            let now = self.deps.moment();
             match event {
                 SessionEvent::Line(bytes) if self.trunk.is_some() => {
                     if let Some(trunk) = self.trunk.as_mut() {
@@ -269,7 +277,7 @@ where
                     }
                 }
                 SessionEvent::Line(bytes) => {
-                    self.line.feed(now, &bytes, &self.heartbeats);
+                    self.line.feed(now, bytes, &self.heartbeats);
                     self.report(now)?;
                 }
                 SessionEvent::Heartbeat(bytes) => {
@@ -278,13 +286,17 @@ where
                     self.desk.record(FrameKind::Heartbeat, now, bytes);
                     if let Some(answer) = answer {
                         self.write(&answer).await?;
+                        now = self.deps.moment();
                     }
                 }
                 SessionEvent::Noise(bytes) => {
                     self.noisy(bytes.len());
                     self.desk.record(FrameKind::Noise, now, bytes);
                 }
-                SessionEvent::Reply(bytes) => self.write(&bytes).await?,
+                SessionEvent::Reply(bytes) => {
+                    self.write(&bytes).await?;
+                    now = self.deps.moment();
+                }
                 SessionEvent::Identified {
                     sn,
                     learned,
@@ -298,12 +310,13 @@ where
                     self.introduce(sn, &learned, first_bytes);
                     if let Some(answer) = answer {
                         self.write(&answer).await?;
+                        now = self.deps.moment();
                     }
                 }
                 SessionEvent::Fault(fault) => return Err(self.fault(&fault)),
             }
         }
-        Ok(())
+        Ok(now)
     }
 
     fn fault(&self, fault: &SessionFault) -> EndCause {
@@ -356,7 +369,8 @@ where
             Some(Ok(profile)) => {
                 let events = self.session.pin(profile);
                 self.heartbeats = self.session.heartbeat_patterns();
-                self.act(events).await?;
+                let now = self.deps.moment();
+                self.act(now, events).await?;
             }
             Some(Err(error)) => {
                 tracing::warn!(dtu.id = self.desk.dtu(), %error, "the pinned profile cannot be used");
@@ -376,6 +390,7 @@ where
                     (None, Some(proxy)) => self.desk.take(*errand, |job| proxy.submit(now, job)),
                     (None, None) => self.desk.take(*errand, |job| line.submit(now, job)),
                 }
+                self.count();
             }
         }
         Ok(())
@@ -403,7 +418,7 @@ where
                 LineEvent::Dead => dead = true,
             }
         }
-        if said || self.line.queued() > 0 {
+        if said {
             self.count();
         }
         if dead { Err(EndCause::DeadLine) } else { Ok(()) }

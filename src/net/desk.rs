@@ -306,7 +306,7 @@ impl Desk {
             poll: None,
             kind,
             protocol: "".into(),
-            bytes,
+            bytes: bytes.into(),
             turn: None,
         }]);
     }

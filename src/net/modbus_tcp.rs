@@ -156,7 +156,7 @@ impl Master<'_> {
         self.desk
             .inbox
             .stats(|stats| stats.bytes_out = stats.bytes_out.saturating_add(sent));
-        visit.keep(now.at, LineFrameKind::Request, Protocol::ModbusTcp.name(), wire);
+        visit.keep(now.at, LineFrameKind::Request, Protocol::ModbusTcp.name(), wire.into());
         let (timeout, once) = (visit.job.timeout, visit.job.effect.is_some());
         let mut attempt = self.call(&request, timeout).await?;
         if matches!(attempt, Attempt::Broken) && reused && !once {
@@ -248,7 +248,7 @@ impl Master<'_> {
                 Reply::Exception(code) => (LineFrameKind::Refusal, Err(TransactionError::Refused(code))),
                 _ => (LineFrameKind::Answer, Ok(frame.clone())),
             };
-            visit.keep(now.at, kind, Protocol::ModbusTcp.name(), frame);
+            visit.keep(now.at, kind, Protocol::ModbusTcp.name(), frame.into());
             visit.conclude(now, result)
         } else {
             self.in_a_row += 1;

@@ -4,7 +4,7 @@ use crate::port::field::EndCause;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -54,7 +54,13 @@ where
         io.write_all(bytes).await?;
         io.flush().await
     };
-    match tokio::time::timeout(limit, writing).await {
+    let mut writing = pin!(writing);
+    // nearly always there is room at once: no timer then
+    let written = match futures::poll!(writing.as_mut()) {
+        Poll::Ready(written) => Ok(written),
+        Poll::Pending => tokio::time::timeout(limit, writing).await,
+    };
+    match written {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(EndCause::SocketError),
         Err(_) => Err(EndCause::WriteStalled),

@@ -1,5 +1,6 @@
 //! Raw frames: evidence. Recorded to a local ring; a stranger can check a reading against them.
 
+use crate::base::bytes::FrameBytes;
 use crate::base::ids::{ConnectionId, DtuId, FrameId, FrameRange, MeterId, PollId};
 use crate::exchange::evidence::Evidence;
 pub use crate::exchange::turn::{Turn, TurnEnding};
@@ -47,7 +48,7 @@ pub struct RawFrame {
     /// The protocol's name, or empty for registration, heartbeat and noise.
     pub protocol: Cow<'static, str>,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: FrameBytes,
     /// Of a question that was asked in its turn on a line. The recorder keeps it; evidence in the database has none.
     #[serde(default)]
     pub turn: Option<Turn>,

@@ -160,7 +160,7 @@ mod tests {
                 poll: poll.map(PollId),
                 kind,
                 protocol: "modbus-rtu".into(),
-                bytes: vec![1],
+                bytes: vec![1].into(),
                 turn: turn.map(|ending| Turn {
                     priority: Priority::OnDemand,
                     waited_ms: 40,

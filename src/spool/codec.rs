@@ -4,7 +4,7 @@
 //! Closed lists have codes of their own, never the position in the list; quantities go by name. To add a field:
 //! raise the version, keep reading the old one.
 
-use crate::base::bytes::{Reader, ShortRead};
+use crate::base::bytes::{FrameBytes, Reader, ShortRead};
 use crate::base::ids::{AccountId, ConnectionId, DtuId, FrameId, FrameRange, MeterId, PollId, ScheduleId};
 use crate::domain::quantity::Quantity;
 use crate::domain::reading::{Item, Measurand, Quality, Reading, Source, Value};
@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::borrow::Cow;
 
-pub(super) use ring::{LinkedFrame, Newest, decode_frame, decode_newest, encode_frame, encode_newest};
+pub(super) use ring::{Newest, decode_frame, decode_newest, encode_frame, encode_newest};
 
 const VERSION: u8 = 1;
 
@@ -433,7 +433,7 @@ impl Field for RawFrame {
             poll: Field::get(from)?,
             kind: Field::get(from)?,
             protocol: Field::get(from)?,
-            bytes: get_bytes(from)?.to_vec(),
+            bytes: FrameBytes::from_slice(get_bytes(from)?),
             turn: None,
         })
     }

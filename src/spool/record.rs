@@ -12,10 +12,8 @@
 
 use crate::base::bytes::{Reader, ShortRead};
 use crate::port::disk::DiskFile;
-use crc::{CRC_32_ISCSI, Crc, Table};
+use crc32c::{crc32c, crc32c_append};
 use std::io;
-
-static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
 const SEGMENT_MAGIC: [u8; 7] = *b"PPSPOOL";
 const VERSION: u8 = 1;
@@ -44,19 +42,14 @@ pub(super) struct Stamp {
 
 impl Stamp {
     fn crc(self, parts: &[&[u8]]) -> u32 {
-        let mut digest = CRC.digest();
-        digest.update(&self.salt.to_le_bytes());
-        digest.update(&self.segment.to_le_bytes());
-        for part in parts {
-            digest.update(part);
-        }
-        digest.finalize()
+        let head = crc32c_append(crc32c(&self.salt.to_le_bytes()), &self.segment.to_le_bytes());
+        parts.iter().fold(head, |crc, part| crc32c_append(crc, part))
     }
 }
 
 /// Checksum without salt, for small files of their own.
 pub(super) fn plain_crc(bytes: &[u8]) -> u32 {
-    CRC.checksum(bytes)
+    crc32c(bytes)
 }
 
 /// The head of a segment file.

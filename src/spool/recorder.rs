@@ -6,7 +6,7 @@ use super::codec::decode_frame;
 use super::files::segment_path;
 use super::record::{FIRST_RECORD, Scanner, Step, read_one};
 use super::recovery::SpoolError;
-use super::ring::{Facts, Index, Ring, RingLimits, Spot, locked, tag_of};
+use super::ring::{Facts, Index, Lot, Ring, RingLimits, Spot, locked, tag_of};
 use super::room::trouble;
 use crate::base::clock::Clock;
 use crate::base::ids::{DtuId, FrameId, FrameRange};
@@ -62,7 +62,10 @@ impl Default for RecorderSettings {
 
 #[derive(Debug)]
 struct Queue {
-    frames: VecDeque<(FrameId, RawFrame)>,
+    /// As they were handed in, so that none is moved about while it waits.
+    lots: VecDeque<Lot>,
+    /// How many frames that is.
+    frames: usize,
     bytes: usize,
     next_id: i64,
     /// The last frame that the writing thread took.
@@ -129,13 +132,13 @@ impl Shared {
     /// Whether as much waits as should be written now.
     fn is_plenty(&self, queue: &Queue) -> bool {
         let (frames, bytes) = (self.settings.queue_frames / 2, self.settings.queue_bytes / 2);
-        queue.frames.len() >= frames.min(BATCH_FRAMES) || queue.bytes >= bytes
+        queue.frames >= frames.min(BATCH_FRAMES) || queue.bytes >= bytes
     }
 
     /// Waits until what was recorded so far is written, at most so long.
     fn settle(&self, longest: Duration) {
         let mut queue = self.queue();
-        let last = queue.frames.back().map_or(queue.taken, |(id, _)| id.0);
+        let last = queue.lots.back().map_or(queue.taken, Lot::last);
         if queue.done >= last {
             return;
         }
@@ -154,25 +157,25 @@ impl Shared {
     }
 
     /// The next frames to write; none: stop.
-    fn take(&self) -> Option<Vec<(FrameId, RawFrame)>> {
+    fn take(&self) -> Option<Vec<Lot>> {
         let mut queue = self.queue();
         queue.done = queue.taken;
         if queue.waiting > 0 {
             self.written.notify_all();
         }
-        if queue.frames.is_empty() {
+        if queue.lots.is_empty() {
             if queue.stop {
                 return None;
             }
             queue.asleep = true;
             queue = self
                 .came
-                .wait_timeout_while(queue, TIDY_EVERY, |queue| queue.frames.is_empty() && !queue.stop)
+                .wait_timeout_while(queue, TIDY_EVERY, |queue| queue.lots.is_empty() && !queue.stop)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
             queue.asleep = false;
         }
-        if !queue.frames.is_empty() {
+        if !queue.lots.is_empty() {
             queue.gathering = true;
             queue = self
                 .enough
@@ -185,18 +188,26 @@ impl Shared {
         }
         // a batch stays far below a segment, so that the ring's size is kept closely
         let bytes_max = usize::try_from(self.settings.segment_bytes / 8).unwrap_or(usize::MAX);
-        let mut bytes = 0;
+        let (mut frames, mut bytes) = (0, 0);
         let mut batch = Vec::new();
-        while let Some(next) = queue.frames.pop_front() {
-            bytes += weight(&next.1);
-            batch.push(next);
-            if batch.len() >= BATCH_FRAMES || bytes >= bytes_max {
-                break;
+        while frames < BATCH_FRAMES
+            && bytes < bytes_max
+            && let Some(mut lot) = queue.lots.pop_front()
+        {
+            let place = lot.frames.iter().position(|frame| {
+                frames += 1;
+                bytes += weight(frame);
+                frames >= BATCH_FRAMES || bytes >= bytes_max
+            });
+            if let Some(rest) = place.and_then(|place| lot.split_off(place + 1)) {
+                queue.lots.push_front(rest);
             }
+            batch.push(lot);
         }
+        queue.frames = queue.frames.saturating_sub(frames);
         queue.bytes = queue.bytes.saturating_sub(bytes);
-        if let Some((last, _)) = batch.last() {
-            queue.taken = last.0;
+        if let Some(last) = batch.last() {
+            queue.taken = last.last();
         }
         Some(batch)
     }
@@ -204,9 +215,10 @@ impl Shared {
     fn run(&self, mut ring: Ring) {
         let _ending = Ending(self);
         while let Some(batch) = self.take() {
-            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            let count = batch.iter().map(|lot| lot.frames.len()).sum::<usize>();
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
             if count > 0 {
-                match ring.write(batch, self.now_ms()) {
+                match ring.write(&batch, self.now_ms()) {
                     Ok(dropped) => FramesPassed {
                         recorded: count - dropped,
                         dropped,
@@ -294,7 +306,8 @@ impl Recorder {
             settings,
             clock,
             queue: Mutex::new(Queue {
-                frames: VecDeque::new(),
+                lots: VecDeque::new(),
+                frames: 0,
                 bytes: 0,
                 next_id,
                 taken: i64::MIN,
@@ -341,7 +354,7 @@ impl Recorder {
 }
 
 impl FrameRecorder for Recorder {
-    fn record(&self, frames: Vec<RawFrame>) -> FrameRange {
+    fn record(&self, mut frames: Vec<RawFrame>) -> FrameRange {
         let shared = &self.owner.0;
         let settings = &shared.settings;
         let offered = frames.len();
@@ -349,17 +362,25 @@ impl FrameRecorder for Recorder {
         if count == 0 {
             return FrameRange::EMPTY;
         }
-        let mut kept = 0;
         let mut queue = shared.queue();
         let first = queue.next_id;
-        for (id, frame) in (first..).zip(frames).take(usize::from(count)) {
-            let bytes = weight(&frame);
-            let fits = queue.frames.len() < settings.queue_frames && queue.bytes + bytes <= settings.queue_bytes;
-            if fits && !queue.stop {
-                queue.bytes += bytes;
-                queue.frames.push_back((FrameId(id), frame));
+        let (mut kept, mut bytes) = (0, queue.bytes);
+        if !queue.stop {
+            let room = settings.queue_frames.saturating_sub(queue.frames).min(count.into());
+            for frame in frames.iter().take(room) {
+                let more = bytes + weight(frame);
+                if more > settings.queue_bytes {
+                    break;
+                }
+                bytes = more;
                 kept += 1;
             }
+        }
+        frames.truncate(kept);
+        if kept > 0 {
+            queue.bytes = bytes;
+            queue.frames += kept;
+            queue.lots.push_back(Lot { first, frames });
         }
         queue.next_id = first.saturating_add(i64::from(count));
         let told = if std::mem::take(&mut queue.asleep) {

@@ -5,12 +5,12 @@
 //! memory (about 40 bytes a DTU). These places are saved beside each full segment (`.idx`), so that opening reads little.
 //! Not fsynced per frame: a power cut costs the last frames, nothing else.
 
-use super::codec::{LinkedFrame, Newest, decode_newest, encode_frame, encode_newest};
+use super::codec::{Newest, decode_newest, encode_frame, encode_newest};
 use super::files::{segment_number, segment_path};
 use super::record::{BODY_MAX, FIRST_RECORD, HeaderFault, Scanner, SegmentHeader, Stamp, Step, plain_crc, put};
 use super::recovery::SpoolError;
 use super::room::trouble;
-use crate::base::ids::{DtuId, FrameId};
+use crate::base::ids::DtuId;
 use crate::port::disk::{Disk, DiskFile, OpenMode, is_disk_full};
 use crate::port::frames::RawFrame;
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +20,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a frame lies.
 pub(super) type Spot = (u64, u64);
+
+/// Frames that were handed in together, with ids one behind the other.
+#[derive(Debug)]
+pub(super) struct Lot {
+    /// The id of the first.
+    pub(super) first: i64,
+    pub(super) frames: Vec<RawFrame>,
+}
+
+impl Lot {
+    /// The id of the last; of none, the one before the first.
+    pub(super) fn last(&self) -> i64 {
+        let count = i64::try_from(self.frames.len()).unwrap_or(i64::MAX);
+        self.first.saturating_add(count).saturating_sub(1)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (i64, &RawFrame)> {
+        (self.first..).zip(&self.frames)
+    }
+
+    /// Takes all from that place on off, if there is any.
+    pub(super) fn split_off(&mut self, place: usize) -> Option<Self> {
+        if place >= self.frames.len() {
+            return None;
+        }
+        let frames = self.frames.split_off(place);
+        let first = self.last().saturating_add(1);
+        Some(Self { first, frames })
+    }
+}
 
 /// A segment of the ring.
 #[derive(Clone, Copy, Debug)]
@@ -232,29 +262,29 @@ impl Ring {
     }
 
     /// Writes frames with growing ids; the result is how many were dropped because they are too large.
-    pub(super) fn write(&mut self, frames: Vec<(FrameId, RawFrame)>, now_ms: i64) -> io::Result<u64> {
-        let Some((first, _)) = frames.first() else {
+    pub(super) fn write(&mut self, lots: &[Lot], now_ms: i64) -> io::Result<u64> {
+        let Some(first) = lots.first() else {
             return Ok(0);
         };
-        self.turn(first.0.cast_unsigned(), now_ms)?;
+        self.turn(first.first.cast_unsigned(), now_ms)?;
         let Some(live) = &self.live else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let mut buffer = Vec::new();
+        let (mut buffer, mut body) = (Vec::new(), Vec::new());
         let mut places: HashMap<DtuId, Spot> = HashMap::new();
         let (mut dropped, mut last_id) = (0, self.last_id);
         {
             let index = locked(&self.index);
-            for (id, frame) in frames {
+            for (id, frame) in lots.iter().flat_map(Lot::numbered) {
                 let spot = (live.stamp.segment, live.len + len_of(&buffer));
                 let dtu = frame.dtu;
                 let before = dtu.and_then(|dtu| places.get(&dtu).or_else(|| index.newest.get(&dtu)).copied());
-                let body = encode_frame(&LinkedFrame { before, frame });
+                encode_frame(before, frame, &mut body);
                 if body.len() > BODY_MAX {
                     dropped += 1;
                     continue;
                 }
-                last_id = id.0.cast_unsigned();
+                last_id = id.cast_unsigned();
                 put(&mut buffer, live.stamp, last_id, tag_of(dtu), &body);
                 if let Some(dtu) = dtu {
                     places.insert(dtu, spot);

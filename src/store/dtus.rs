@@ -387,7 +387,7 @@ impl DtuStore for Dtus {
                 poll: row.poll_id.map(PollId),
                 kind,
                 protocol: row.protocol.into(),
-                bytes: row.bytes,
+                bytes: row.bytes.into(),
                 turn: None,
             },
         }))

@@ -50,7 +50,7 @@ fn frame(id: i64, dtu: Option<i32>) -> RecordedFrame {
             poll: None,
             kind: FrameKind::Answer,
             protocol: "modbus-rtu".into(),
-            bytes: vec![1, 3, 2, 0, 7, 0xF9, 0x86],
+            bytes: vec![1, 3, 2, 0, 7, 0xF9, 0x86].into(),
             turn: None,
         },
     }

@@ -1,6 +1,7 @@
 //! What a line makes of the bytes that come: finding the answer, believing it, and what is left over.
 
 use super::{Asking, BYTE_GAP, DOUBTS_MAX, Line, LineEvent, REST_OF_REPLY, SETTLE_MIN, State, WINDOW_MAX};
+use crate::base::bytes::FrameBytes;
 use crate::exchange::Moment;
 use crate::exchange::job::{Priority, TransactionError};
 use crate::exchange::memory::{Accepted, Belief, fingerprint};
@@ -89,7 +90,7 @@ impl Line {
         self.memory.doubted(now.on, self.heard_since, frame, timeout);
         self.stats.strays += 1;
         let protocol = request.protocol().name();
-        self.keep(now, LineFrameKind::Stray, protocol, bytes);
+        self.keep(now, LineFrameKind::Stray, protocol, &bytes);
     }
 
     /// The answer (with its fingerprint) is taken. `paid`: it pays the attempt; one that may be a repeat does not.
@@ -117,7 +118,7 @@ impl Line {
         };
         let protocol = request.protocol().name();
         let length = bytes.len();
-        visit.keep(now.at, kind, protocol, bytes.clone());
+        visit.keep(now.at, kind, protocol, FrameBytes::from_slice(&bytes));
         self.memory.answered(now.on, answer);
         self.in_a_row = 0;
         self.breaker.answered();
@@ -214,6 +215,7 @@ impl Line {
             // not the meter's fault: asked again when the frame is in doubt no more
             visit.doubts += 1;
             visit.doubt = Some(frame);
+            self.doubting = true;
             self.pinned = None;
             return;
         }

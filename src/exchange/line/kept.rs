@@ -1,6 +1,7 @@
 //! What is kept of what happens: strays, noise, rests and quiet times.
 
 use super::{GUARDS_MAX, Line, LineEvent, LineSettings, State};
+use crate::base::bytes::FrameBytes;
 use crate::base::ids::MeterId;
 use crate::exchange::Moment;
 use crate::exchange::visit::{LineFrame, LineFrameKind, Ticket};
@@ -21,7 +22,7 @@ impl Line {
                 self.was_late(meter, late_by);
             }
         }
-        self.keep(now, LineFrameKind::Stray, protocol, bytes);
+        self.keep(now, LineFrameKind::Stray, protocol, &bytes);
         match &mut self.state {
             State::Free => self.hold(now.on),
             State::Asking(asking) => asking.disturbed = true,
@@ -45,11 +46,12 @@ impl Line {
         if !bytes.is_empty() {
             self.memory.garbled(now.on);
             self.events.push_back(LineEvent::Noise(bytes.clone()));
-            self.keep(now, LineFrameKind::Noise, "", bytes);
+            self.keep(now, LineFrameKind::Noise, "", &bytes);
         }
     }
 
-    pub(super) fn keep(&mut self, now: Moment, kind: LineFrameKind, protocol: &'static str, bytes: Vec<u8>) {
+    pub(super) fn keep(&mut self, now: Moment, kind: LineFrameKind, protocol: &'static str, bytes: &[u8]) {
+        let bytes = FrameBytes::from_slice(bytes);
         let running = self.running();
         match running.and_then(|ticket| self.queue.get_mut(ticket)) {
             Some(visit) => visit.keep(now.at, kind, protocol, bytes),
@@ -117,6 +119,7 @@ impl Line {
         if self.pinned == Some(ticket) {
             self.pinned = None;
         }
+        self.doubting = self.doubting && self.queue.iter().any(|visit| visit.doubt.is_some());
         if let Some(visit) = self.queue.remove(ticket) {
             let meter = visit.job.meter;
             let mut outcome = visit.finish();

@@ -28,8 +28,8 @@ fn a_late_answer_is_a_stray_and_its_like_waits_for_it() {
         "another meter goes first, though of less priority"
     );
     // the late answer to the first question comes in the window of another meter's
-    line.feed(time.pass(10), &reply(&first, &[100, 100]), &[]);
-    line.feed(time.pass(10), &reply(&other, &[5, 5]), &[]);
+    line.feed(time.pass(10), reply(&first, &[100, 100]), &[]);
+    line.feed(time.pass(10), reply(&other, &[5, 5]), &[]);
     let outcome = only(done(&mut line));
     assert_eq!(outcome.reports[0].result, Ok(reply(&other, &[5, 5])));
     assert_eq!(
@@ -71,10 +71,10 @@ fn a_repeat_of_the_last_answer_is_not_the_next_ones() {
     )
     .unwrap();
     ask(&mut line, &time);
-    line.feed(time.pass(30), &reply(&first, &[1, 1]), &[]);
+    line.feed(time.pass(30), reply(&first, &[1, 1]), &[]);
     assert_eq!(ask(&mut line, &time), second.wire());
-    line.feed(time.pass(5), &reply(&first, &[1, 1]), &[]);
-    line.feed(time.pass(25), &reply(&second, &[2, 2]), &[]);
+    line.feed(time.pass(5), reply(&first, &[1, 1]), &[]);
+    line.feed(time.pass(25), reply(&second, &[2, 2]), &[]);
     let outcome = only(done(&mut line));
     assert_eq!(outcome.reports[1].result, Ok(reply(&second, &[2, 2])));
     assert_eq!(outcome.reports[1].attempts, 1);
@@ -97,14 +97,14 @@ fn a_repeat_that_is_read_late_is_not_the_next_ones_answer() {
     )
     .unwrap();
     ask(&mut line, &time);
-    line.feed(time.pass(30), &reply(&first, &[1, 1]), &[]);
+    line.feed(time.pass(30), reply(&first, &[1, 1]), &[]);
     assert_eq!(ask(&mut line, &time), second.wire());
     // the second's answer is lost; it is asked again before the first answer's horizon is over
     line.tick(time.pass(1_000));
     line.tick(time.pass(500));
     assert_eq!(ask(&mut line, &time), second.wire());
-    line.feed(time.pass(900), &reply(&first, &[1, 1]), &[]);
-    line.feed(time.pass(5), &reply(&second, &[2, 2]), &[]);
+    line.feed(time.pass(900), reply(&first, &[1, 1]), &[]);
+    line.feed(time.pass(5), reply(&second, &[2, 2]), &[]);
     let outcome = only(done(&mut line));
     assert_eq!(outcome.reports[1].result, Ok(reply(&second, &[2, 2])));
 }
@@ -122,7 +122,7 @@ fn two_questions_with_the_same_bytes_for_an_answer_cost_a_wait_only() {
     for _ in 0..20 {
         if let Some(_wire) = line.ask(time.moment()) {
             line.written(time.moment());
-            line.feed(time.pass(30), &reply(&first, &[0, 0]), &[]);
+            line.feed(time.pass(30), reply(&first, &[0, 0]), &[]);
         }
         if let Some(outcome) = done(&mut line).pop() {
             assert!(outcome.1.reports.iter().all(|report| report.result.is_ok()));
@@ -147,7 +147,7 @@ fn the_same_answer_to_the_same_question_costs_nothing() {
         )
         .unwrap();
         ask(&mut line, &time);
-        line.feed(time.pass(10), &reply(&read(1, 0), &[230, 230]), &[]);
+        line.feed(time.pass(10), reply(&read(1, 0), &[230, 230]), &[]);
         assert_eq!(only(done(&mut line)).reports[0].attempts, 1);
     }
     assert_eq!(time.now, Duration::from_secs(1));

@@ -74,9 +74,9 @@ fn what_comes_in_several_frames_is_asked_for_until_it_is_whole() {
         next.wire(),
         "control comes before the rest of the visit"
     );
-    line.feed(time.pass(50), &reply(&next, &[1, 2]), &[]);
+    line.feed(time.pass(50), reply(&next, &[1, 2]), &[]);
     ask(&mut line, &time);
-    line.feed(time.pass(50), &says(&energy(8), 0, &[5; 4]), &[]);
+    line.feed(time.pass(50), says(&energy(8), 0, &[5; 4]), &[]);
     let outcomes = done(&mut line);
     let (_, outcome) = outcomes.iter().find(|(ticket, _)| *ticket == Ticket(1)).unwrap();
     assert_eq!(
@@ -107,13 +107,13 @@ fn a_follow_up_that_fails_fails_the_question_and_one_without_end_is_ended() {
     asked.attempts = 1;
     line.submit(time.moment(), asked).unwrap();
     ask(&mut line, &time);
-    line.feed(time.pass(50), &says_more(&question, &[1; 50]), &[]);
+    line.feed(time.pass(50), says_more(&question, &[1; 50]), &[]);
     ask(&mut line, &time);
     line.tick(time.pass(3_000));
     line.tick(time.pass(100));
     // the meter had answered: it is asked the rest
     assert_eq!(ask(&mut line, &time), energy(8).wire());
-    line.feed(time.pass(50), &says(&energy(8), 0, &[5; 4]), &[]);
+    line.feed(time.pass(50), says(&energy(8), 0, &[5; 4]), &[]);
     let outcome = only(done(&mut line));
     assert_eq!(outcome.reports[0].result, Err(TransactionError::Timeout));
     assert!(outcome.reports[1].result.is_ok());
@@ -149,7 +149,7 @@ fn a_follow_up_that_fails_fails_the_question_and_one_without_end_is_ended() {
         if asks > 1 {
             value.push(asks - 1);
         }
-        line.feed(time.pass(50), &says_more(&present, &value), &[]);
+        line.feed(time.pass(50), says_more(&present, &value), &[]);
     }
     assert_eq!(asks, 6);
     assert_eq!(only(done(&mut line)).reports[0].result, Err(TransactionError::Endless));
@@ -167,10 +167,10 @@ fn what_is_asked_instead_of_a_refused_block_comes_behind_the_rest_of_the_visit()
     asked.instead = vec![singles.iter().cloned().map(Request::Dlt645).collect(), Vec::new()];
     line.submit(time.moment(), asked).unwrap();
     assert_eq!(ask(&mut line, &time), block.wire());
-    line.feed(time.pass(50), &block.refusal_frame(meter(7), 2), &[]);
+    line.feed(time.pass(50), block.refusal_frame(meter(7), 2), &[]);
     for request in [&other, &singles[0], &singles[1]] {
         assert_eq!(ask(&mut line, &time), request.wire());
-        line.feed(time.pass(50), &says(request, 0, &[1, 2]), &[]);
+        line.feed(time.pass(50), says(request, 0, &[1, 2]), &[]);
     }
     let outcome = only(done(&mut line));
     assert_eq!(outcome.reports.len(), 4);
@@ -200,7 +200,7 @@ fn a_broadcast_is_done_when_its_bytes_are_out() {
     assert!(!line.wants_to_ask(time.moment()), "it is still on the wire");
     line.tick(time.pass(u64::try_from(due.as_millis()).unwrap() - 59));
     assert_eq!(ask(&mut line, &time), energy(7).wire());
-    line.feed(time.pass(200), &says(&energy(7), 4, &[5; 4]), &[]);
+    line.feed(time.pass(200), says(&energy(7), 4, &[5; 4]), &[]);
     let outcome = only(done(&mut line));
     assert_eq!(outcome.reports[0].result, Ok(Vec::new()));
     assert!(outcome.reports[1].result.is_ok());

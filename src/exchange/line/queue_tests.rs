@@ -20,14 +20,14 @@ fn priorities_go_first_between_transactions_never_inside() {
     line.tick(time.pass(1_000));
     line.tick(time.pass(100));
     assert_eq!(ask(&mut line, &time), read(1, 0).wire(), "its own second attempt first");
-    line.feed(time.pass(10), &reply(&read(1, 0), &[1, 2]), &[]);
+    line.feed(time.pass(10), reply(&read(1, 0), &[1, 2]), &[]);
     line.tick(time.pass(100));
     assert_eq!(
         ask(&mut line, &time),
         read(3, 0).wire(),
         "then control, before the rest of the visit"
     );
-    line.feed(time.pass(10), &reply(&read(3, 0), &[3, 2]), &[]);
+    line.feed(time.pass(10), reply(&read(3, 0), &[3, 2]), &[]);
     // the visit's next question waits for what is owed; discovery need not
     assert_eq!(ask(&mut line, &time), read(2, 0).wire());
 }
@@ -51,7 +51,7 @@ fn meters_take_turns_within_a_priority() {
     for n in 0..7 {
         let wire = ask(&mut line, &time);
         order.push(wire[0]);
-        line.feed(time.pass(10), &reply(&read(wire[0], 0), &[n, n]), &[]);
+        line.feed(time.pass(10), reply(&read(wire[0], 0), &[n, n]), &[]);
     }
     assert_eq!(order, [1, 2, 3, 1, 1, 1, 1]);
 }

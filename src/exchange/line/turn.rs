@@ -38,6 +38,9 @@ impl Line {
         if let Some(pinned) = self.pinned {
             return pinned == visit.ticket;
         }
+        if !self.doubting {
+            return true;
+        }
         // its shape is asked for only where there is doubt, which is seldom
         let shape = |visit: &Visit| visit.question().map(Request::shape);
         self.queue

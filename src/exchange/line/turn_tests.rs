@@ -30,10 +30,10 @@ fn answered_and_refused_questions_tell_their_wait_and_their_time_on_the_line() {
     }
     time.pass(10);
     assert_eq!(ask(&mut line, &time), sooner.wire());
-    line.feed(time.pass(30), &reply(&sooner, &[1, 2]), &[]);
+    line.feed(time.pass(30), reply(&sooner, &[1, 2]), &[]);
     time.pass(5);
     assert_eq!(ask(&mut line, &time), next.wire());
-    line.feed(time.pass(40), &refusal(&next, 2), &[]);
+    line.feed(time.pass(40), refusal(&next, 2), &[]);
     let outcome = only(done(&mut line));
     assert_eq!(
         turns(&outcome),
@@ -48,7 +48,7 @@ fn answered_and_refused_questions_tell_their_wait_and_their_time_on_the_line() {
             .all(|frame| frame.turn.is_some() == (frame.kind == LineFrameKind::Request))
     );
     assert_eq!(ask(&mut line, &time), later.wire());
-    line.feed(time.pass(25), &reply(&later, &[3, 4]), &[]);
+    line.feed(time.pass(25), reply(&later, &[3, 4]), &[]);
     assert_eq!(turns(&only(done(&mut line))), [(85, 25, TurnEnding::Answered)]);
 }
 

@@ -150,7 +150,7 @@ fn a_report_in_parts_is_joined_and_each_part_but_the_last_confirmed_at_once() {
     let (written, reports, _) = hears(&mut proxy, last);
     assert_eq!((written.len(), reports.len()), (0, 1), "the report is not durable yet");
     assert_eq!((reports[0].events.len(), reports[0].left), (40, 0));
-    assert_eq!(reports[0].frame.as_ref().unwrap().bytes, last.wire());
+    assert_eq!(reports[0].frame.as_ref().unwrap().bytes.to_vec(), last.wire());
     proxy.kept(start(), reports[0].ticket);
     let (written, ..) = said(&mut proxy);
     assert_eq!(acknowledged(&written[0]), (5, ReportAck::Records(Many::one(CLOCK_OFF))));

@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::parts::meaning;
 use super::question::Question;
 use super::{Association, CONNECT_MAX, FRAME_HEAD, PARTS_MAX, Proxy, ProxyEvent, QUESTION_MIN, SILENT_MAX, UnderWay};
+use crate::base::bytes::FrameBytes;
 use crate::exchange::Moment;
 use crate::exchange::job::{Priority, TransactionError};
 use crate::exchange::visit::{LineFrame, LineFrameKind};
@@ -224,7 +225,7 @@ pub(super) fn line_frame(now: Moment, kind: LineFrameKind, bytes: &[u8]) -> Line
         poll: None,
         kind,
         protocol: Protocol::Dlt698.name(),
-        bytes: bytes.to_vec(),
+        bytes: FrameBytes::from_slice(bytes),
         turn: None,
     }
 }

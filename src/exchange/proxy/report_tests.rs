@@ -120,7 +120,10 @@ fn a_report_is_confirmed_when_it_is_kept_and_not_before() {
         values: vec![(ENERGY, Data::UInt32(number))],
     };
     assert_eq!((report.rows, report.left), (vec![row(7), row(8)], 0));
-    assert_eq!((report.kind, report.frame.unwrap().bytes), ("records", frame.wire()));
+    assert_eq!(
+        (report.kind, report.frame.unwrap().bytes.to_vec()),
+        ("records", frame.wire())
+    );
     proxy.kept(start(), report.ticket);
     let heard = said(&mut proxy);
     let answer = open(&heard.written[0]).unwrap();

@@ -47,7 +47,7 @@ fn a_report_of_values_is_confirmed_when_they_are_kept_and_not_before() {
         .collect();
     let expected = [1, 4].map(|point| (point, Afn::REALTIME, energy(point)));
     assert_eq!((rows, told[0].left), (expected.to_vec(), 0));
-    assert_eq!((told[0].frame.bytes.clone(), trunk.stats().strays), (wire.clone(), 0));
+    assert_eq!((told[0].frame.bytes.to_vec(), trunk.stats().strays), (wire.clone(), 0));
     // on its way: the terminal repeats it, and nobody is told
     let (again, written, _) = hear(&mut trunk, now, &wire);
     assert_eq!((again.len(), written.len()), (0, 0));

@@ -2,6 +2,7 @@
 //! durable and not before. They are of the same functions as answers: 0C present, 0D frozen.
 
 use super::{LineFrame, LineFrameKind, Moment, Trunk, TrunkEvent};
+use crate::base::bytes::FrameBytes;
 use crate::exchange::dialogue::DialogueEvent;
 use crate::protocol::Protocol;
 use crate::protocol::gdw376::{Afn, Edition, Message, Unit};
@@ -78,7 +79,7 @@ impl Trunk {
             poll: None,
             kind: LineFrameKind::Answer,
             protocol: Protocol::Gdw376.name(),
-            bytes: frame.to_vec(),
+            bytes: FrameBytes::from_slice(frame),
             turn: None,
         };
         self.events.push_back(TrunkEvent::Values(Box::new(Values {

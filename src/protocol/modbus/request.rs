@@ -1,6 +1,6 @@
 //! One Modbus question, valid by construction.
 
-use super::frame::{FrameError, open, seal};
+use super::frame::{FRAME_MIN, FrameError, crc16, open};
 use super::{Function, UNIT_MAX};
 use crate::base::bytes::{Reader, ShortRead};
 
@@ -183,7 +183,13 @@ impl Request {
 
     /// Function code and data, as Modbus TCP carries them behind its header.
     pub fn pdu(&self) -> Vec<u8> {
-        let mut pdu = vec![self.function().code()];
+        let mut pdu = Vec::new();
+        self.put_pdu(&mut pdu);
+        pdu
+    }
+
+    fn put_pdu(&self, pdu: &mut Vec<u8>) {
+        pdu.push(self.function().code());
         pdu.extend_from_slice(&self.address().to_be_bytes());
         match &self.body {
             Body::Read { count, .. } => pdu.extend_from_slice(&count.to_be_bytes()),
@@ -201,12 +207,17 @@ impl Request {
                 pdu.extend(registers.iter().flat_map(|register| register.to_be_bytes()));
             }
         }
-        pdu
     }
 
     /// The RTU frame.
     pub fn wire(&self) -> Vec<u8> {
-        seal(self.unit, &self.pdu())
+        // that of a read, which most questions are
+        let mut frame = Vec::with_capacity(FRAME_MIN + 4);
+        frame.push(self.unit);
+        self.put_pdu(&mut frame);
+        let crc = crc16(&frame);
+        frame.extend_from_slice(&crc.to_le_bytes());
+        frame
     }
 
     /// Reads an RTU request frame, whole and without anything around it.

@@ -1,6 +1,6 @@
 //! The frame recorder's records: a frame linked to the one before it, and the saved index.
 
-use super::{Field, Result, decode, encode, wrong};
+use super::{Field, Result, VERSION, decode, encode, wrong};
 use crate::base::bytes::Reader;
 use crate::base::ids::DtuId;
 use crate::port::field::Priority;
@@ -41,12 +41,7 @@ fields!(Turn {
 /// The turn stands at the end, where there is one: rings written before turns were known go on being read.
 impl Field for LinkedFrame {
     fn put(&self, out: &mut Vec<u8>) {
-        let Self { before, frame } = self;
-        before.put(out);
-        frame.put(out);
-        if let Some(turn) = &frame.turn {
-            turn.put(out);
-        }
+        put_linked(self.before, &self.frame, out);
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self> {
@@ -59,9 +54,19 @@ impl Field for LinkedFrame {
     }
 }
 
-/// The body of a recorded frame.
-pub(in crate::spool) fn encode_frame(frame: &LinkedFrame) -> Vec<u8> {
-    encode(frame)
+fn put_linked(before: Option<(u64, u64)>, frame: &RawFrame, out: &mut Vec<u8>) {
+    before.put(out);
+    frame.put(out);
+    if let Some(turn) = &frame.turn {
+        turn.put(out);
+    }
+}
+
+/// The body of a recorded frame, in place of what `out` held.
+pub(in crate::spool) fn encode_frame(before: Option<(u64, u64)>, frame: &RawFrame, out: &mut Vec<u8>) {
+    out.clear();
+    out.push(VERSION);
+    put_linked(before, frame, out);
 }
 
 /// Reads a recorded frame's body.

@@ -23,7 +23,7 @@ fn frame(dtu: Option<i32>, bytes: &[u8]) -> RawFrame {
         poll: None,
         kind: FrameKind::Answer,
         protocol: "modbus-rtu".into(),
-        bytes: bytes.to_vec(),
+        bytes: bytes.into(),
         turn: None,
     }
 }
@@ -86,7 +86,7 @@ fn what_is_being_written_is_waited_for() {
     for n in 0..50u8 {
         let range = recorder.record(vec![frame(Some(1), &[n])]);
         let found = recorder.get(range.first).unwrap().unwrap();
-        assert_eq!(found.frame.bytes, [n]);
+        assert_eq!(found.frame.bytes[..], [n]);
         let newest = recorder.recent(DtuId(1), None, 1).unwrap();
         assert_eq!(newest, [found]);
     }
@@ -141,7 +141,10 @@ fn a_restart_finds_everything_and_never_reuses_an_id() {
         }
         let recorder = open(&disk, small(), earlier.clone());
         assert_eq!(recorder.recent(DtuId(5), None, 1000).unwrap(), before);
-        assert_eq!(recorder.get(ids[17]).unwrap().unwrap().frame.bytes, 17u16.to_be_bytes());
+        assert_eq!(
+            recorder.get(ids[17]).unwrap().unwrap().frame.bytes[..],
+            17u16.to_be_bytes()
+        );
         let next = recorder.record(vec![frame(Some(5), b"zz")]);
         assert_eq!(next.first.0, ids[299].0 + 1);
         recorder.flush();
@@ -238,11 +241,11 @@ fn a_crash_or_damage_never_stops_it_and_never_shows_wrong_frames() {
             if let Some(found) = again.get(*id).unwrap() {
                 let n = u16::try_from(n).unwrap();
                 // an id given again after its frame was lost shows the new frame
-                assert!(found.frame.bytes == n.to_be_bytes() || found.frame.bytes == b"new");
+                assert!(found.frame.bytes[..] == n.to_be_bytes() || found.frame.bytes[..] == *b"new");
             }
         }
         let recent = again.recent(DtuId(4), None, 1000).unwrap();
-        assert_eq!(recent[0].frame.bytes, b"new");
+        assert_eq!(recent[0].frame.bytes[..], *b"new");
         assert!(numbers(&recent[1..]).is_sorted_by(|a, b| a > b));
     }
 }

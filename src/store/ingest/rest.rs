@@ -212,7 +212,7 @@ impl<'a> Rows<&'a RecordedFrame> for Evidence {
         let times: Vec<DateTime<Utc>> = frames.iter().map(|f| f.frame.at).collect();
         let kinds: Vec<String> = frames.iter().map(|f| kind_name(f.frame.kind).to_owned()).collect();
         let protocols: Vec<String> = frames.iter().map(|f| printable(&f.frame.protocol, 40)).collect();
-        let bytes: Vec<Vec<u8>> = frames.iter().map(|f| f.frame.bytes.clone()).collect();
+        let bytes: Vec<Vec<u8>> = frames.iter().map(|f| f.frame.bytes.to_vec()).collect();
         sqlx::query!(
             "INSERT INTO frame_evidence (id, account_id, dtu_id, connection_id, meter_id, poll_id, at, kind, protocol,
                                          bytes)

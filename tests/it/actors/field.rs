@@ -292,7 +292,7 @@ impl Link for FakeLink {
                 poll: Some(job.poll),
                 kind: LineFrameKind::Request,
                 protocol: "modbus-rtu",
-                bytes: vec![1],
+                bytes: vec![1].into(),
                 turn: None,
             },
         });

@@ -274,7 +274,7 @@ pub async fn account(api: &Api, root: &Someone, mark: &str, base: i32) -> Atlas 
             poll: None,
             kind: FrameKind::Answer,
             protocol: mark.to_owned().into(),
-            bytes: mark.as_bytes().to_vec(),
+            bytes: mark.as_bytes().into(),
             turn: None,
         },
     });
@@ -288,7 +288,7 @@ pub async fn account(api: &Api, root: &Someone, mark: &str, base: i32) -> Atlas 
             poll: None,
             kind: FrameKind::Request,
             protocol: mark.to_owned().into(),
-            bytes: mark.as_bytes().to_vec(),
+            bytes: mark.as_bytes().into(),
             turn: None,
         },
     });

@@ -28,7 +28,7 @@ fn record(api: &Api, dtu: i32, questions: i64) {
                 poll: (place < 3).then_some(PollId(n)),
                 kind,
                 protocol: "modbus-rtu".into(),
-                bytes: vec![1],
+                bytes: vec![1].into(),
                 turn,
             },
         };

@@ -314,7 +314,7 @@ async fn evidence_belongs_to_the_account_of_its_dtu() {
             poll: None,
             kind: FrameKind::Stray,
             protocol: "modbus-rtu".into(),
-            bytes: vec![1, 3, 0],
+            bytes: vec![1, 3, 0].into(),
             turn: None,
         },
     };

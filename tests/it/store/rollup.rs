@@ -266,3 +266,37 @@ async fn a_meter_exchange_keeps_the_point_whole() {
         ]
     );
 }
+
+/// The lists of a roll-up are empty in a quiet hour and long behind an outage: no plan that was made for the one serves the other.
+/// What the connection is set to is seen from where its statements work.
+#[tokio::test]
+async fn a_roll_up_keeps_no_plan_of_a_quiet_hour() {
+    let db = TestDb::new().await;
+    point(&db).await;
+    db.sql(
+        "CREATE TABLE seen (list text, mode text);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+             AS $$ BEGIN INSERT INTO public.seen VALUES (TG_TABLE_NAME, current_setting('plan_cache_mode')); RETURN NULL; END $$;
+         CREATE TRIGGER see AFTER DELETE ON consumption_dirty EXECUTE FUNCTION see();
+         CREATE TRIGGER see AFTER DELETE ON meter_hour_dirty EXECUTE FUNCTION see();
+         CREATE TRIGGER see AFTER DELETE ON hour_mark EXECUTE FUNCTION see()",
+    )
+    .await;
+    let store = store(&db).await;
+    let ts = at("2026-11-20T08:15:00Z");
+    store.write(&[record(sharp(1, ts, dec!(100)))]).await.unwrap();
+    store.roll_up(at("2026-11-20T10:16:00Z"), Hours::All).await.unwrap();
+    let seen: Vec<(String, String)> = sqlx::query_as("SELECT DISTINCT list, mode FROM seen ORDER BY list, mode")
+        .fetch_all(&mut db.superuser().await)
+        .await
+        .unwrap();
+    let custom = |list: &str| (list.to_owned(), "force_custom_plan".to_owned());
+    assert_eq!(
+        seen,
+        [
+            custom("consumption_dirty"),
+            custom("hour_mark"),
+            custom("meter_hour_dirty")
+        ]
+    );
+}
