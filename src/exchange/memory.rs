@@ -464,3 +464,47 @@ impl Memory {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many share the part that is looked at first; some come again, some are over.
+    #[test]
+    fn what_was_seen_is_found_as_in_a_plain_list() {
+        let start = Instant::now();
+        let (mut seen, mut plain) = (SeenFrames::default(), VecDeque::new());
+        for n in 0..1_000u64 {
+            let now = start + Duration::from_millis(n * 20);
+            let frame = (n % 5) << 48 | n * 7 % 400;
+            let until = now + Duration::from_millis(n % 3 * 1_000);
+            assert_eq!(seen.get(frame).map(|seen| seen.transaction), plain_get(&plain, frame));
+            if plain_get(&plain, frame).is_none() {
+                seen.push(Seen {
+                    frame,
+                    question: 0,
+                    transaction: n,
+                    until,
+                });
+                plain.push_back((frame, n, until));
+                if plain.len() > SEEN_MAX {
+                    plain.pop_front();
+                }
+            }
+            if n % 50 == 0 {
+                seen.sweep(now);
+                plain.retain(|(_, _, until)| *until + READ_LATE > now);
+            }
+        }
+        assert!(plain.len() > SEEN_MAX / 2);
+        seen.sweep(start + Duration::from_secs(60));
+        assert!(
+            seen.facts.capacity() == 0 && seen.tags.capacity() == 0,
+            "an idle line keeps no room"
+        );
+    }
+
+    fn plain_get(plain: &VecDeque<(u64, u64, Instant)>, frame: u64) -> Option<u64> {
+        plain.iter().find(|known| known.0 == frame).map(|known| known.1)
+    }
+}

@@ -195,11 +195,11 @@ where
                 return Err(EndCause::Silence);
             }
             let events = self.session.tick(now.on);
-            self.act(now, events).await?;
+            now = self.act(now, events).await?;
             if self.trunk.is_some() || self.proxy.is_some() {
                 // a frame is one as soon as it is whole, whatever was asked
                 let events = self.session.line_busy(now.on, true);
-                self.act(now, events).await?;
+                now = self.act(now, events).await?;
                 self.trunk_works(now).await?;
                 self.proxy_works(now).await?;
                 return Ok(now);

@@ -80,6 +80,36 @@ fn frames_get_consecutive_ids_at_once_and_are_found_by_them() {
     }
 }
 
+/// What one visit left may be more than goes to the disk at once, or than there is room for.
+#[test]
+fn a_lot_is_written_in_parts_and_dropped_from_where_there_is_no_room() {
+    let settings = RecorderSettings {
+        queue_frames: 400,
+        ..small()
+    };
+    let recorder = open(&ModelDisk::new(), settings, clock());
+    let lot = (0..300u16).map(|n| frame(Some(1), &n.to_be_bytes())).collect();
+    let first = recorder.record(lot);
+    recorder.flush();
+    let newest_first: Vec<u16> = (0..300).rev().collect();
+    assert_eq!(numbers(&recorder.recent(DtuId(1), None, 1000).unwrap()), newest_first);
+    let segments = recorder.owner.0.index.lock().unwrap().segments.len();
+    assert!(
+        segments > 2,
+        "{segments} segments: none is much longer than it should be"
+    );
+    // more than the queue holds: the ids are given, the first frames are kept
+    let lot = (0..500u16).map(|n| frame(Some(2), &n.to_be_bytes())).collect();
+    let second = recorder.record(lot);
+    assert_eq!((second.first.0, second.count), (first.first.0 + 300, 500));
+    recorder.flush();
+    let kept = recorder.recent(DtuId(2), None, 1000).unwrap();
+    assert_eq!(numbers(&kept), (0..400).rev().collect::<Vec<u16>>());
+    assert_eq!(kept[0].id.0, second.first.0 + 399);
+    let next = recorder.record(vec![frame(Some(3), b"zz")]);
+    assert_eq!(next.first.0, second.first.0 + 500);
+}
+
 #[test]
 fn what_is_being_written_is_waited_for() {
     let recorder = open(&ModelDisk::new(), small(), clock());
