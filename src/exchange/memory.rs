@@ -476,7 +476,7 @@ mod tests {
         let (mut seen, mut plain) = (SeenFrames::default(), VecDeque::new());
         for n in 0..1_000u64 {
             let now = start + Duration::from_millis(n * 20);
-            let frame = (n % 5) << 48 | n * 7 % 400;
+            let frame = ((n % 5) << 48) | (n * 7 % 400);
             let until = now + Duration::from_millis(n % 3 * 1_000);
             assert_eq!(seen.get(frame).map(|seen| seen.transaction), plain_get(&plain, frame));
             if plain_get(&plain, frame).is_none() {
